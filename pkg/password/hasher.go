@@ -1,0 +1,213 @@
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// BusyError says that the hasher has as much to do as it takes on, and that nothing was hashed. Answer 503 with Retry-After.
+type BusyError struct {
+	// RetryAfter is how long the work already accepted will take: whole seconds, at least one.
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("password hasher is busy, try again in %s", e.RetryAfter)
+}
+
+// Config sets up a Hasher. Its zero value is ready to use.
+type Config struct {
+	// Params is the cost of new hashes.
+	Params Params
+	// Concurrency is how many hashes are evaluated at once; zero means one less than the processors Go may use, and at least one.
+	//
+	// An evaluation keeps a processor busy for tens of milliseconds, and work that takes microseconds, such as a refresh, would wait
+	// behind it. With one processor left alone the short work always finds a place to run. It also bounds memory: Params.Memory
+	// each, or up to 256 MiB for a hash brought along from elsewhere.
+	Concurrency int
+	// Queue is how many callers may wait for their turn; zero means 32 for each of Concurrency. A negative value means that nobody
+	// waits.
+	Queue int
+	// MaxWait is the longest that a caller waits for its turn; zero means two seconds.
+	MaxWait time.Duration
+}
+
+// Hasher hashes and verifies passwords, a bounded number at a time. It is safe for concurrent use.
+type Hasher struct {
+	params  Params
+	turns   chan struct{} // holds one element for each evaluation under way; waiting senders are served in order
+	queue   int64
+	maxWait time.Duration
+	nothing *argon2Hash // a hash that no password matches
+
+	waiting     atomic.Int64
+	evaluations atomic.Uint64
+	refusals    atomic.Uint64
+	lastCost    atomic.Int64 // nanoseconds that the last evaluation took
+}
+
+// NewHasher returns a Hasher, or an error that names the setting at fault.
+func NewHasher(config Config) (*Hasher, error) {
+	err := config.Params.Validate()
+	if config.Concurrency < 0 {
+		err = errors.Join(err, fmt.Errorf("concurrency of password hashing is %d: must not be negative", config.Concurrency))
+	}
+	if config.MaxWait < 0 {
+		err = errors.Join(err, fmt.Errorf("wait for password hashing is %s: must not be negative", config.MaxWait))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if config.Concurrency == 0 {
+		config.Concurrency = max(1, runtime.GOMAXPROCS(0)-1)
+	}
+	if config.Queue == 0 {
+		config.Queue = 32 * config.Concurrency
+	}
+	if config.MaxWait == 0 {
+		config.MaxWait = 2 * time.Second
+	}
+	h := &Hasher{
+		params:  config.Params.orDefault(),
+		turns:   make(chan struct{}, config.Concurrency),
+		queue:   int64(max(0, config.Queue)),
+		maxWait: config.MaxWait,
+	}
+	h.nothing = h.blank()
+	rand.Read(h.nothing.key)
+	return h, nil
+}
+
+// blank returns a hash of the current cost with a new salt and room for the key.
+func (h *Hasher) blank() *argon2Hash {
+	blank := &argon2Hash{variant: "argon2id", Params: h.params, salt: make([]byte, saltLength), key: make([]byte, keyLength)}
+	rand.Read(blank.salt)
+	return blank
+}
+
+// Hash returns the argon2id hash of plain in PHC string form. It asks no Policy, but an empty password is ErrTooShort under any.
+// Errors besides: ErrMalformed, ErrTooLong, a *BusyError, or the cause of ctx if it ended while waiting.
+func (h *Hasher) Hash(ctx context.Context, plain string) (string, error) {
+	text, err := normalize(plain)
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", ErrTooShort
+	}
+	made := h.blank()
+	if err := h.inTurn(ctx, func() { made.key = made.derive(text) }); err != nil {
+		return "", err
+	}
+	return made.String(), nil
+}
+
+// Verify reports whether plain is the password that stored was made from: a PHC string of argon2id or argon2i, or a bcrypt hash.
+// An empty stored hash stands for a user who does not exist or has no password: it matches nothing, and costs what a hash of the
+// current Params costs. Every call that is not refused costs exactly one evaluation.
+//
+// Errors: ErrMalformed and ErrTooLong for a password that no hash can be of (answer 400); a *BusyError or the cause of ctx, when
+// nothing is known (answer 503); ErrUnknownHash if stored cannot be evaluated, after the same work as for an empty one.
+func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error) {
+	text, err := normalize(plain)
+	if err != nil {
+		return false, err
+	}
+	candidate, unknown := hash(h.nothing), error(nil)
+	if stored != "" {
+		if parsed, err := parseHash(stored); err != nil {
+			unknown = err
+		} else {
+			candidate = parsed
+		}
+	}
+	var matched bool
+	if err := h.inTurn(ctx, func() { matched = candidate.matches(text) }); err != nil {
+		return false, err
+	}
+	return matched && text != "", unknown
+}
+
+// VerifyNothing does the work of Verify for a user who does not exist, and matches nothing. Its errors are those of Verify.
+func (h *Hasher) VerifyNothing(ctx context.Context, plain string) error {
+	_, err := h.Verify(ctx, "", plain)
+	return err
+}
+
+// NeedsRehash reports whether stored is anything but an argon2id hash of the current Params. Replace it after a successful Verify,
+// only if the database still holds the same one: the password may have been changed meanwhile.
+func (h *Hasher) NeedsRehash(stored string) bool {
+	parsed, err := parseArgon2(stored)
+	return err != nil || parsed.variant != "argon2id" || parsed.Params != h.params ||
+		len(parsed.salt) != saltLength || len(parsed.key) != keyLength
+}
+
+// Stats tells what a Hasher has done and is doing.
+type Stats struct {
+	Evaluations uint64 // hashes evaluated since the start, those for nobody included
+	Refusals    uint64 // calls answered with a BusyError since the start
+	Running     int    // evaluations under way
+	Waiting     int    // callers waiting for their turn
+}
+
+// Stats returns the present figures.
+func (h *Hasher) Stats() Stats {
+	return Stats{
+		Evaluations: h.evaluations.Load(),
+		Refusals:    h.refusals.Load(),
+		Running:     len(h.turns),
+		Waiting:     int(h.waiting.Load()),
+	}
+}
+
+// inTurn runs evaluate when its turn comes. It is not run if an error is returned.
+func (h *Hasher) inTurn(ctx context.Context, evaluate func()) error {
+	if err := h.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer func() { <-h.turns }()
+	h.evaluations.Add(1)
+	start := time.Now()
+	evaluate()
+	h.lastCost.Store(int64(time.Since(start)))
+	return nil
+}
+
+func (h *Hasher) takeTurn(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case h.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	if h.waiting.Add(1) > h.queue {
+		h.waiting.Add(-1)
+		return h.busy()
+	}
+	defer h.waiting.Add(-1)
+	late := time.NewTimer(h.maxWait)
+	defer late.Stop()
+	select {
+	case h.turns <- struct{}{}:
+		return nil
+	case <-late.C:
+		return h.busy()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// busy refuses a call. The advice is the time in which the queue drains.
+func (h *Hasher) busy() error {
+	h.refusals.Add(1)
+	drain := time.Duration(h.lastCost.Load() * (h.waiting.Load() + 1) / int64(cap(h.turns)))
+	return &BusyError{RetryAfter: max(drain.Truncate(time.Second)+time.Second, time.Second)}
+}
