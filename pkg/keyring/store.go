@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
 )
 
 // State is where a signing key stands in its life. The text is what the database holds and what people see.
@@ -51,6 +53,8 @@ type Activation struct {
 	At time.Time
 	// RemoveAt becomes RemoveAt of the predecessor.
 	RemoveAt time.Time
+	// Event is recorded in the same transaction.
+	Event audit.Event
 }
 
 // Revocation asks the store to revoke a key and to announce it.
@@ -62,6 +66,8 @@ type Revocation struct {
 	// RemoveAt becomes RemoveAt of the key, and both times (not_before and drop_after) of its blocklist entry: a token
 	// signed with a revoked key is refused whatever its iat says, because whoever stole the key chooses the iat.
 	RemoveAt time.Time
+	// Event is recorded in the same transaction.
+	Event audit.Event
 }
 
 // ErrConflict is returned by a store when the keys are no longer as the caller believed: another replica was faster.
@@ -88,12 +94,12 @@ type Store interface {
 
 	// ActivateSigningKey makes the upcoming key active and retires the active key of the same algorithm, if there is one,
 	// in the same transaction: its State, RetiredAt, RemoveAt, and Sealed set to NULL. ErrConflict if the key is not
-	// upcoming or does not exist.
+	// upcoming or does not exist; nothing is recorded then.
 	ActivateSigningKey(ctx context.Context, activation Activation) error
 
 	// RevokeSigningKey sets State, RevokedAt, RemoveAt, and Sealed to NULL, and writes the blocklist entry of kind "kid"
-	// for the ID in the same transaction. A key that is revoked already stays as it is: no error. ErrConflict if the key
-	// is active (an algorithm is never left without one), ErrNotFound if there is no such key.
+	// for the ID in the same transaction. A key that is revoked already stays as it is: no error and no second event.
+	// ErrConflict if the key is active (an algorithm is never left without one), ErrNotFound if there is no such key.
 	RevokeSigningKey(ctx context.Context, revocation Revocation) error
 
 	// DeleteSigningKeys deletes the retired and revoked keys whose RemoveAt is not after at.
