@@ -1,0 +1,72 @@
+// Package audit names the security events of the authorization server and the row each of them leaves.
+//
+// An event is made by the one constructor that belongs to its kind and is handed to the store method that
+// carries out the change, so that the change and its event are committed together or not at all. Events hold
+// identifiers only: no e-mail address, token, password or code is ever part of one.
+package audit
+
+import (
+	"context"
+	"time"
+)
+
+// Kind says what happened. The texts are stable: operators filter on them.
+type Kind string
+
+// The kinds of events.
+const (
+	KindSignedUp          Kind = "user_signed_up"
+	KindUserCreated       Kind = "user_created"
+	KindUserDeleted       Kind = "user_deleted"
+	KindUserDisabled      Kind = "user_disabled"
+	KindUserEnabled       Kind = "user_enabled"
+	KindRolesChanged      Kind = "user_roles_changed"
+	KindPasswordChanged   Kind = "password_changed"
+	KindLoggedIn          Kind = "login_succeeded"
+	KindLoginFailed       Kind = "login_failed"
+	KindSessionEnded      Kind = "session_ended"
+	KindSessionsEnded     Kind = "sessions_ended"
+	KindRefreshTokenReuse Kind = "refresh_token_reuse"
+	KindTokenRevoked      Kind = "access_token_revoked"
+	KindClientCreated     Kind = "client_created"
+	KindClientDisabled    Kind = "client_disabled"
+	KindKeyRotated        Kind = "signing_key_rotated"
+	KindKeyRevoked        Kind = "signing_key_revoked"
+	KindIdentityLinked    Kind = "identity_linked"
+	KindIdentityRemoved   Kind = "identity_removed"
+	KindCodeReuse         Kind = "authorization_code_reuse"
+	KindConsentGranted    Kind = "consent_granted"
+)
+
+// Origin is where a request came from: the part of an event that the transport knows.
+type Origin struct {
+	IP        string // client address after the trusted proxies were taken off
+	UserAgent string // cut to 256 bytes by the transport
+	RequestID string
+}
+
+// Event is one row of the audit log.
+type Event struct {
+	At        time.Time
+	Kind      Kind
+	Actor     string // user ID or client ID that acted, "cli" for the command line, "system" for the service itself
+	UserID    string // the user it happened to, empty if none
+	SessionID string // the sid it happened to, empty if none
+	ClientID  string // the client it happened to or through, empty if none
+	Reason    string // a stable word: why it happened or why it was refused
+	Origin
+}
+
+// ActorSystem and ActorCLI are the actors that are neither user nor client.
+const (
+	ActorSystem = "system"
+	ActorCLI    = "cli"
+)
+
+// Store keeps events that no other store method carries.
+type Store interface {
+	// Record appends one event.
+	Record(ctx context.Context, e Event) error
+	// Events lists the newest events first, at most limit of them, older than before if before is not zero.
+	Events(ctx context.Context, userID string, before time.Time, limit int) ([]Event, error)
+}

@@ -1,0 +1,194 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// DefaultClientID is the built-in public first-party client.
+const DefaultClientID = "default"
+
+// Sentinels of clients.
+var (
+	// ErrClientNotFound says that no client has this ID.
+	ErrClientNotFound = errors.New("client not found")
+	// ErrClientExists says that a client has this ID already.
+	ErrClientExists = errors.New("client ID is taken")
+)
+
+// ClientType says whether a client can keep a secret (RFC 6749, section 2.1).
+type ClientType string
+
+// The client types.
+const (
+	Public       ClientType = "public"
+	Confidential ClientType = "confidential"
+)
+
+// Client is a registered application.
+type Client struct {
+	ID           string
+	Name         string
+	Type         ClientType
+	SecretHash   string // hex of SHA-256; the secret itself has 256 random bits, so a slow hash would add nothing
+	RedirectURIs []string
+	// PostLogoutRedirectURIs are where RP-initiated logout may send the browser.
+	PostLogoutRedirectURIs []string
+	BackchannelLogoutURI   string
+	Origins                []string // that may call from a browser (CORS)
+	Grants                 []string
+	Scopes                 []string
+	Audiences              []string
+	ThirdParty             bool           // asks the user for consent
+	Algorithm              string         // of the client's tokens; empty for the service's
+	RefreshGrace           *time.Duration // 0 to 300 s; nil for the service's
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	DisabledAt             time.Time // zero while enabled
+}
+
+// MaxRefreshGrace is the longest grace period a client may have.
+const MaxRefreshGrace = 300 * time.Second
+
+// Disabled reports whether the client may not be issued anything.
+func (c Client) Disabled() bool { return !c.DisabledAt.IsZero() }
+
+// Allows reports whether the client may use a grant.
+func (c Client) Allows(grant string) bool { return slices.Contains(c.Grants, grant) }
+
+// SecretMatches compares a presented client secret in constant time. A client without a secret matches nothing.
+func (c Client) SecretMatches(secret string) bool {
+	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(c.SecretHash)) == 1
+}
+
+// HashSecret is the stored form of a client secret.
+func HashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// ClientStore is what clients need of a database.
+type ClientStore interface {
+	// CreateClient adds a client together with its event. ErrClientExists.
+	CreateClient(ctx context.Context, c Client, e audit.Event) error
+	// Client finds one. ErrClientNotFound.
+	Client(ctx context.Context, id string) (Client, error)
+	// Clients lists clients by ID, at most limit of them, those after the given ID.
+	Clients(ctx context.Context, after string, limit int) ([]Client, error)
+	// ClientsChangedSince lists the clients whose UpdatedAt is not before a time.
+	ClientsChangedSince(ctx context.Context, at time.Time) ([]Client, error)
+	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.
+	DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
+}
+
+// Validate reports every fault of a client at once, each with its remedy.
+func (c Client) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	if c.ID == "" || len(c.ID) > 128 || strings.ContainsFunc(c.ID, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		fault("id: use 1 to 128 printable ASCII characters without space and colon")
+	}
+	if strings.HasPrefix(c.ID, user.IDPrefix) {
+		fault("id: must not start with %q, which user IDs start with", user.IDPrefix)
+	}
+	if c.Type != Public && c.Type != Confidential {
+		fault("type: %q is not one of public, confidential", c.Type)
+	}
+	if (c.Type == Confidential) != (c.SecretHash != "") {
+		fault("secret: a confidential client has one, a public client has none")
+	}
+	for _, g := range c.Grants {
+		if !slices.Contains(knownGrants(), g) {
+			fault("grant: %q is not one of %s", g, strings.Join(knownGrants(), ", "))
+		}
+		if g == GrantClientCredentials && c.Type == Public {
+			fault("grant: client_credentials needs a confidential client (RFC 6749, section 4.4)")
+		}
+	}
+	if slices.Contains(c.Grants, GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
+		fault("redirect-uri: authorization_code needs at least one")
+	}
+	for _, u := range slices.Concat(c.RedirectURIs, c.PostLogoutRedirectURIs) {
+		if err := validateRedirectURI(u); err != nil {
+			fault("redirect-uri %q: %w", u, err)
+		}
+	}
+	if c.BackchannelLogoutURI != "" {
+		if u, err := url.Parse(c.BackchannelLogoutURI); err != nil || u.Host == "" || u.Fragment != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
+			fault("backchannel-logout-uri %q: must be an absolute http(s) address without fragment", c.BackchannelLogoutURI)
+		}
+	}
+	for _, o := range c.Origins {
+		if u, err := url.Parse(o); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ToLower(o) != o {
+			fault("origin %q: must be scheme://host[:port] in lower case and nothing else", o)
+		}
+	}
+	for _, s := range c.Scopes {
+		if !validScopeValue(s) {
+			fault("scope %q: holds characters that RFC 6749, section 3.3 does not allow", s)
+		}
+	}
+	for _, a := range c.Audiences {
+		if a == "" {
+			fault("audience: must not be empty")
+		}
+	}
+	if c.RefreshGrace != nil && (*c.RefreshGrace < 0 || *c.RefreshGrace > MaxRefreshGrace) {
+		fault("refresh-grace: must be between 0s and %s", MaxRefreshGrace)
+	}
+	return errors.Join(faults...)
+}
+
+// validateRedirectURI allows https, http on loopback, and private-use schemes with a dot (RFC 8252, sections 7.1 to 7.3).
+func validateRedirectURI(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme == "":
+		return errors.New("must be an absolute URI")
+	case strings.Contains(s, "#"):
+		return errors.New("must not have a fragment (RFC 6749, section 3.1.2)")
+	case strings.Contains(s, "*"):
+		return errors.New("must not have a wildcard: redirect URIs are compared exactly (RFC 9700, section 4.1.3)")
+	case u.User != nil:
+		return errors.New("must not carry credentials")
+	}
+	switch u.Scheme {
+	case "https":
+		if u.Host == "" {
+			return errors.New("has no host")
+		}
+	case "http":
+		if !isLoopback(u.Hostname()) {
+			return errors.New("must be https unless the host is 127.0.0.1, [::1] or localhost")
+		}
+	default:
+		if !strings.Contains(u.Scheme, ".") {
+			return errors.New("a private-use scheme is a reversed domain name such as com.example.app (RFC 8252, section 7.1)")
+		}
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	return host == "127.0.0.1" || host == "::1" || host == "localhost"
+}
+
+// validScopeValue is scope-token of RFC 6749, section 3.3.
+func validScopeValue(s string) bool {
+	return s != "" && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < 0x21 || r > 0x7e || r == '"' || r == '\\'
+	})
+}

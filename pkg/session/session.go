@@ -1,0 +1,220 @@
+// Package session keeps logins alive and ends them.
+//
+// A session is one login of one user at one client on one device, and it is the refresh-token family: the
+// refresh tokens of a session differ in their generation only. One row stands for it, however often it rotates.
+//
+//   - refreshtoken.go is the wire form of a refresh token,
+//   - rotate.go is the rule that says what a presented refresh token gets,
+//   - manager.go walks a refresh and a login through the store,
+//   - batch.go carries refreshes that arrive together in one statement,
+//   - revoke.go ends sessions,
+//   - issue.go decides whether anything may be issued at all.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// Sentinels of the feature. Any other error of a [Store] is a storage failure: the outcome is unknown, nothing may
+// be answered but that the request can be tried again.
+var (
+	// ErrNotFound says that no session has this ID.
+	ErrNotFound = errors.New("session not found")
+	// ErrMalformed says that a text is not a refresh token this service ever made. No database was asked.
+	ErrMalformed = errors.New("malformed refresh token")
+	// ErrWrongClient says that a refresh token was presented by a client it was not given to. Nothing was changed.
+	ErrWrongClient = errors.New("refresh token belongs to another client")
+	// ErrEnded says that the session is over: revoked, expired, idle for too long, or unknown.
+	ErrEnded = errors.New("session has ended")
+	// ErrReuse says that an old refresh token was shown again. The session is revoked, and that is committed.
+	ErrReuse = errors.New("refresh token was used before; the session is revoked")
+	// ErrUserDisabled says that the user may not log in.
+	ErrUserDisabled = errors.New("user is disabled")
+	// ErrUserChanged says that the user is gone, or that the credential which was checked is no longer the user's.
+	ErrUserChanged = errors.New("user was changed meanwhile")
+	// ErrClientDisabled says that the client is gone or may not be issued anything.
+	ErrClientDisabled = errors.New("client is disabled")
+	// ErrScope says that more was asked for than was granted.
+	ErrScope = errors.New("scope exceeds the grant")
+)
+
+// ID identifies a session. Its text form, the sid, is "ses_" and 26 characters.
+type ID [16]byte
+
+const idPrefix = "ses_"
+
+//nolint:gochecknoglobals // an immutable encoding
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// NewID makes a session ID: 48 bits of time, so that new rows lie together in an index, and 80 random bits.
+func NewID(now time.Time) ID {
+	var id ID
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16) //nolint:gosec // times after 1970
+	rand.Read(id[6:])
+	return id
+}
+
+// ParseID reads a sid. ErrNotFound if it can't be one, because then no session has it.
+func ParseID(s string) (ID, error) {
+	var id ID
+	rest, ok := strings.CutPrefix(s, idPrefix)
+	if !ok || len(rest) != 26 {
+		return ID{}, ErrNotFound
+	}
+	if n, err := idEncoding.Decode(id[:], []byte(rest)); err != nil || n != len(id) || id.String() != s {
+		return ID{}, ErrNotFound
+	}
+	return id, nil
+}
+
+// String returns the sid.
+func (id ID) String() string {
+	var b [len(idPrefix) + 26]byte
+	copy(b[:], idPrefix)
+	idEncoding.Encode(b[len(idPrefix):], id[:])
+	return string(b[:])
+}
+
+// IsZero reports whether id is no session's.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Nonce is the random value of a session that its refresh tokens carry masked. It never leaves the store in the clear.
+type Nonce [16]byte
+
+// RequestHash identifies the Idempotency-Key of a request; zero for a request without one.
+type RequestHash [16]byte
+
+// Reason says why a session ended. The texts are stable.
+type Reason string
+
+// The reasons.
+const (
+	ReasonLogout         Reason = "logout"
+	ReasonRevoked        Reason = "revoked"        // through the revocation endpoint, the session list or the command line
+	ReasonReuse          Reason = "reuse"          // an old refresh token was shown again
+	ReasonLogoutAll      Reason = "logout_all"     // log out everywhere
+	ReasonPasswordChange Reason = "password_change"
+	ReasonUserDisabled   Reason = "user_disabled"
+	ReasonUserDeleted    Reason = "user_deleted"
+	ReasonLimit          Reason = "session_limit" // the user's oldest session made way for a new one
+	ReasonCodeReuse      Reason = "code_reuse"    // the authorization code that started it was used twice
+)
+
+// Session is one row. Times have microsecond precision.
+type Session struct {
+	ID              ID
+	UserID          string
+	ClientID        string
+	Generation      uint32 // of the newest refresh token
+	Nonce           Nonce
+	RotatedAt       time.Time   // when Generation was made; the grace period counts from here
+	LastRequestHash RequestHash // of the request that made Generation
+	IdleExpiresAt   time.Time   // moves with each rotation
+	ExpiresAt       time.Time   // never moves
+	RevokedAt       time.Time   // zero while alive
+	RevokeReason    Reason
+	Scope           string   // granted, space-separated
+	Audience        []string // granted
+	Roles           []string // the user's, kept current by role changes
+	IATFloor        int64    // Unix seconds: the least iat the session's next access token may carry
+	AMR             []string // RFC 8176
+	ACR             string
+	AuthTime        time.Time
+	UserAgent       string
+	IP              string
+	CreatedAt       time.Time
+
+	// ClientDisabled and ClientGrace are facts of the client's row, read in the same statement.
+	ClientDisabled bool
+	ClientGrace    *time.Duration // nil: the service's grace period
+}
+
+// Start asks the store to begin a session.
+type Start struct {
+	Session Session // everything but Roles, which are read in the same statement
+	// PasswordHash, if not empty, must still be the user's: the password was checked against it.
+	PasswordHash string
+	// ResetAttempts is the address whose login attempts are forgotten, empty to leave them.
+	ResetAttempts string
+	// Limit is the most live sessions a user may have, the new one included. The oldest others end with ReasonLimit.
+	Limit      int
+	BlockUntil time.Time   // for the sessions that make way
+	Event      audit.Event // the login
+}
+
+// Started is what the statement that began a session learned. The session exists only if Created.
+type Started struct {
+	Created        bool
+	UserFound      bool
+	UserDisabled   bool
+	ClientFound    bool
+	ClientDisabled bool
+	Roles          []string
+	Ended          []ID // sessions that made way
+}
+
+// Rotation asks the store to move a session from one generation to another, if the row is exactly as presented:
+// same ID, nonce, client and From generation, alive at At, its client enabled.
+type Rotation struct {
+	ID            ID
+	Nonce         Nonce
+	ClientID      string
+	From, To      uint32
+	RequestHash   RequestHash
+	At            time.Time
+	IdleExpiresAt time.Time // the store keeps it within ExpiresAt
+}
+
+// Ending is what the end of sessions leaves behind besides their rows.
+type Ending struct {
+	At         time.Time
+	Reason     Reason
+	BlockUntil time.Time   // no access token minted until now is accepted after this
+	Event      audit.Event // committed together with the change
+}
+
+// Store is what the feature needs of a database. Each method is one transaction, and where the method says so one
+// statement. A write that touches sessions, users and the blocklist is one method, so that no caller can do half of it.
+type Store interface {
+	// Start adds a session in one statement, together with its event, if the user and the client are enabled and the
+	// password hash is unchanged. A concurrent change of the user's roles or state is either seen here or sees the new session.
+	Start(ctx context.Context, s Start) (Started, error)
+	// Rotate advances each session that matches its Rotation, in one statement over all of them, and returns the new rows in the
+	// order of the requests; nil where nothing matched. iat_floor becomes max(At, iat_floor) and is the iat of the
+	// access token to mint. Of several rotations of one session in one call one succeeds.
+	Rotate(ctx context.Context, rotations []Rotation) ([]*Session, error)
+	// Repeat prepares the repetition of generation From: iat_floor becomes max(At, iat_floor), nothing else changes. Nil if the row is not
+	// exactly as presented (To, RequestHash and IdleExpiresAt are not used).
+	Repeat(ctx context.Context, r Rotation) (*Session, error)
+	// Session reads one. ErrNotFound.
+	Session(ctx context.Context, id ID) (Session, error)
+	// Sessions lists the user's sessions that are alive at a time, newest first.
+	Sessions(ctx context.Context, userID string, at time.Time) ([]Session, error)
+
+	// EndSession ends a session and blocks its sid; false and no event if it is unknown or already over.
+	EndSession(ctx context.Context, id ID, e Ending) (bool, error)
+	// EndSessions ends all live sessions of a user but one (zero: all of them), blocks their sids, and says which.
+	EndSessions(ctx context.Context, userID string, except ID, e Ending) ([]ID, error)
+	// SetPassword replaces the user's password hash and ends all sessions. user.ErrChanged if the hash is no longer old.
+	SetPassword(ctx context.Context, userID, old, replacement string, e Ending) ([]ID, error)
+	// DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
+	DisableUser(ctx context.Context, userID string, e Ending) ([]ID, error)
+	// DeleteUser removes the user and everything that belongs to the user, and blocks the sids. user.ErrNotFound.
+	DeleteUser(ctx context.Context, userID string, e Ending) ([]ID, error)
+	// SetRoles replaces the user's roles, in the user's row and in each live session, and blocks the access tokens minted
+	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor) and iat_floor
+	// becomes one second more. user.ErrNotFound.
+	SetRoles(ctx context.Context, userID string, roles []string, e Ending) error
+
+	// SweepSessions deletes at most limit sessions whose ExpiresAt is before a time, and says how many. Replicas
+	// that sweep at once share the work.
+	SweepSessions(ctx context.Context, before time.Time, limit int) (int, error)
+}

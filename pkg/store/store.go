@@ -1,0 +1,39 @@
+// Package store names what the authorization server needs of a database: the sum of what its features need.
+//
+// Two packages implement it natively, postgres and sqlite; storetest holds both to the same behaviour.
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// ErrSchema says that the database was not migrated, or by a newer program.
+var ErrSchema = errors.New("database schema does not fit this program")
+
+// Store is a database.
+type Store interface {
+	audit.Store
+	user.Store
+	session.Store
+	blocklist.Store
+	keyring.Store
+	oauth.ClientStore
+
+	// Migrate brings the schema up to date. Replicas that start at once take turns.
+	Migrate(ctx context.Context) error
+	// Schema reports the version of the database and the newest this program knows. ErrSchema is not
+	// returned here; the caller compares.
+	Schema(ctx context.Context) (current, newest int64, err error)
+	// Ping fails if the database does not answer or does not take writes.
+	Ping(ctx context.Context) error
+	// Close waits for running statements and lets go of the database.
+	Close() error
+}

@@ -1,0 +1,170 @@
+// Package user holds the people who log in: their record, the rules for their e-mail address, and the
+// store interface through which their record is read and written.
+package user
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"net/mail"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// IDPrefix starts every user ID. No client ID may start with it, so that the subject of a user's token and
+// the subject of a client's own token can never be equal (RFC 9068, section 5).
+const IDPrefix = "usr_"
+
+// MaxNameLength and MaxEmailLength bound what is stored, in code points and bytes (RFC 5321, section 4.5.3.1).
+const (
+	MaxNameLength  = 200
+	MaxEmailLength = 254
+)
+
+// Sentinels of the feature. Any other error of a Store is a storage failure: its outcome is unknown, and the
+// caller answers that it can be tried again.
+var (
+	// ErrNotFound says that no user has this ID or address.
+	ErrNotFound = errors.New("user not found")
+	// ErrEmailTaken says that another user has this address.
+	ErrEmailTaken = errors.New("e-mail address is taken")
+	// ErrChanged says that the record is no longer what the caller compared it with; nothing was written.
+	ErrChanged = errors.New("user was changed meanwhile")
+	// ErrInvalidEmail says that a text is not an address that mail can be sent to.
+	ErrInvalidEmail = errors.New("not a valid e-mail address")
+	// ErrInvalidName says that a display name is too long or holds control characters.
+	ErrInvalidName = errors.New("name must be at most 200 characters without control characters")
+	// ErrInvalidRole says that a role is not made of 1 to 64 letters, digits and "_.:-".
+	ErrInvalidRole = errors.New("a role is 1 to 64 letters, digits and _.:-")
+	// ErrTooManyAttempts says that an address has used up its login attempts; see AttemptError for the wait.
+	ErrTooManyAttempts = errors.New("too many login attempts")
+)
+
+// User is one person.
+type User struct {
+	ID              string
+	Email           string // as typed, NFC
+	EmailVerifiedAt time.Time
+	Name            string
+	PasswordHash    string // PHC string; empty for users who never set one
+	Roles           []string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	DisabledAt      time.Time // zero while enabled
+}
+
+// Disabled reports whether the user is kept out.
+func (u User) Disabled() bool { return !u.DisabledAt.IsZero() }
+
+// Attempt is what one statement learns before a password is checked.
+type Attempt struct {
+	User       User          // zero if nobody has the address
+	Found      bool          // whether somebody has the address
+	RetryAfter time.Duration // above zero: the attempt is refused and no password may be checked
+}
+
+// Throttle says how many password checks an address gets: Burst at once, then one every Every.
+type Throttle struct {
+	Burst int
+	Every time.Duration
+}
+
+// Store is what the feature needs of a database. Writes that also end sessions belong to the session store.
+type Store interface {
+	// CreateUser adds a user together with its event. ErrEmailTaken if the address is taken.
+	CreateUser(ctx context.Context, u User, e audit.Event) error
+	// UserByID finds a user. ErrNotFound.
+	UserByID(ctx context.Context, id string) (User, error)
+	// UserByEmail finds a user by address, compared by EmailKey. ErrNotFound.
+	UserByEmail(ctx context.Context, email string) (User, error)
+	// Users lists users by ID, at most limit of them, those after the given ID.
+	Users(ctx context.Context, after string, limit int) ([]User, error)
+	// BeginLogin counts one password attempt against the address, whether or not somebody has it, and reads the
+	// user, in one statement. The count is durable before the password is checked, so neither parallel guesses nor
+	// a crash escapes it. Attempts from an address in use by a session of the user are counted apart, so that a stranger cannot
+	// keep the owner out.
+	BeginLogin(ctx context.Context, email, ip string, at time.Time, limit Throttle) (Attempt, error)
+	// ReplacePasswordHash stores a stronger hash of the same password. ErrChanged if the hash is no longer old.
+	ReplacePasswordHash(ctx context.Context, id, old, replacement string, at time.Time) error
+	// UpdateName stores a display name. ErrNotFound.
+	UpdateName(ctx context.Context, id, name string, at time.Time) (User, error)
+	// EnableUser lets a disabled user in again. ErrNotFound.
+	EnableUser(ctx context.Context, id string, e audit.Event) error
+}
+
+// NewID makes a user ID: 48 bits of time, so that new rows lie together in an index, and 80 random bits.
+func NewID(now time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
+	rand.Read(b[6:])
+	return IDPrefix + idEncoding.EncodeToString(b[:])
+}
+
+// idEncoding writes 16 bytes as 26 lower-case characters.
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// ParseEmail returns the address in NFC if mail can be sent to it, else ErrInvalidEmail. Display names,
+// comments, quoted local parts and address literals are refused: no real sign-up needs them.
+func ParseEmail(s string) (string, error) {
+	s = norm.NFC.String(s)
+	if s == "" || len(s) > MaxEmailLength || !utf8.ValidString(s) || strings.ContainsFunc(s, notInEmail) {
+		return "", ErrInvalidEmail
+	}
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Address != s {
+		return "", ErrInvalidEmail
+	}
+	local, domain, _ := strings.Cut(s, "@")
+	if len(local) > 64 || domain == "" || strings.HasPrefix(domain, "[") {
+		return "", ErrInvalidEmail
+	}
+	return s, nil
+}
+
+func notInEmail(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`"()<>,;:\`, r) || r == utf8.RuneError || unicode.Is(unicode.Cf, r)
+}
+
+// EmailKey is the form in which addresses are compared: NFC, case folded. Both databases store it, so that
+// neither one's collation decides who is who.
+func EmailKey(email string) string {
+	return norm.NFC.String(cases.Fold().String(norm.NFC.String(email)))
+}
+
+// ParseName returns the display name in NFC, trimmed, or ErrInvalidName.
+func ParseName(s string) (string, error) {
+	s = strings.TrimSpace(norm.NFC.String(s))
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxNameLength || strings.ContainsFunc(s, unicode.IsControl) {
+		return "", ErrInvalidName
+	}
+	return s, nil
+}
+
+// ParseRoles returns the roles sorted as given without repeats, or ErrInvalidRole.
+func ParseRoles(roles []string) ([]string, error) {
+	out := make([]string, 0, len(roles))
+	seen := make(map[string]bool, len(roles))
+	for _, r := range roles {
+		if r == "" || len(r) > 64 || strings.ContainsFunc(r, notInRole) {
+			return nil, ErrInvalidRole
+		}
+		if !seen[r] {
+			seen[r] = true
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func notInRole(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.:-", r)
+}
