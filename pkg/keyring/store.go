@@ -45,6 +45,16 @@ type Record struct {
 	RevokedAt time.Time
 }
 
+// Insertion asks the store to add an upcoming key.
+type Insertion struct {
+	// Key is the new row; its State is upcoming.
+	Key Record
+	// Active is the kid of the key of the same algorithm that the caller believes to be active, or "" for none.
+	Active string
+	// Event is recorded in the same transaction. It is the one event of a rotation: the activation follows from it.
+	Event audit.Event
+}
+
 // Activation asks the store to make an upcoming key the active one of its algorithm.
 type Activation struct {
 	// ID is the upcoming key.
@@ -53,8 +63,6 @@ type Activation struct {
 	At time.Time
 	// RemoveAt becomes RemoveAt of the predecessor.
 	RemoveAt time.Time
-	// Event is recorded in the same transaction.
-	Event audit.Event
 }
 
 // Revocation asks the store to revoke a key and to announce it.
@@ -87,14 +95,14 @@ type Store interface {
 	// SigningKeys lists every key, ordered by CreatedAt, then ID.
 	SigningKeys(ctx context.Context) ([]Record, error)
 
-	// InsertSigningKey adds an upcoming key. active is the kid of the key of the same algorithm that the caller believes
-	// to be active, or "" for none. ErrConflict if another key is active (or none, or any although "" was given), if the
-	// algorithm already has an upcoming key, or if the ID exists.
-	InsertSigningKey(ctx context.Context, key Record, active string) error
+	// InsertSigningKey adds an upcoming key. ErrConflict if another key of its algorithm is active than the one named (or
+	// none is, or one is although none was named), if the algorithm already has an upcoming key, or if the ID exists;
+	// nothing is recorded then.
+	InsertSigningKey(ctx context.Context, insertion Insertion) error
 
 	// ActivateSigningKey makes the upcoming key active and retires the active key of the same algorithm, if there is one,
 	// in the same transaction: its State, RetiredAt, RemoveAt, and Sealed set to NULL. ErrConflict if the key is not
-	// upcoming or does not exist; nothing is recorded then.
+	// upcoming or does not exist.
 	ActivateSigningKey(ctx context.Context, activation Activation) error
 
 	// RevokeSigningKey sets State, RevokedAt, RemoveAt, and Sealed to NULL, and writes the blocklist entry of kind "kid"
