@@ -98,9 +98,9 @@ type Reason string
 // The reasons.
 const (
 	ReasonLogout         Reason = "logout"
-	ReasonRevoked        Reason = "revoked"        // through the revocation endpoint, the session list or the command line
-	ReasonReuse          Reason = "reuse"          // an old refresh token was shown again
-	ReasonLogoutAll      Reason = "logout_all"     // log out everywhere
+	ReasonRevoked        Reason = "revoked"    // through the revocation endpoint, the session list or the command line
+	ReasonReuse          Reason = "reuse"      // an old refresh token was shown again
+	ReasonLogoutAll      Reason = "logout_all" // log out everywhere
 	ReasonPasswordChange Reason = "password_change"
 	ReasonUserDisabled   Reason = "user_disabled"
 	ReasonUserDeleted    Reason = "user_deleted"

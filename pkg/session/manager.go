@@ -1,0 +1,230 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// Config says how long sessions live. The zero value is not usable.
+type Config struct {
+	IdleLifetime time.Duration // a session that is not refreshed for so long is over
+	Lifetime     time.Duration // after this it is over however often it was refreshed
+	Grace        time.Duration // how long after a rotation the token before it is answered again
+	Limit        int           // live sessions of one user
+
+	// AccessTokenLifetime is the longest life of an access token; a blocklist entry must outlive it.
+	AccessTokenLifetime time.Duration
+}
+
+// blockMargin is added to the life of blocklist entries for verifiers and replicas whose clocks differ.
+const blockMargin = 2 * time.Minute
+
+// Manager begins, refreshes and ends sessions.
+type Manager struct {
+	store  Store
+	codec  *Codec
+	config Config
+	batch  batcher
+}
+
+// NewManager returns a manager over a store, with refresh tokens keyed from the master key.
+func NewManager(store Store, master Deriver, config Config) *Manager {
+	return &Manager{store: store, codec: NewCodec(master), config: config, batch: batcher{rotate: store.Rotate}}
+}
+
+// Issued is a session together with the refresh token of its newest generation. The access token to mint for it
+// carries IATFloor as its iat.
+type Issued struct {
+	Session
+	RefreshToken string
+}
+
+func (m *Manager) issued(s Session) Issued {
+	return Issued{Session: s, RefreshToken: m.codec.Format(Presented{ID: s.ID, Generation: s.Generation, Nonce: s.Nonce})}
+}
+
+// Login says what a session is started with.
+type Login struct {
+	User          user.User // as read when the credential was checked
+	CheckPassword bool      // the credential was User.PasswordHash: start only if it still is
+	ClientID      string
+	Scope         string
+	Audience      []string
+	AMR           []string
+	ACR           string
+	AuthTime      time.Time // zero: now
+	Origin        audit.Origin
+}
+
+// Start begins a session and returns its first refresh token.
+// ErrUserDisabled, ErrUserChanged, ErrClientDisabled; any other error is a storage failure.
+func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
+	now := time.Now()
+	s := Session{
+		ID: NewID(now), UserID: l.User.ID, ClientID: l.ClientID, Generation: 1,
+		RotatedAt: now, IdleExpiresAt: now.Add(min(m.config.IdleLifetime, m.config.Lifetime)), ExpiresAt: now.Add(m.config.Lifetime),
+		Scope: l.Scope, Audience: l.Audience, AMR: l.AMR, ACR: l.ACR, AuthTime: l.AuthTime,
+		IATFloor: now.Unix(), UserAgent: l.Origin.UserAgent, IP: l.Origin.IP, CreatedAt: now,
+	}
+	if s.AuthTime.IsZero() {
+		s.AuthTime = now
+	}
+	rand.Read(s.Nonce[:])
+	start := Start{
+		Session: s, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
+		Event: audit.Event{
+			At: now, Kind: audit.KindLoggedIn, Actor: s.UserID, UserID: s.UserID, SessionID: s.ID.String(),
+			ClientID: s.ClientID, Origin: l.Origin,
+		},
+	}
+	if l.CheckPassword {
+		start.PasswordHash, start.ResetAttempts = l.User.PasswordHash, l.User.Email
+	}
+	facts, err := m.store.Start(ctx, start)
+	if err != nil {
+		return Issued{}, fmt.Errorf("start session: %w", err)
+	}
+	err = MayIssue(UserState{Known: facts.UserFound, Disabled: facts.UserDisabled}, s,
+		ClientState{Known: facts.ClientFound, Disabled: facts.ClientDisabled}, s.Scope, now)
+	if err != nil {
+		return Issued{}, err
+	}
+	if !facts.Created { // all of the above holds, so it was the password
+		return Issued{}, ErrUserChanged
+	}
+	s.Roles = facts.Roles
+	return m.issued(s), nil
+}
+
+// Refresh is a refresh token as presented by an authenticated client.
+type Refresh struct {
+	Raw            string
+	ClientID       string
+	IdempotencyKey string
+	Scope          string // asked for; empty for all that was granted
+	Origin         audit.Origin
+}
+
+// Refresh gives what the rule in [Decide] says. On the honest path it costs one statement, for a token that this
+// service never made none.
+// ErrMalformed, ErrWrongClient, ErrEnded, ErrClientDisabled, ErrScope change nothing; ErrReuse has ended the session;
+// any other error is a storage failure, after which the same token may be presented again.
+func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
+	p, err := m.codec.Parse(r.Raw)
+	if err != nil {
+		return Issued{}, err
+	}
+	now := time.Now()
+	step := Rotation{
+		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
+		RequestHash: HashRequest(r.IdempotencyKey), At: now, IdleExpiresAt: now.Add(m.config.IdleLifetime),
+	}
+	if step.To == 0 || r.Scope != "" { // a narrowed scope is checked before anything moves
+		return m.refreshSlowly(ctx, p, r, step)
+	}
+	row, err := m.batch.do(ctx, step)
+	if err != nil {
+		return Issued{}, fmt.Errorf("rotate: %w", err)
+	}
+	if row == nil {
+		return m.refreshSlowly(ctx, p, r, step)
+	}
+	return m.answer(*row, r, now)
+}
+
+// refreshAttempts bounds how often a refresh looks again when the row changed between reading and writing.
+const refreshAttempts = 8
+
+// refreshSlowly reads the row, decides, and carries the decision out against the row as read. If the row has
+// moved meanwhile it looks again.
+func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation) (Issued, error) {
+	for range refreshAttempts {
+		s, err := m.store.Session(ctx, p.ID)
+		if errors.Is(err, ErrNotFound) {
+			return Issued{}, ErrEnded
+		}
+		if err != nil {
+			return Issued{}, fmt.Errorf("read session: %w", err)
+		}
+		verdict, err := Decide(s, Presentation{Presented: p, ClientID: r.ClientID, RequestHash: step.RequestHash, At: step.At}, m.grace(s))
+		if verdict == Revoke {
+			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)
+		}
+		if err == nil {
+			err = mayRefresh(s, r.Scope, step.At)
+		}
+		if err != nil {
+			return Issued{}, err
+		}
+		var row *Session
+		step.From = s.Generation
+		if verdict == Repeat {
+			row, err = m.store.Repeat(ctx, step)
+		} else if step.To == 0 {
+			return Issued{}, ErrEnded // 2^32 rotations
+		} else {
+			row, err = m.batch.do(ctx, step)
+		}
+		if err != nil {
+			return Issued{}, fmt.Errorf("%s: %w", verdict, err)
+		}
+		if row != nil {
+			return m.answer(*row, r, step.At)
+		}
+	}
+	return Issued{}, fmt.Errorf("session changed %d times while it was refreshed", refreshAttempts)
+}
+
+// answer passes the one decision with the facts that the writing statement read.
+func (m *Manager) answer(s Session, r Refresh, at time.Time) (Issued, error) {
+	if err := mayRefresh(s, r.Scope, at); err != nil {
+		return Issued{}, err
+	}
+	return m.issued(s), nil
+}
+
+func mayRefresh(s Session, scope string, at time.Time) error {
+	return MayIssue(UserState{Known: true}, s, ClientState{Known: true, Disabled: s.ClientDisabled}, scope, at)
+}
+
+func (m *Manager) grace(s Session) time.Duration {
+	if s.ClientGrace != nil {
+		return *s.ClientGrace
+	}
+	return m.config.Grace
+}
+
+// Find returns the session that a refresh token belongs to, for logout, revocation and introspection; current says whether
+// it could still be used to refresh: it is the newest generation of a live session.
+// ErrMalformed and ErrEnded say that the token is not alive; any other error is a storage failure.
+func (m *Manager) Find(ctx context.Context, raw string) (s Session, current bool, err error) {
+	p, err := m.codec.Parse(raw)
+	if err != nil {
+		return Session{}, false, err
+	}
+	s, err = m.store.Session(ctx, p.ID)
+	if errors.Is(err, ErrNotFound) || (err == nil && s.Nonce != p.Nonce) {
+		return Session{}, false, ErrEnded
+	}
+	if err != nil {
+		return Session{}, false, fmt.Errorf("read session: %w", err)
+	}
+	alive := s.Alive(time.Now()) && !s.ClientDisabled
+	return s, alive && p.Generation == s.Generation, nil
+}
+
+// Session reads one session. ErrNotFound.
+func (m *Manager) Session(ctx context.Context, id ID) (Session, error) {
+	return m.store.Session(ctx, id)
+}
+
+// List returns the user's live sessions, newest first.
+func (m *Manager) List(ctx context.Context, userID string) ([]Session, error) {
+	return m.store.Sessions(ctx, userID, time.Now())
+}

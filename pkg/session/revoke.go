@@ -1,0 +1,96 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// By says who ends sessions, and from where.
+type By struct {
+	Actor    string // user ID, client ID, audit.ActorCLI or audit.ActorSystem
+	ClientID string
+	Origin   audit.Origin
+}
+
+// End ends one session and blocks its access tokens. It is no error if the session is unknown or over already.
+func (m *Manager) End(ctx context.Context, s Session, reason Reason, by By) error {
+	e := m.ending(audit.KindSessionEnded, s.UserID, reason, by)
+	e.Event.SessionID = s.ID.String()
+	_, err := m.store.EndSession(ctx, s.ID, e)
+	return wrap("end session", err)
+}
+
+// EndAll ends the user's live sessions but one (zero: all) and blocks their access tokens.
+func (m *Manager) EndAll(ctx context.Context, userID string, except ID, reason Reason, by By) ([]ID, error) {
+	ids, err := m.store.EndSessions(ctx, userID, except, m.ending(audit.KindSessionsEnded, userID, reason, by))
+	return ids, wrap("end sessions", err)
+}
+
+// SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
+func (m *Manager) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
+	_, err := m.store.SetPassword(ctx, userID, old, replacement, m.ending(audit.KindPasswordChanged, userID, ReasonPasswordChange, by))
+	return wrap("set password", err)
+}
+
+// DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
+func (m *Manager) DisableUser(ctx context.Context, userID string, by By) error {
+	_, err := m.store.DisableUser(ctx, userID, m.ending(audit.KindUserDisabled, userID, ReasonUserDisabled, by))
+	return wrap("disable user", err)
+}
+
+// DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
+func (m *Manager) DeleteUser(ctx context.Context, userID string, by By) error {
+	_, err := m.store.DeleteUser(ctx, userID, m.ending(audit.KindUserDeleted, userID, ReasonUserDeleted, by))
+	return wrap("delete user", err)
+}
+
+// SetRoles replaces the user's roles and blocks the access tokens minted until now. Sessions stay alive: the next
+// refresh carries the new roles. user.ErrNotFound.
+func (m *Manager) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
+	return wrap("set roles", m.store.SetRoles(ctx, userID, roles, m.ending(audit.KindRolesChanged, userID, "", by)))
+}
+
+// revokeForReuse ends the session whose old token was shown, and returns ErrReuse once that is committed.
+func (m *Manager) revokeForReuse(ctx context.Context, s Session, origin audit.Origin, at time.Time) error {
+	// The thief, or the victim, may hang up: the end of the session must not depend on that.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
+	defer cancel()
+	_, err := m.store.EndSession(ctx, s.ID, Ending{
+		At: at, Reason: ReasonReuse, BlockUntil: m.blockUntil(at),
+		Event: audit.Event{
+			At: at, Kind: audit.KindRefreshTokenReuse, Actor: audit.ActorSystem, UserID: s.UserID,
+			SessionID: s.ID.String(), ClientID: s.ClientID, Reason: string(ReasonReuse), Origin: origin,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("revoke reused session: %w", err)
+	}
+	return ErrReuse
+}
+
+// BlockUntil is when the last access token that is minted now has expired on every clock.
+func (m *Manager) BlockUntil() time.Time { return m.blockUntil(time.Now()) }
+
+func (m *Manager) blockUntil(at time.Time) time.Time {
+	return at.Add(m.config.AccessTokenLifetime + blockMargin).Truncate(time.Second)
+}
+
+func (m *Manager) ending(kind audit.Kind, userID string, reason Reason, by By) Ending {
+	now := time.Now()
+	return Ending{
+		At: now, Reason: reason, BlockUntil: m.blockUntil(now),
+		Event: audit.Event{
+			At: now, Kind: kind, Actor: by.Actor, UserID: userID, ClientID: by.ClientID, Reason: string(reason), Origin: by.Origin,
+		},
+	}
+}
+
+func wrap(doing string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
