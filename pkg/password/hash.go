@@ -100,7 +100,7 @@ type argon2Hash struct {
 
 // parseArgon2 reads the PHC string form, $argon2id$v=19$m=19456,t=2,p=1$salt$key, in exactly the order and spelling that
 // every encoder writes; key identifiers and associated data are not used by any of them.
-func parseArgon2(text string) (*argon2Hash, error) {
+func parseArgon2(text string) (hash, error) {
 	fields := strings.Split(text, "$")
 	if len(fields) != 6 || fields[1] != "argon2id" && fields[1] != "argon2i" {
 		return nil, fmt.Errorf("%w: neither argon2id nor argon2i", ErrUnknownHash)
@@ -165,14 +165,14 @@ type bcryptHash string
 
 // parseBcrypt accepts the revisions that mean the same algorithm; $2$ and $2x$ are the broken ones. The form is
 // $2b$10$, then 53 characters of salt and key.
-func parseBcrypt(text string) (bcryptHash, error) {
+func parseBcrypt(text string) (hash, error) {
 	const alphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	if len(text) != 60 || !strings.ContainsRune("aby", rune(text[2])) || text[3] != '$' || text[6] != '$' ||
 		strings.Trim(text[7:], alphabet) != "" {
-		return "", fmt.Errorf("%w: damaged bcrypt hash", ErrUnknownHash)
+		return nil, fmt.Errorf("%w: damaged bcrypt hash", ErrUnknownHash)
 	}
-	if cost, err := strconv.Atoi(text[4:6]); err != nil || cost < bcrypt.MinCost || cost > maxBcryptCost {
-		return "", fmt.Errorf("%w: bcrypt cost is not between %d and %d", ErrUnknownHash, bcrypt.MinCost, maxBcryptCost)
+	if cost, err := strconv.ParseUint(text[4:6], 10, 8); err != nil || int(cost) < bcrypt.MinCost || cost > maxBcryptCost {
+		return nil, fmt.Errorf("%w: bcrypt cost is not between %d and %d", ErrUnknownHash, bcrypt.MinCost, maxBcryptCost)
 	}
 	return bcryptHash(text), nil
 }

@@ -143,9 +143,12 @@ func (h *Hasher) VerifyNothing(ctx context.Context, plain string) error {
 // NeedsRehash reports whether stored is anything but an argon2id hash of the current Params. Replace it after a successful Verify,
 // only if the database still holds the same one: the password may have been changed meanwhile.
 func (h *Hasher) NeedsRehash(stored string) bool {
-	parsed, err := parseArgon2(stored)
-	return err != nil || parsed.variant != "argon2id" || parsed.Params != h.params ||
-		len(parsed.salt) != saltLength || len(parsed.key) != keyLength
+	parsed, err := parseHash(stored)
+	if err != nil {
+		return true
+	}
+	own, ok := parsed.(*argon2Hash)
+	return !ok || own.variant != "argon2id" || own.Params != h.params || len(own.salt) != saltLength || len(own.key) != keyLength
 }
 
 // Stats tells what a Hasher has done and is doing.
