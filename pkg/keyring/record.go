@@ -1,0 +1,131 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// The labels of the secrets that the keyring derives from the master key.
+const sealLabel = "handstamp/v1/signing-key-seal"
+
+// sealVersion is the first byte of a sealed key: nonce, AES-256-GCM ciphertext of the PKCS #8 form, tag follow.
+const sealVersion = 0x01
+
+// ErrSealed is returned when a signing key cannot be opened: the master key is another than the one it was sealed under,
+// or the row was altered. Nothing is ever put in its place.
+var ErrSealed = errors.New("keyring: signing key cannot be opened")
+
+// ErrCorrupt is returned when a row of the database contradicts itself: its public half does not belong to its kid, its
+// algorithm or its private half.
+var ErrCorrupt = errors.New("keyring: signing key is not the one that its kid names")
+
+// sealer seals and opens private halves.
+type sealer struct{ aead cipher.AEAD }
+
+func newSealer(master MasterKey) (sealer, error) {
+	block, err := aes.NewCipher(master.Derive(sealLabel, 32))
+	if err != nil {
+		return sealer{}, err
+	}
+	// Random nonces are safe here: far fewer than 2^32 keys are ever sealed under one master key.
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	return sealer{aead}, err
+}
+
+// additional binds a sealed key to its row, so that rows cannot be exchanged.
+func additional(id, algorithm string) []byte { return []byte(id + "\x00" + algorithm) }
+
+// newRecord makes a key of the algorithm, sealed, with no times and state.
+func (s sealer) newRecord(algorithm string) (Record, error) {
+	signer, err := generate(algorithm)
+	if err != nil {
+		return Record{}, err
+	}
+	key, err := verifier.NewJWK("", signer.Public())
+	if err != nil {
+		return Record{}, err
+	}
+	id := key.Thumbprint()
+	public, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return Record{}, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(signer)
+	if err != nil {
+		return Record{}, err
+	}
+	defer clear(private)
+	sealed := s.aead.Seal([]byte{sealVersion}, nil, private, additional(id, algorithm))
+	return Record{ID: id, Algorithm: algorithm, Sealed: sealed, Public: public}, nil
+}
+
+// open returns the private half of a record, and ErrSealed or ErrCorrupt if that is not possible. public is the record's
+// public half.
+func (s sealer) open(record Record, public crypto.PublicKey) (crypto.Signer, error) {
+	if len(record.Sealed) == 0 || record.Sealed[0] != sealVersion {
+		return nil, fmt.Errorf("%w: %s is cut short or was sealed by a newer program", ErrSealed, record.ID)
+	}
+	private, err := s.aead.Open(nil, nil, record.Sealed[1:], additional(record.ID, record.Algorithm))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s was sealed under another master key, or altered: put back the master key that belongs "+
+			"to this database (file %s in the keys directory, or HANDSTAMP_MASTER_KEY)", ErrSealed, record.ID, MasterKeyFile)
+	}
+	defer clear(private)
+	parsed, err := x509.ParsePKCS8PrivateKey(private)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, record.ID, err)
+	}
+	signer, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s: %T cannot sign", ErrCorrupt, record.ID, parsed)
+	}
+	if own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(public) {
+		return nil, fmt.Errorf("%w: %s: private and public half differ", ErrCorrupt, record.ID)
+	}
+	return signer, nil
+}
+
+// PublicKey returns the public half. The error is ErrCorrupt if it does not belong to the kid or the algorithm.
+func (r Record) PublicKey() (crypto.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(r.Public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, r.ID, err)
+	}
+	key, err := verifier.NewJWK(r.ID, public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, r.ID, err)
+	}
+	if id := key.Thumbprint(); id != r.ID || key.Alg != r.Algorithm {
+		return nil, fmt.Errorf("%w: %s (%s) has the public key of %s (%s): rows were exchanged or restored in part, "+
+			"restore the whole database", ErrCorrupt, r.ID, r.Algorithm, id, key.Alg)
+	}
+	return public, nil
+}
+
+// PEM returns the public half as a PEM block "PUBLIC KEY" (RFC 7468, section 13), for proxies that read key files.
+func (r Record) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: r.Public})
+}
+
+// equal reports whether two readings of a row are the same, whatever the location of their times.
+func (r Record) equal(o Record) bool {
+	times := func(r Record) [6]time.Time {
+		return [6]time.Time{r.CreatedAt, r.ActivatesAt, r.ActivatedAt, r.RetiredAt, r.RemoveAt, r.RevokedAt}
+	}
+	a, b := times(r), times(o)
+	for i := range a {
+		if !a[i].Equal(b[i]) {
+			return false
+		}
+	}
+	return r.ID == o.ID && r.Algorithm == o.Algorithm && r.State == o.State && bytes.Equal(r.Sealed, o.Sealed) && bytes.Equal(r.Public, o.Public)
+}

@@ -1,0 +1,164 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// step is one write to the store. It returns ErrConflict if another replica was faster.
+type step func(context.Context) error
+
+// next returns what is due, one thing at a time, or nil. It is the whole schedule: every state in which a crash can leave
+// the keys is a state that next goes on from.
+func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
+	system := By{Actor: audit.ActorSystem}
+	for _, algorithm := range algorithms {
+		active, hasActive := v.find(algorithm, StateActive)
+		upcoming, hasUpcoming := v.find(algorithm, StateUpcoming)
+		switch {
+		case hasUpcoming:
+			if !at.Before(k.due(upcoming, hasActive)) {
+				return k.activate(upcoming.ID)
+			}
+		case !hasActive && (len(v.records) == 0 || slices.Contains(always(), algorithm)):
+			// No copy of the JWKS can lack this key: until it exists, no replica allows anybody to keep one.
+			return k.create(algorithm, "", 0, system)
+		case !hasActive:
+			return k.create(algorithm, "", k.lead, system)
+		case !at.Before(active.ActivatedAt.Add(k.options.RotateEvery - k.lead)):
+			return k.create(algorithm, active.ID, k.lead, system)
+		}
+	}
+	if slices.ContainsFunc(v.records, func(r Record) bool { return !r.RemoveAt.IsZero() && !at.Before(r.RemoveAt) }) {
+		return func(ctx context.Context) error {
+			return wrap("delete old signing keys", k.store.DeleteSigningKeys(ctx, at))
+		}
+	}
+	return nil
+}
+
+// create makes a key that may sign after the given time.
+func (k *Keyring) create(algorithm, active string, after time.Duration, by By) step {
+	return func(ctx context.Context) error {
+		key, err := k.sealer.newRecord(algorithm)
+		if err != nil {
+			return fmt.Errorf("make signing key: %w", err)
+		}
+		key.State, key.CreatedAt = StateUpcoming, now()
+		key.ActivatesAt = key.CreatedAt.Add(after)
+		return wrap("insert signing key", k.store.InsertSigningKey(ctx, Insertion{
+			Key: key, Active: active, Event: event(audit.KindKeyRotated, key.ID, key.CreatedAt, by),
+		}))
+	}
+}
+
+func (k *Keyring) activate(id string) step {
+	return func(ctx context.Context) error {
+		at := now()
+		return wrap("activate signing key", k.store.ActivateSigningKey(ctx, Activation{
+			ID: id, At: at,
+			// One leeway for a replica that goes on signing because it has not heard, one for the clocks of verifiers.
+			RemoveAt: at.Add(k.options.TokenLifetime + 2*k.options.Leeway),
+		}))
+	}
+}
+
+func event(kind audit.Kind, id string, at time.Time, by By) audit.Event {
+	return audit.Event{At: at, Kind: kind, Actor: by.Actor, Reason: id, Origin: by.Origin}
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the
+// returned record's ActivatesAt, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm if the
+// algorithm has no active key.
+func (k *Keyring) Rotate(ctx context.Context, algorithm string, by By) (Record, error) {
+	unlock, err := k.lock(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	defer unlock()
+	made := false
+	for range maxSteps {
+		v, err := k.reload(ctx)
+		if err != nil {
+			return Record{}, err
+		}
+		if algorithm == "" {
+			algorithm = v.signing[""].key.Algorithm
+		}
+		active, hasActive := v.find(algorithm, StateActive)
+		upcoming, hasUpcoming := v.find(algorithm, StateUpcoming)
+		upcoming.Sealed = nil
+		switch {
+		case !hasActive:
+			return Record{}, fmt.Errorf("%w: %q has no active key", ErrUnknownAlgorithm, algorithm)
+		case hasUpcoming && made:
+			return upcoming, nil
+		case hasUpcoming:
+			return Record{}, fmt.Errorf("%w: %s signs from %s", ErrUpcoming, upcoming.ID, k.due(upcoming, true).Format(time.RFC3339))
+		}
+		err = k.do(ctx, k.create(algorithm, active.ID, k.lead, by))
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return Record{}, err
+		}
+		made = err == nil
+	}
+	return Record{}, fmt.Errorf("rotate signing key: %w", ErrConflict)
+}
+
+// Revoke takes a key out of the JWKS at once and announces it in the feed of blocked tokens; an active key is replaced
+// first. Tokens signed with it are refused from then on: here at once, on other replicas after their next look at the
+// store, by verifiers when they hear the feed or fetch the JWKS. Tokens of a replacement that no cache has yet make
+// verifiers fetch. Revoking a revoked key does nothing. ErrNotFound. After a failure the key may be replaced but not
+// revoked; call again.
+func (k *Keyring) Revoke(ctx context.Context, id string, by By) error {
+	unlock, err := k.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for range maxSteps {
+		v, err := k.reload(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(v.records, func(r Record) bool { return r.ID == id })
+		switch {
+		case i < 0:
+			return fmt.Errorf("%w: %q", ErrNotFound, id)
+		case v.records[i].State == StateRevoked:
+			return nil
+		}
+		if err := k.do(ctx, k.retreat(v, v.records[i], by)); err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("revoke signing key: %w", ErrConflict)
+}
+
+// retreat is the next step on the way to a revoked key. At no time between the steps is an algorithm without active key.
+func (k *Keyring) retreat(v *view, key Record, by By) step {
+	if key.State != StateActive {
+		return func(ctx context.Context) error {
+			at := now()
+			return wrap("revoke signing key", k.store.RevokeSigningKey(ctx, Revocation{
+				ID: key.ID, At: at, RemoveAt: at.Add(revocationLifetime), Event: event(audit.KindKeyRevoked, key.ID, at, by),
+			}))
+		}
+	}
+	if upcoming, ok := v.find(key.Algorithm, StateUpcoming); ok { // some caches have it already
+		return k.activate(upcoming.ID)
+	}
+	return k.create(key.Algorithm, key.ID, k.lead, by)
+}
