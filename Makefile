@@ -1,0 +1,54 @@
+# `make` alone lists the targets.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+
+# Programs that work on the source, each in a directory named by its version. Not in go.mod: an importer of pkg/verifier would get
+# their requirements.
+TOOLS         := .tools
+GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+
+# PACKAGES and ARGS narrow test, race and bench: make test PACKAGES=./pkg/session ARGS='-run Rotate -v'
+PACKAGES ?= ./...
+ARGS     ?=
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## start the service with SQLite on 127.0.0.1:8080
+	go run ./cmd/handstamp serve
+
+.PHONY: build
+build: ## build bin/handstamp, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/handstamp ./cmd/handstamp
+
+.PHONY: test
+test: ## run every test, on SQLite and on PostgreSQL
+	scripts/with-postgres go test -timeout 10m $(ARGS) $(PACKAGES)
+
+.PHONY: race
+race: ## run every test with the race detector
+	scripts/with-postgres go test -race -timeout 15m $(ARGS) $(PACKAGES)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## check form and habits
+	$(GOLANGCI_LINT) run $(PACKAGES)
+
+.PHONY: format
+format: $(GOLANGCI_LINT) ## put the source in form
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: bench
+bench: ## run the benchmarks
+	scripts/with-postgres go test -run '^$$' -bench . -benchmem $(ARGS) $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	scripts/with-postgres scripts/fuzz $(FUZZTIME) $(PACKAGES)
+
+$(GOLANGCI_LINT):
+	GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

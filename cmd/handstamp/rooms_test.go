@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/handstamp/handstamp"
+
+// room is what a package may lean on.
+type room struct {
+	imports []string // rooms of this module
+	modules []string // third-party modules
+}
+
+// rooms is the plan of the house: arrows point down only. A package that is not here has no place yet.
+func rooms() map[string]room {
+	ground := []string{"pkg/verifier", "pkg/password", "pkg/audit", "migrations"}
+	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/mail"}
+	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
+	features := slices.Concat([]string{"pkg/oauth"}, second, first, []string{"pkg/password", "pkg/audit"})
+
+	underFirst := []string{"pkg/password", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/audit", "pkg/verifier"}
+	underDialect := slices.Concat([]string{"migrations", "pkg/store"}, features)
+	everything := slices.Concat(ground, first, second,
+		[]string{"pkg/oauth", "pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
+
+	const (
+		jwt    = "github.com/golang-jwt/jwt/v5"
+		crypto = "golang.org/x/crypto"
+		text   = "golang.org/x/text"
+		pgx    = "github.com/jackc/pgx/v5"
+		goose  = "github.com/pressly/goose/v3"
+		cobra  = "github.com/spf13/cobra"
+	)
+	return map[string]room{
+		"migrations":   {},
+		"pkg/audit":    {},
+		"pkg/password": {modules: []string{crypto, text}},
+		"pkg/verifier": {modules: []string{jwt}},
+
+		"pkg/user":      {imports: underFirst, modules: []string{text}},
+		"pkg/blocklist": {imports: underFirst},
+		"pkg/keyring":   {imports: underFirst},
+		"pkg/mail":      {imports: underFirst},
+
+		"pkg/session":  {imports: underSecond},
+		"pkg/token":    {imports: underSecond, modules: []string{jwt}},
+		"pkg/upstream": {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
+
+		"pkg/oauth": {imports: slices.Concat(second, underSecond), modules: []string{jwt}},
+		"pkg/store": {imports: features},
+
+		"pkg/store/postgres":  {imports: underDialect, modules: []string{pgx, goose}},
+		"pkg/store/sqlite":    {imports: underDialect, modules: []string{"modernc.org/sqlite", goose}},
+		"pkg/store/storetest": {imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features), modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}},
+
+		"api": {
+			imports: slices.Concat([]string{"api/pages", "pkg/verifier"}, features),
+			modules: []string{"github.com/labstack/echo/v4", "github.com/hashicorp/golang-lru/v2", "github.com/prometheus/client_golang", "golang.org/x/time"},
+		},
+		"api/pages": {modules: []string{text}},
+
+		"cmd/handstamp": {
+			imports: everything,
+			modules: []string{cobra, "github.com/spf13/pflag", "go.yaml.in/yaml/v3", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/sys"},
+		},
+		"cmd/stampede":             {imports: everything, modules: []string{cobra, "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys", pgx}},
+		"examples/resource-server": {imports: []string{"pkg/verifier"}},
+	}
+}
+
+// pkg is what `go list -json` tells of a package.
+type pkg struct {
+	ImportPath, Dir, Name string
+	GoFiles               []string
+	Imports               []string
+	Standard              bool
+	Module                *struct{ Path, Version string }
+}
+
+func (p pkg) room() string {
+	return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, modulePath), "/")
+}
+
+// listPackages runs go list at the top of the module.
+func listPackages(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(goList(t, append([]string{"-json=ImportPath,Dir,Name,GoFiles,Imports,Standard,Module"}, args...)...)))
+	var listed []pkg
+	for {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return listed
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, p)
+	}
+}
+
+func goList(t *testing.T, args ...string) []byte {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	command.Dir = filepath.Join("..", "..")
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, &stderr)
+	}
+	return out
+}
+
+func TestRooms(t *testing.T) {
+	plan := rooms()
+	external := externalModules(t)
+	for _, p := range listPackages(t, "./...") {
+		t.Run(p.room(), func(t *testing.T) {
+			room, ok := plan[p.room()]
+			if !ok {
+				t.Fatalf("package %s has no place in the plan of the house", p.ImportPath)
+			}
+			for _, path := range p.Imports {
+				if neighbour, inside := strings.CutPrefix(path, modulePath+"/"); inside {
+					if !slices.Contains(room.imports, neighbour) {
+						t.Errorf("imports %s, which is not below it", neighbour)
+					}
+				} else if module := external[path]; module != "" && !slices.Contains(room.modules, module) {
+					t.Errorf("imports %s of module %s, which is not its business", path, module)
+				}
+			}
+		})
+	}
+}
+
+// externalModules returns the module of each third-party package that any package of this module is built from.
+func externalModules(t *testing.T) map[string]string {
+	t.Helper()
+	modules := make(map[string]string)
+	for _, p := range listPackages(t, "-deps", "./...") {
+		if p.Module != nil && p.Module.Path != modulePath {
+			modules[p.ImportPath] = p.Module.Path
+		}
+	}
+	return modules
+}
+
+// The plan itself points down only: whoever may be imported may not import back, through any number of rooms.
+func TestPlanHasNoCycle(t *testing.T) {
+	plan := rooms()
+	var climb func(path []string)
+	climb = func(path []string) {
+		here := path[len(path)-1]
+		for _, next := range plan[here].imports {
+			if _, ok := plan[next]; !ok {
+				t.Errorf("%s may import %s, which is not in the plan", here, next)
+			} else if slices.Contains(path, next) {
+				t.Fatalf("cycle: %s -> %s", strings.Join(path, " -> "), next)
+			} else {
+				climb(append(slices.Clip(path), next))
+			}
+		}
+	}
+	// The rooms of the top floor reach all others; walking down from them once is enough.
+	for _, top := range []string{"api", "pkg/store/postgres", "pkg/store/sqlite", "pkg/store/storetest"} {
+		climb([]string{top})
+	}
+}
+
+// Resource servers import the verifier, and must not get a server with it.
+func TestVerifierDependsOnTheStandardLibraryAndJWT(t *testing.T) {
+	for _, p := range listPackages(t, "-deps", "./pkg/verifier") {
+		if !p.Standard && p.room() != "pkg/verifier" && (p.Module == nil || p.Module.Path != "github.com/golang-jwt/jwt/v5") {
+			t.Errorf("pkg/verifier depends on %s", p.ImportPath)
+		}
+	}
+}
+
+func TestPackageComments(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		t.Run(p.room(), func(t *testing.T) {
+			comments := make(map[string]string)
+			for _, name := range p.GoFiles {
+				file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text := file.Doc.Text(); text != "" {
+					comments[name] = text
+				}
+			}
+			if len(comments) != 1 {
+				t.Errorf("%d package comments, want one in one file", len(comments))
+			}
+			want := "Package " + p.Name + " "
+			if p.Name == "main" {
+				want = strings.ToUpper(filepath.Base(p.Dir)[:1]) + filepath.Base(p.Dir)[1:] + " "
+			}
+			for name, text := range comments {
+				if !strings.HasPrefix(text, want) {
+					t.Errorf("%s: package comment must begin with %q", name, want)
+				}
+			}
+		})
+	}
+}
+
+// Older versions have known injections, and the simple protocol puts values into the text of a statement.
+func TestDB02_PgxVersionAndProtocol(t *testing.T) {
+	for module, least := range map[string][3]int{"github.com/jackc/pgx/v5": {5, 9, 2}, "github.com/labstack/echo/v4": {4, 16, 0}} {
+		version := strings.TrimSpace(string(goList(t, "-m", "-f", "{{.Version}}", module)))
+		var got [3]int
+		if _, err := fmt.Sscanf(version, "v%d.%d.%d", &got[0], &got[1], &got[2]); err != nil || slices.Compare(got[:], least[:]) < 0 {
+			t.Errorf("%s is %s, must be at least %v", module, version, least)
+		}
+	}
+	inspectSource(t, func(at token.Position, node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.BinaryExpr: // a comparison is how a configuration that asks for it is refused
+			return node.Op != token.EQL && node.Op != token.NEQ
+		case *ast.Ident:
+			if node.Name == "QueryExecModeSimpleProtocol" || node.Name == "PreferSimpleProtocol" {
+				t.Errorf("%s: uses the simple protocol", at)
+			}
+		}
+		return true
+	})
+}
+
+// Encrypted tokens are not part of the contract; their decoders have been a way in (PBES2 counts, compression bombs). One library
+// for upstream providers contains them, so only the room that talks to providers may have it among its dependencies.
+func TestJWT19_NoJWE(t *testing.T) {
+	for _, name := range []string{"verifier", "token", "keyring", "session", "blocklist", "user"} {
+		for _, p := range listPackages(t, "-e", "-deps", "./pkg/"+name) {
+			if p.Module != nil && slices.ContainsFunc([]string{"go-jose", "square/", "lestrrat-go", "jose2go", "jwe"}, func(s string) bool { return strings.Contains(p.ImportPath, s) }) {
+				t.Errorf("pkg/%s depends on %s", name, p.ImportPath)
+			}
+		}
+	}
+	inspectSource(t, func(at token.Position, node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.Ident:
+			if slices.Contains([]string{"JSONWebEncryption", "ParseEncrypted", "ParseEncryptedCompact", "ParseSignedAndEncrypted", "PBES2_HS256_A128KW"}, node.Name) {
+				t.Errorf("%s: uses %s", at, node.Name)
+			}
+		case *ast.ImportSpec:
+			if path, _ := strconv.Unquote(node.Path.Value); path == "compress/flate" {
+				t.Errorf("%s: imports %s", at, path)
+			}
+		}
+		return true
+	})
+}
+
+// inspectSource walks the syntax of every file that is built into a program, tests left out. visit returns false to leave out what is
+// beneath a node.
+func inspectSource(t *testing.T, visit func(at token.Position, node ast.Node) bool) {
+	t.Helper()
+	files := token.NewFileSet()
+	for _, p := range listPackages(t, "./...") {
+		for _, name := range p.GoFiles {
+			tree, err := parser.ParseFile(files, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(tree, func(node ast.Node) bool {
+				return node == nil || visit(files.Position(node.Pos()), node)
+			})
+		}
+	}
+}
