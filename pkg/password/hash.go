@@ -112,13 +112,11 @@ func parseArgon2(text string) (hash, error) {
 	if len(cost) != 3 {
 		return nil, fmt.Errorf("%w: argon2 parameters are not m, t, p", ErrUnknownHash)
 	}
-	memory, okMemory := parseParam(cost[0], "m=", 32)
-	time, okTime := parseParam(cost[1], "t=", 32)
-	threads, okThreads := parseParam(cost[2], "p=", 8)
-	if !okMemory || !okTime || !okThreads {
-		return nil, fmt.Errorf("%w: argon2 parameters are not m, t, p", ErrUnknownHash)
+	memory, time, threads := parseParam(cost[0], "m="), parseParam(cost[1], "t="), parseParam(cost[2], "p=")
+	if memory == 0 || time == 0 || threads == 0 || threads > maxThreads {
+		return nil, fmt.Errorf("%w: argon2 parameters are not m, t, p within bounds", ErrUnknownHash)
 	}
-	h := &argon2Hash{variant: fields[1], Params: Params{Memory: uint32(memory), Time: uint32(time), Threads: uint8(threads)}}
+	h := &argon2Hash{variant: fields[1], Params: Params{Memory: memory, Time: time, Threads: uint8(threads)}}
 	if err := h.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownHash, err)
 	}
@@ -132,14 +130,14 @@ func parseArgon2(text string) (hash, error) {
 	return h, nil
 }
 
-// parseParam reads a positive decimal number after a fixed name.
-func parseParam(text, name string, bits int) (uint64, bool) {
-	digits, found := strings.CutPrefix(text, name)
-	if !found {
-		return 0, false
+// parseParam reads a positive decimal number after a fixed name. Zero stands for anything else.
+func parseParam(text, name string) uint32 {
+	digits, _ := strings.CutPrefix(text, name)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || len(digits) == len(text) {
+		return 0
 	}
-	n, err := strconv.ParseUint(digits, 10, bits)
-	return n, err == nil && n > 0
+	return uint32(n)
 }
 
 func (h *argon2Hash) derive(text string) []byte {
