@@ -1,0 +1,354 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+const (
+	sessionColumns = `id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
+		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at`
+
+	// sessionFacts are of the session's client.
+	sessionFacts = `,
+		(SELECT disabled_at IS NOT NULL FROM clients WHERE clients.id = sessions.client_id),
+		(SELECT refresh_grace FROM clients WHERE clients.id = sessions.client_id)`
+
+	// alive is the condition of Session.Alive with the time as ?1.
+	alive = `revoked_at IS NULL AND idle_expires_at > ?1 AND expires_at > ?1`
+)
+
+func scanSession(r *row, s *session.Session) {
+	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:], &s.IdleExpiresAt, &s.ExpiresAt,
+		&s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope, &s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime, &s.UserAgent, &s.IP, &s.CreatedAt,
+		&s.ClientDisabled, &s.ClientGrace)
+}
+
+// Start implements [session.Store].
+func (db *DB) Start(ctx context.Context, s session.Start) (started session.Started, err error) {
+	err = db.announce(ctx, "start session", func(c *conn) error {
+		if err := startFacts(c, s, &started); err != nil {
+			return err
+		}
+		if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled {
+			return errRollback
+		}
+		if started.Ended, err = makeWay(c, s); err != nil {
+			return err
+		}
+		if err := insertSession(c, s.Session, started.Roles); err != nil {
+			return err
+		}
+		if s.ResetAttempts != "" {
+			key := user.EmailKey(s.ResetAttempts)
+			if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""), attemptKey(key, s.Session.IP)); err != nil {
+				return err
+			}
+		}
+		started.Created = true
+		return record(c, s.Event)
+	})
+	if err != nil {
+		return session.Started{}, err
+	}
+	return started, nil
+}
+
+// startFacts reads what decides on a new session.
+func startFacts(c *conn, s session.Start, started *session.Started) (err error) {
+	started.UserFound, err = c.one(`SELECT disabled_at IS NOT NULL, roles FROM users WHERE id = ?1 AND (?2 = '' OR password_hash = ?2)`,
+		func(r *row) { r.scan(&started.UserDisabled, &started.Roles) }, s.Session.UserID, s.PasswordHash)
+	if err != nil {
+		return err
+	}
+	started.ClientFound, err = c.one(`SELECT disabled_at IS NOT NULL FROM clients WHERE id = ?`,
+		func(r *row) { r.scan(&started.ClientDisabled) }, s.Session.ClientID)
+	return err
+}
+
+// makeWay ends the user's oldest sessions so that one more stays within the limit.
+func makeWay(c *conn, s session.Start) ([]session.ID, error) {
+	if s.Limit <= 0 {
+		return nil, nil
+	}
+	at := s.Session.CreatedAt
+	ids, err := sessionIDs(c, `SELECT id FROM sessions WHERE user_id = ?2 AND `+alive+`
+		ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?3`, at, s.Session.UserID, s.Limit-1)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	slices.Reverse(ids) // oldest first
+	for _, id := range ids {
+		if _, err := c.exec(`UPDATE sessions SET revoked_at = ?, revoke_reason = ? WHERE id = ?`, at, string(session.ReasonLimit), id[:]); err != nil {
+			return nil, err
+		}
+	}
+	return ids, blockSessions(c, ids, at, s.BlockUntil)
+}
+
+func insertSession(c *conn, s session.Session, roles []string) error {
+	_, err := c.exec(`
+		INSERT INTO sessions (`+sessionColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.ID[:], s.UserID, s.ClientID, s.Generation, s.Nonce[:], s.RotatedAt, s.LastRequestHash[:], s.IdleExpiresAt, s.ExpiresAt,
+		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt)
+	return err
+}
+
+// Rotate implements [session.Store]. Rotations that come together are one transaction, and so one sync of the log.
+func (db *DB) Rotate(ctx context.Context, rotations []session.Rotation) ([]*session.Session, error) {
+	if len(rotations) == 1 {
+		s, err := db.update(ctx, "rotate session", func(c *conn) (*session.Session, error) { return rotate(c, rotations[0]) })
+		if err != nil {
+			return nil, err
+		}
+		return []*session.Session{s}, nil
+	}
+	out := make([]*session.Session, len(rotations))
+	if len(rotations) == 0 {
+		return out, nil
+	}
+	err := db.write(ctx, "rotate sessions", func(c *conn) (err error) {
+		for i, r := range rotations {
+			if slices.ContainsFunc(out[:i], func(s *session.Session) bool { return s != nil && s.ID == r.ID }) {
+				continue // one of several succeeds
+			}
+			if out[i], err = rotate(c, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// exact is the condition that a row is as presented.
+const exact = `id = ?2 AND generation = ?3 AND nonce = ?4 AND client_id = ?5 AND ` + alive + `
+	AND (SELECT disabled_at IS NULL FROM clients WHERE clients.id = sessions.client_id)`
+
+func rotate(c *conn, r session.Rotation) (*session.Session, error) {
+	return oneSession(c, `
+		UPDATE sessions SET
+			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at), iat_floor = max(iat_floor, ?9)
+		WHERE `+exact+`
+		RETURNING `+sessionColumns+sessionFacts,
+		r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.To, r.RequestHash[:], r.IdleExpiresAt, r.At.Unix())
+}
+
+// Repeat implements [session.Store].
+func (db *DB) Repeat(ctx context.Context, r session.Rotation) (*session.Session, error) {
+	return db.update(ctx, "repeat rotation", func(c *conn) (*session.Session, error) {
+		return oneSession(c, `
+			UPDATE sessions SET iat_floor = max(iat_floor, ?6)
+			WHERE `+exact+`
+			RETURNING `+sessionColumns+sessionFacts,
+			r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.At.Unix())
+	})
+}
+
+// update runs one statement that is its own transaction.
+func (db *DB) update(ctx context.Context, doing string, do func(c *conn) (*session.Session, error)) (s *session.Session, err error) {
+	err = db.writer.use(ctx, func(c *conn) error {
+		if s, err = do(c); err != nil {
+			c.failed = true // a commit may be under way
+		}
+		return err
+	})
+	if err != nil {
+		return nil, wrap(doing, err)
+	}
+	return s, nil
+}
+
+// oneSession returns nil if the statement finds none.
+func oneSession(c *conn, query string, args ...any) (*session.Session, error) {
+	var s session.Session
+	found, err := c.one(query, func(r *row) { scanSession(r, &s) }, args...)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &s, nil
+}
+
+func sessionIDs(c *conn, query string, args ...any) (ids []session.ID, err error) {
+	err = c.query(query, func(r *row) error {
+		var id session.ID
+		r.scan(id[:])
+		ids = append(ids, id)
+		return nil
+	}, args...)
+	return ids, err
+}
+
+// Session implements [session.Store].
+func (db *DB) Session(ctx context.Context, id session.ID) (s session.Session, err error) {
+	err = db.read(ctx, "read session", func(c *conn) error {
+		found, err := c.one(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE id = ?`, func(r *row) { scanSession(r, &s) }, id[:])
+		if err == nil && !found {
+			return session.ErrNotFound
+		}
+		return err
+	})
+	return s, err
+}
+
+// Sessions implements [session.Store].
+func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) (sessions []session.Session, err error) {
+	err = db.read(ctx, "list sessions", func(c *conn) error {
+		return c.query(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE user_id = ?2 AND `+alive+`
+			ORDER BY created_at DESC, id DESC`, func(r *row) error {
+			var s session.Session
+			scanSession(r, &s)
+			sessions = append(sessions, s)
+			return nil
+		}, at, userID)
+	})
+	return sessions, err
+}
+
+// EndSession implements [session.Store].
+func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (ended bool, err error) {
+	err = db.announce(ctx, "end session", func(c *conn) error {
+		n, err := c.exec(`UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE id = ?3 AND `+alive, e.At, string(e.Reason), id[:])
+		if err != nil || n == 0 {
+			return cmp.Or(err, errRollback)
+		}
+		ended = true
+		if err := blockSessions(c, []session.ID{id}, e.At, e.BlockUntil); err != nil {
+			return err
+		}
+		return record(c, e.Event)
+	})
+	return ended && err == nil, err
+}
+
+// EndSessions implements [session.Store].
+func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
+	return db.ending(ctx, "end sessions", userID, except, e, func(*conn) (bool, error) { return false, nil })
+}
+
+// SetPassword implements [session.Store].
+func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
+	return db.ending(ctx, "set password", userID, session.ID{}, e, func(c *conn) (bool, error) {
+		return true, replaceHash(c, userID, old, replacement, e.At)
+	})
+}
+
+// DisableUser implements [session.Store].
+func (db *DB) DisableUser(ctx context.Context, userID string, e session.Ending) ([]session.ID, error) {
+	return db.ending(ctx, "disable user", userID, session.ID{}, e, func(c *conn) (bool, error) {
+		return setDisabled(c, userID, e.At, e.At)
+	})
+}
+
+// ending changes the user and ends the user's sessions. The event is recorded if either made a difference.
+func (db *DB) ending(ctx context.Context, doing, userID string, except session.ID, e session.Ending, change func(c *conn) (bool, error)) (ids []session.ID, err error) {
+	err = db.announce(ctx, doing, func(c *conn) error {
+		changed, err := change(c)
+		if err != nil {
+			return err
+		}
+		if ids, err = endAll(c, userID, except, e); err != nil {
+			return err
+		}
+		if !changed && len(ids) == 0 {
+			return errRollback
+		}
+		return record(c, e.Event)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// endAll ends and blocks the user's live sessions but one.
+func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
+	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+` RETURNING id`,
+		e.At, userID, except[:], string(e.Reason))
+	if err != nil {
+		return nil, err
+	}
+	return ids, blockSessions(c, ids, e.At, e.BlockUntil)
+}
+
+// DeleteUser implements [session.Store]. The sessions go with the row of the user; events stay, they are the record of it.
+func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (ids []session.ID, err error) {
+	err = db.announce(ctx, "delete user", func(c *conn) error {
+		if ids, err = endAll(c, userID, session.ID{}, e); err != nil {
+			return err
+		}
+		var emailKey string
+		found, err := c.one(`DELETE FROM users WHERE id = ? RETURNING email_key`, func(r *row) { r.scan(&emailKey) }, userID)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return user.ErrNotFound
+		}
+		if _, err := c.exec(`DELETE FROM login_attempts WHERE key = ?`, attemptKey(emailKey, "")); err != nil {
+			return err
+		}
+		return record(c, e.Event)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// SetRoles implements [session.Store].
+func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e session.Ending) error {
+	return db.announce(ctx, "set roles", func(c *conn) error {
+		n, err := c.exec(`UPDATE users SET roles = ?, updated_at = ? WHERE id = ?`, roles, e.At, userID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return user.ErrNotFound
+		}
+		// Tokens minted so far carry at most max(now, iat_floor), later ones at least one second more: they can be told
+		// apart also when all of it happens within one second.
+		var entries []blocklist.Entry
+		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = max(iat_floor, ?4) + 1 WHERE user_id = ?2 AND `+alive+` RETURNING id, iat_floor`,
+			func(r *row) error {
+				var id session.ID
+				var floor int64
+				r.scan(id[:], &floor)
+				entries = append(entries, blocklist.Entry{
+					Key:       verifier.KeyOf(verifier.BlockSID, id.String()),
+					NotBefore: time.Unix(floor-1, 0),
+					DropAfter: e.BlockUntil,
+				})
+				return nil
+			}, e.At, userID, roles, e.At.Unix())
+		if err != nil {
+			return err
+		}
+		if err := block(c, e.At, entries...); err != nil {
+			return err
+		}
+		return record(c, e.Event)
+	})
+}
+
+// SweepSessions implements [session.Store].
+func (db *DB) SweepSessions(ctx context.Context, before time.Time, limit int) (swept int, err error) {
+	err = db.write(ctx, "sweep sessions", func(c *conn) error {
+		n, err := c.exec(`
+			DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`, before, limit)
+		swept = int(n)
+		return err
+	})
+	return swept, err
+}

@@ -1,0 +1,304 @@
+// Package sqlite keeps everything in one SQLite file.
+//
+// One connection writes, a few read. They are used through the driver's own interface with their statements kept
+// prepared: a rotation costs one lookup and one page, and database/sql would take as long again around it. A statement that has
+// begun is never interrupted, so a cancelled request leaves no doubt about what was written.
+//
+// The write-ahead log is synced with each commit: what was acknowledged survives a power cut. Other processes, such as
+// commands on the same file, may read and write at the same time.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/handstamp/handstamp/pkg/store"
+)
+
+// Prefix starts the URL of an SQLite database; the rest is the path of its file.
+const Prefix = "sqlite:"
+
+const (
+	// busyTimeout is how long a statement waits for another process that writes.
+	busyTimeout = 5 * time.Second
+	// readers is how many statements read at once.
+	readers = 4
+)
+
+var _ store.Store = (*DB)(nil)
+
+// DB is an open database.
+type DB struct {
+	writer  *pool
+	readers *pool
+	watcher *pool // one connection, whose view of data_version is compared over time
+
+	wake wake
+}
+
+// Open opens the file that a URL names, "sqlite:PATH", and makes it and its directory if need be. It does not migrate.
+//
+// The file holds password hashes: it is made with mode 0600, its directory with 0700, and a file that others may read is
+// refused, as is a symbolic link in its place.
+func Open(ctx context.Context, databaseURL string) (*DB, error) {
+	path, err := parse(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := secure(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db := &DB{
+		writer:  newPool(1, source(path, false)),
+		readers: newPool(readers, source(path, true)),
+		watcher: newPool(1, source(path, true)),
+		wake:    wake{changed: make(chan struct{})},
+	}
+	if err := db.writer.use(ctx, useWAL(ctx)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
+	}
+	return db, nil
+}
+
+// parse returns the absolute path of the file.
+func parse(databaseURL string) (string, error) {
+	path, ok := strings.CutPrefix(databaseURL, Prefix)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("the URL must be %sPATH", Prefix)
+	case path == "" || strings.HasPrefix(path, ":") || strings.HasSuffix(path, "/"):
+		return "", fmt.Errorf("%sPATH must name a file", Prefix)
+	case strings.HasPrefix(path, "//") && !strings.HasPrefix(path, "///"):
+		return "", fmt.Errorf("%s takes a path and no host: write %sPATH", Prefix, Prefix)
+	case strings.ContainsAny(path, "?\x00"):
+		return "", fmt.Errorf("%sPATH takes no options", Prefix)
+	}
+	return filepath.Abs(path)
+}
+
+// secure makes the file if it does not exist, and checks that nobody else may read it. SQLite gives the log and
+// the shared memory beside it the same mode.
+func secure(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return file.Close()
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Lstat(path + suffix)
+		switch mode := fs.FileMode(0); {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s is not a regular file", path+suffix)
+		default:
+			mode = info.Mode().Perm()
+			if mode&0o077 != 0 && runtime.GOOS != "windows" {
+				return fmt.Errorf("%s may be read or written by others (mode %04o): run chmod 600 %s", path+suffix, mode, path+suffix)
+			}
+		}
+	}
+	return nil
+}
+
+// source is the driver's name for the file. The path is escaped, so that nothing in it is taken for an option.
+func source(path string, readOnly bool) string {
+	p := filepath.ToSlash(path)
+	if !strings.HasPrefix(p, "/") {
+		p = "/" + p // a Windows drive
+	}
+	q := url.Values{
+		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
+		"_foreign_keys": {"on"},
+		"_synchronous":  {"FULL"},
+		"_defensive":    {"1"}, // no statement can damage the file on purpose
+		"_dqs":          {"0"},
+		"_error_rc":     {"1"},
+		"_pragma": {
+			"trusted_schema(0)",
+			"temp_store(MEMORY)", // nothing in the directory for temporary files
+			"secure_delete(FAST)",
+			"journal_size_limit(67108864)",
+		},
+	}
+	if readOnly {
+		q.Set("_query_only", "on")
+	}
+	return "file://" + (&url.URL{Path: p}).EscapedPath() + "?" + q.Encode()
+}
+
+// useWAL changes a new database to the write-ahead log, once: the mode is kept in the file. SQLite does not wait for
+// another process that does the same, so we do.
+func useWAL(ctx context.Context) func(c *conn) error {
+	return func(c *conn) error {
+		var mode string
+		for wait := time.Millisecond; ; wait *= 2 {
+			_, err := c.one("PRAGMA journal_mode = WAL", func(r *row) { r.scan(&mode) })
+			if err == nil && mode == "wal" {
+				return nil
+			}
+			if err == nil {
+				return fmt.Errorf("the file system cannot keep a write-ahead log (journal mode %s)", mode)
+			}
+			if !isCode(err, sqlite3.SQLITE_BUSY) || wait > busyTimeout/2 {
+				return err
+			}
+			if err := sleep(ctx, wait); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Ping begins a write and takes it back.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.write(ctx, "ping database", func(*conn) error { return errRollback })
+}
+
+// Close waits for running statements and closes the file.
+func (db *DB) Close() error {
+	db.wake.close()
+	return errors.Join(db.readers.close(), db.watcher.close(), db.writer.close())
+}
+
+// errRollback ends a transaction without a change and without an error.
+var errRollback = errors.New("roll back")
+
+// write runs do in a transaction that is committed if do returns nil. It holds the one write lock from the start, so nothing
+// that do reads can change before it writes.
+func (db *DB) write(ctx context.Context, doing string, do func(c *conn) error) error {
+	err := db.writer.use(ctx, func(c *conn) error { return c.transaction(do) })
+	if errors.Is(err, errRollback) {
+		return nil
+	}
+	return wrap(doing, err)
+}
+
+// read runs do on a connection that cannot write.
+func (db *DB) read(ctx context.Context, doing string, do func(c *conn) error) error {
+	return wrap(doing, db.readers.use(ctx, do))
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// errClosed is returned after Close.
+var errClosed = errors.New("database is closed")
+
+// pool lends connections to one goroutine each.
+type pool struct {
+	source string
+	slots  chan *conn // a nil connection is one that has yet to be opened
+	done   chan struct{}
+	once   sync.Once
+}
+
+func newPool(size int, source string) *pool {
+	p := &pool{source: source, slots: make(chan *conn, size), done: make(chan struct{})}
+	for range size {
+		p.slots <- nil
+	}
+	return p
+}
+
+// use waits for a connection, or until ctx ends, and lends it to do.
+func (p *pool) use(ctx context.Context, do func(c *conn) error) (err error) {
+	var c *conn
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return errClosed
+	default:
+	}
+	select {
+	case c = <-p.slots:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.done:
+		return errClosed
+	}
+	defer func() {
+		if c != nil && c.broken {
+			err = errors.Join(err, c.close())
+			c = nil
+		}
+		p.slots <- c
+	}()
+	if c == nil {
+		if c, err = connect(ctx, p.source); err != nil {
+			return err
+		}
+	}
+	// Whoever leaves do by a panic leaves a connection in an unknown state.
+	c.broken = true
+	err = do(c)
+	c.broken = c.failed
+	return err
+}
+
+// close waits for every connection to come back, and closes it.
+func (p *pool) close() (err error) {
+	p.once.Do(func() {
+		close(p.done)
+		for range cap(p.slots) {
+			if c := <-p.slots; c != nil {
+				err = errors.Join(err, c.close())
+			}
+		}
+	})
+	return err
+}
+
+func connect(ctx context.Context, source string) (*conn, error) {
+	connector, err := sqlite.NewConnector(source)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := connector.Connect(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &conn{raw: raw, kept: make(map[string]statement)}, nil
+}
+
+// isCode reports whether an error is SQLite's with this primary result code.
+func isCode(err error, code int) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == code
+}

@@ -1,0 +1,172 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+const userColumns = `id, email, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at`
+
+func scanUser(r *row, u *user.User) {
+	r.scan(&u.ID, &u.Email, &u.EmailVerifiedAt, &u.Name, &u.PasswordHash, &u.Roles, &u.CreatedAt, &u.UpdatedAt, &u.DisabledAt)
+}
+
+// CreateUser implements [user.Store].
+func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error {
+	return db.write(ctx, "create user", func(c *conn) error {
+		n, err := c.exec(`
+			INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (email_key) DO NOTHING`,
+			u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt, u.DisabledAt)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return user.ErrEmailTaken
+		}
+		return record(c, e)
+	})
+}
+
+// UserByID implements [user.Store].
+func (db *DB) UserByID(ctx context.Context, id string) (u user.User, err error) {
+	err = db.read(ctx, "read user", func(c *conn) error {
+		return oneUser(c, &u, `SELECT `+userColumns+` FROM users WHERE id = ?`, id)
+	})
+	return u, err
+}
+
+// UserByEmail implements [user.Store].
+func (db *DB) UserByEmail(ctx context.Context, email string) (u user.User, err error) {
+	err = db.read(ctx, "read user", func(c *conn) error {
+		return oneUser(c, &u, `SELECT `+userColumns+` FROM users WHERE email_key = ?`, user.EmailKey(email))
+	})
+	return u, err
+}
+
+// oneUser returns user.ErrNotFound if the statement finds nobody.
+func oneUser(c *conn, u *user.User, query string, args ...any) error {
+	found, err := c.one(query, func(r *row) { scanUser(r, u) }, args...)
+	if err == nil && !found {
+		return user.ErrNotFound
+	}
+	return err
+}
+
+// Users implements [user.Store].
+func (db *DB) Users(ctx context.Context, after string, limit int) (users []user.User, err error) {
+	err = db.read(ctx, "list users", func(c *conn) error {
+		return c.query(`SELECT `+userColumns+` FROM users WHERE id > ? ORDER BY id LIMIT ?`, func(r *row) error {
+			var u user.User
+			scanUser(r, &u)
+			users = append(users, u)
+			return nil
+		}, after, limit)
+	})
+	return users, err
+}
+
+// BeginLogin implements [user.Store].
+//
+// The count is a single time (the generic cell rate algorithm): each attempt moves it by Every, and an attempt is refused while it
+// lies further ahead than the burst allows. A refused attempt does not move it, so guessing on does not keep anybody out longer.
+func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (attempt user.Attempt, err error) {
+	err = db.write(ctx, "begin login", func(c *conn) error {
+		emailKey := user.EmailKey(email)
+		attempt.Found, err = c.one(`SELECT `+userColumns+` FROM users WHERE email_key = ?`, func(r *row) { scanUser(r, &attempt.User) }, emailKey)
+		if err != nil {
+			return err
+		}
+		key := attemptKey(emailKey, "")
+		if attempt.Found && ip != "" {
+			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ? AND ip = ? LIMIT 1`, func(*row) {}, attempt.User.ID, ip)
+			if err != nil {
+				return err
+			}
+			if known {
+				key = attemptKey(emailKey, ip)
+			}
+		}
+
+		var freeAt time.Time
+		if _, err := c.one(`SELECT free_at FROM login_attempts WHERE key = ?`, func(r *row) { r.scan(&freeAt) }, key); err != nil {
+			return err
+		}
+		if freeAt.Before(at) {
+			freeAt = at
+		}
+		if wait := freeAt.Sub(at) - time.Duration(limit.Burst-1)*limit.Every; wait > 0 {
+			attempt.RetryAfter = wait
+			return errRollback
+		}
+		if _, err := c.exec(`
+			INSERT INTO login_attempts (key, free_at) VALUES (?, ?)
+			ON CONFLICT (key) DO UPDATE SET free_at = excluded.free_at`, key, freeAt.Add(limit.Every)); err != nil {
+			return err
+		}
+		// Two rows that say nothing any more go for each that may have come: the table stays as small as the
+		// number of addresses attacked lately, and nobody has to sweep it.
+		_, err = c.exec(`
+			DELETE FROM login_attempts WHERE key IN (SELECT key FROM login_attempts WHERE free_at <= ? ORDER BY free_at LIMIT 2)`, at)
+		return err
+	})
+	return attempt, err
+}
+
+// attemptKey is the key under which login attempts are counted: those for an address, or for an address from an IP that the
+// user is known to use. It is a hash, because people type passwords into the field for the address.
+func attemptKey(emailKey, ip string) []byte {
+	sum := sha256.Sum256([]byte(emailKey + "\x00" + ip))
+	return sum[:]
+}
+
+// ReplacePasswordHash implements [user.Store].
+func (db *DB) ReplacePasswordHash(ctx context.Context, id, old, replacement string, at time.Time) error {
+	return db.write(ctx, "replace password hash", func(c *conn) error { return replaceHash(c, id, old, replacement, at) })
+}
+
+// replaceHash returns user.ErrChanged if the hash is no longer old.
+func replaceHash(c *conn, id, old, replacement string, at time.Time) error {
+	n, err := c.exec(`UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?`, replacement, at, id, old)
+	if err == nil && n == 0 {
+		return user.ErrChanged
+	}
+	return err
+}
+
+// UpdateName implements [user.Store].
+func (db *DB) UpdateName(ctx context.Context, id, name string, at time.Time) (u user.User, err error) {
+	err = db.write(ctx, "update name", func(c *conn) error {
+		return oneUser(c, &u, `UPDATE users SET name = ?, updated_at = ? WHERE id = ? RETURNING `+userColumns, name, at, id)
+	})
+	return u, err
+}
+
+// EnableUser implements [user.Store].
+func (db *DB) EnableUser(ctx context.Context, id string, e audit.Event) error {
+	return db.write(ctx, "enable user", func(c *conn) error {
+		changed, err := setDisabled(c, id, time.Time{}, e.At)
+		if err != nil || !changed {
+			return err
+		}
+		return record(c, e)
+	})
+}
+
+// setDisabled reports whether it made a difference, or returns user.ErrNotFound.
+func setDisabled(c *conn, id string, disabledAt, at time.Time) (bool, error) {
+	n, err := c.exec(`UPDATE users SET disabled_at = ?2, updated_at = ?3 WHERE id = ?1 AND (disabled_at IS NULL) <> (?2 IS NULL)`, id, disabledAt, at)
+	if err != nil || n > 0 {
+		return n > 0, err
+	}
+	found, err := c.one(`SELECT 1 FROM users WHERE id = ?`, func(*row) {}, id)
+	if err == nil && !found {
+		return false, user.ErrNotFound
+	}
+	return false, err
+}
