@@ -1,0 +1,115 @@
+// Package upstream logs users in through other providers: Google, GitHub, Microsoft, Apple, any OpenID provider and any
+// OAuth 2 server that tells who the user is. Here Handstamp is the client.
+//
+// A login has two halves. [Provider.Begin] answers with the URL to send the browser to and an [Attempt] to keep; when the
+// browser comes back, [Provider.Complete] checks what it brings against the attempt, redeems the code and returns the
+// [Identity] that the provider vouches for. What an identity means for the users of this server is decided by [Decide], a
+// pure function, and carried out by [Linker].
+//
+// Nothing that a provider, or somebody who claims to be one, sends is believed before it is checked, and no failure of a
+// provider is ours: every error says through a sentinel whose fault it is.
+package upstream
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// AttemptLifetime is the time that a user has to log in at a provider.
+const AttemptLifetime = 10 * time.Minute
+
+// Secret is a text that must not be seen: fmt, slog, JSON and YAML print "[redacted]". Convert it to string to use it.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String returns "[redacted]".
+func (Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (Secret) GoString() string { return redacted }
+
+// LogValue returns "[redacted]".
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns "[redacted]".
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Identity is what a provider says of a user who has just logged in there.
+type Identity struct {
+	// Provider is the provider's ID in the configuration.
+	Provider string
+	// Subject names the user at the provider, for ever: together with Provider it is the key of the link. It is the sub
+	// claim, at GitHub the numeric user ID (login names are given to others), at Microsoft "tid:oid".
+	Subject string
+	// Email is an address by which the provider knows the user; empty if it tells none. Unless EmailVerified it is
+	// anybody's claim, and must not be used to find a user or be stored as the user's.
+	Email string
+	// EmailVerified reports whether the provider itself proved that the user receives mail at Email.
+	EmailVerified bool
+	// Name is a display name, at most 200 characters, empty if unknown. It is untrusted text.
+	Name string
+	// AuthTime is when the user was authenticated at the provider, zero if it does not say.
+	AuthTime time.Time
+}
+
+// Tokens are what a provider lets us call its own services with.
+type Tokens struct {
+	Access    Secret
+	Refresh   Secret    // empty if the provider gave none
+	ExpiresAt time.Time // of Access; zero if the provider does not say
+	Scope     string    // granted, space-separated; what was asked for if the provider does not say
+}
+
+// Attempt is one login that was begun and not finished: a row that is used once. It holds no secret, only hashes of the
+// two secrets that the browser carries.
+type Attempt struct {
+	StateHash   [32]byte // the key: HashSecret of the state parameter
+	BrowserHash [32]byte // HashSecret of the cookie value that binds the attempt to the browser that began it
+	Provider    string
+	RedirectURI string // the exact callback that was sent to the provider
+	UserID      string // the logged-in user who adds an identity; empty for a login
+	Continue    string // whatever the caller needs to go on after the login; not interpreted
+	ExpiresAt   time.Time
+}
+
+// HashSecret is the form in which a state or a browser binding is stored and looked up.
+func HashSecret(s Secret) [32]byte { return sha256.Sum256([]byte(s)) }
+
+// sameHash compares without telling by its duration where the difference is.
+func sameHash(a, b [32]byte) bool { return hmac.Equal(a[:], b[:]) }
+
+// derive makes the values of an attempt which must be unpredictable and never leave the server together with the state:
+// the PKCE verifier and the nonce. Deriving them from the state and a server key means that the database needs neither.
+func derive(key []byte, purpose, provider string, state Secret) string {
+	mac := hmac.New(sha256.New, key)
+	for _, part := range []string{purpose, provider, string(state)} {
+		mac.Write([]byte(part))
+		mac.Write([]byte{0})
+	}
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// cleanText makes foreign text fit for display and storage: valid UTF-8, no control or format characters (bidirectional overrides among
+// them), at most limit characters.
+func cleanText(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == utf8.RuneError:
+			return -1
+		}
+		return r
+	}, s)
+	if runes := []rune(s); len(runes) > limit {
+		s = string(runes[:limit])
+	}
+	return strings.TrimSpace(s)
+}
