@@ -1,0 +1,195 @@
+package verifier
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+)
+
+// MaxTokenSize is the length in bytes of the longest text that Verify looks at.
+const MaxTokenSize = 8 << 10
+
+// The longest encoded header and signature: no header of ours comes near, and an RSA signature has the length of the key.
+const (
+	maxHeader    = 1 << 10
+	maxSignature = (maxRSABits/8*8 + 5) / 6
+)
+
+// compact is a text in JWS Compact Serialization (RFC 7515, section 7.1) whose spelling is in order and of which nothing else is
+// known. The parts are in base64url.
+type compact struct {
+	signed    string // header.payload
+	header    string
+	payload   string
+	signature string
+}
+
+// split checks everything about raw that can be checked without decoding it: its size, exactly two dots, and base64url without
+// padding. It costs nothing to speak of, whatever a stranger sends.
+func split(raw string) (compact, error) {
+	if len(raw) > MaxTokenSize {
+		return compact{}, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, MaxTokenSize)
+	}
+	var dots [2]int
+	n := 0
+	for i := range len(raw) {
+		switch c := raw[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && n < 2:
+			dots[n] = i
+			n++
+		default:
+			return compact{}, fmt.Errorf("%w: not two dots and base64url", ErrMalformed)
+		}
+	}
+	if n < 2 {
+		return compact{}, fmt.Errorf("%w: not two dots and base64url", ErrMalformed)
+	}
+	c := compact{signed: raw[:dots[1]], header: raw[:dots[0]], payload: raw[dots[0]+1 : dots[1]], signature: raw[dots[1]+1:]}
+	if c.header == "" || c.payload == "" || c.signature == "" || len(c.header) > maxHeader || len(c.signature) > maxSignature {
+		return compact{}, fmt.Errorf("%w: a part is empty or too long", ErrMalformed)
+	}
+	return c, nil
+}
+
+// parseHeader returns the alg and the kid of an encoded header. It must be an object of exactly alg, kid and typ, all strings, and
+// typ must be at+jwt (RFC 9068, section 2.1), so a token made for another purpose is never taken for an access token, nothing in a
+// token can name a key's whereabouts, and there is no crit to understand (RFC 7515, section 4.1.11).
+func parseHeader(part string) (alg, kid string, err error) {
+	text, err := decodePart(part)
+	if err != nil {
+		return "", "", err
+	}
+	var space [4]member
+	members, ok := parseObject(text, space[:0])
+	if !ok || len(members) != 3 {
+		return "", "", fmt.Errorf("%w: header is not exactly alg, kid, typ", ErrMalformed)
+	}
+	for _, m := range members {
+		v, isString := unquote(m.value)
+		switch {
+		case isString && m.name == "alg":
+			alg = v
+		case isString && m.name == "kid":
+			kid = v
+		case isString && m.name == "typ" && v == "at+jwt":
+		default:
+			return "", "", fmt.Errorf("%w: header is not exactly alg, kid, typ", ErrMalformed)
+		}
+	}
+	return alg, kid, nil
+}
+
+// decodePart decodes base64url whose alphabet split has checked; unused bits of the last character must be zero, else one text
+// would have several spellings (RFC 4648, section 3.5).
+func decodePart(part string) (string, error) {
+	const step = 1024 // a multiple of 4, so that no character's bits are in two steps
+	var space [step * 3 / 4]byte
+	var b strings.Builder
+	b.Grow(base64.RawURLEncoding.DecodedLen(len(part)))
+	for part != "" {
+		n := min(step, len(part))
+		m, err := base64.RawURLEncoding.Strict().Decode(space[:], []byte(part[:n]))
+		if err != nil {
+			return "", fmt.Errorf("%w: base64url", ErrMalformed)
+		}
+		b.Write(space[:m])
+		part = part[n:]
+	}
+	return b.String(), nil
+}
+
+// Key is a public key together with its kid and the one algorithm that it may be used with. Make one with NewKey.
+type Key struct {
+	id     string
+	alg    string
+	public crypto.PublicKey
+}
+
+// NewKey returns the key for signatures made under kid. It returns ErrKey unless public is an *ecdsa.PublicKey on P-256, an
+// ed25519.PublicKey or an *rsa.PublicKey of 2048 bits or more.
+func NewKey(kid string, public crypto.PublicKey) (*Key, error) {
+	alg, err := Algorithm(public)
+	if err != nil {
+		return nil, err
+	}
+	if kid == "" {
+		return nil, fmt.Errorf("%w: no kid", ErrKey)
+	}
+	return &Key{kid, alg, public}, nil
+}
+
+// ID returns the kid.
+func (k *Key) ID() string { return k.id }
+
+// Algorithm returns ES256, EdDSA or RS256.
+func (k *Key) Algorithm() string { return k.alg }
+
+// Public returns the public key.
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// verify returns ErrSignature unless signature (in base64url) is the key's over signed.
+func (k *Key) verify(signed, signature string) error {
+	var space [maxRSABits / 8]byte
+	n, err := base64.RawURLEncoding.Strict().Decode(space[:], []byte(signature))
+	if err != nil {
+		return fmt.Errorf("%w: base64url", ErrMalformed)
+	}
+	sig, ok := space[:n], false
+	switch public := k.public.(type) {
+	case *ecdsa.PublicKey:
+		ok = verifyES256(public, signed, sig)
+	case ed25519.PublicKey:
+		ok = ed25519.Verify(public, []byte(signed), sig)
+	case *rsa.PublicKey:
+		hash := sha256.Sum256([]byte(signed))
+		ok = rsa.VerifyPKCS1v15(public, crypto.SHA256, hash[:], sig) == nil
+	}
+	if !ok {
+		return ErrSignature
+	}
+	return nil
+}
+
+// verifyES256 checks a signature in the form of RFC 7518, section 3.4: r and s, 32 bytes each. The mirrored signature (r, n-s) is
+// as valid as the original; only the holder of the token could make it, and revocation does not go by the text of a token.
+func verifyES256(public *ecdsa.PublicKey, signed string, sig []byte) bool {
+	if len(sig) != 64 || !inOrder(sig[:32]) || !inOrder(sig[32:]) {
+		return false
+	}
+	// SEQUENCE { INTEGER r, INTEGER s }; both are below 2^256, so every length fits one byte.
+	var space [72]byte
+	der := appendInteger(appendInteger(append(space[:0], 0x30, 0), sig[:32]), sig[32:])
+	der[1] = byte(len(der) - 2)
+	hash := sha256.Sum256([]byte(signed))
+	return ecdsa.VerifyASN1(public, hash[:], der)
+}
+
+// inOrder reports whether 0 < b < n, the order of P-256 (SEC 1, section 4.1.4, step 1).
+func inOrder(b []byte) bool {
+	const n = "\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51"
+	return string(b) < n && len(bytes.TrimLeft(b, "\x00")) > 0
+}
+
+// appendInteger appends a DER INTEGER with the value of the big-endian b, which is not zero.
+func appendInteger(der, b []byte) []byte {
+	b = bytes.TrimLeft(b, "\x00")
+	if b[0] >= 0x80 {
+		der = append(der, 0x02, byte(len(b)+1), 0)
+	} else {
+		der = append(der, 0x02, byte(len(b)))
+	}
+	return append(der, b...)
+}
+
+// equal reports whether two keys are the same under the same kid.
+func (k *Key) equal(other *Key) bool {
+	public, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.id == other.id && public.Equal(other.public)
+}
