@@ -48,16 +48,12 @@ func contrast(a, b colour) float64 {
 	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 }
 
-// legible moves c towards another colour until it can be read on all grounds.
-func (c colour) legible(towards colour, grounds ...colour) colour {
+// legible moves c towards another colour until it can be read on the page, on the card, and on a tint of itself on the card.
+func (c colour) legible(towards, page, card colour, share float64) colour {
 	const steps = 50
-	for i := range steps + 1 {
+	for i := range steps {
 		moved := c.mix(towards, float64(i)/steps)
-		good := true
-		for _, ground := range grounds {
-			good = good && contrast(moved, ground) >= legibleRatio
-		}
-		if good {
+		if min(contrast(moved, page), contrast(moved, card), contrast(moved, card.mix(moved, share))) >= legibleRatio {
 			return moved
 		}
 	}
@@ -94,8 +90,9 @@ func lightPalette(accent colour) palette {
 		onAccent: white(),
 		danger:   colour{0xb0, 0x23, 0x1c}, dangerTint: colour{0xfd, 0xf0, 0xee},
 	}
-	p.accent = accent.legible(black(), p.page, p.card, p.card.mix(accent, 0.08))
-	p.tint = p.card.mix(p.accent, 0.08)
+	const share = 0.08
+	p.accent = accent.legible(black(), p.page, p.card, share)
+	p.tint = p.card.mix(p.accent, share)
 	p.accentHover = p.accent.mix(black(), 0.16)
 	return p
 }
@@ -109,8 +106,9 @@ func darkPalette(accent colour) palette {
 		onAccent: colour{0x0d, 0x10, 0x0f},
 		danger:   colour{0xff, 0xab, 0xa0}, dangerTint: colour{0x33, 0x1b, 0x19},
 	}
-	p.accent = accent.legible(white(), p.page, p.card, p.card.mix(accent, 0.12))
-	p.tint = p.card.mix(p.accent, 0.1)
+	const share = 0.1
+	p.accent = accent.legible(white(), p.page, p.card, share)
+	p.tint = p.card.mix(p.accent, share)
 	p.accentHover = p.accent.mix(white(), 0.2)
 	return p
 }
