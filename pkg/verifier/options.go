@@ -53,6 +53,7 @@ type Option func(*settings) error
 
 type settings struct {
 	audiences    []string
+	anyAudience  bool
 	client       *http.Client
 	leeway       time.Duration
 	maxLifetime  time.Duration
@@ -77,6 +78,12 @@ func WithAudience(audiences ...string) Option {
 		s.audiences = append(s.audiences, audiences...)
 		return nil
 	}
+}
+
+// WithAnyAudience accepts tokens for anybody, in place of WithAudience. It is for the issuer itself, which must be able to tell
+// about and revoke every token that it made. A resource server that used it would accept tokens that a stranger's service was given.
+func WithAnyAudience() Option {
+	return func(s *settings) error { s.anyAudience = true; return nil }
 }
 
 // WithHTTPClient sets the client that talks to the issuer, for a private certificate authority or a proxy. Its Timeout is not used

@@ -111,15 +111,13 @@ func (f *follower) stream(ctx context.Context, cursor string, retry *backoff) (s
 		if err := f.event(&e); err != nil {
 			return spoke, err
 		}
-		if spoke = spoke || e.name != ""; spoke {
+		if !spoke { // nothing on the way holds events back
+			spoke = true
 			f.mu.Lock()
-			first := !f.live
 			f.live = true
 			f.mu.Unlock()
-			if first {
-				f.note(nil)
-				f.report()
-			}
+			f.note(nil)
+			f.report()
 		}
 	}
 }

@@ -36,7 +36,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 			return nil, err
 		}
 	}
-	if len(v.audiences) == 0 {
+	if len(v.audiences) == 0 && !v.anyAudience {
 		return nil, errors.New("verifier: WithAudience is required: a token for any other service would be accepted")
 	}
 	if v.cacheSize > 0 {
@@ -199,7 +199,7 @@ func (v *Verifier) authenticate(ctx context.Context, raw string) (*Claims, error
 	if claims.Issuer != v.issuer {
 		return nil, ErrIssuer
 	}
-	if !slices.ContainsFunc(claims.Audience, func(a string) bool { return slices.Contains(v.audiences, a) }) {
+	if !v.anyAudience && !slices.ContainsFunc(claims.Audience, func(a string) bool { return slices.Contains(v.audiences, a) }) {
 		return nil, ErrAudience
 	}
 	return claims, nil
