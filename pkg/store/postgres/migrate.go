@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/handstamp/handstamp/migrations"
+)
+
+// Migrate implements store.Store. It needs a role that may create tables, and a connection of its own: behind a
+// pooler that hands out connections by transaction, migrate with a URL that goes past it.
+func (db *DB) Migrate(ctx context.Context) error {
+	config := db.config.Copy()
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "plan_cache_mode"} {
+		delete(config.RuntimeParams, name)
+	}
+	pool := stdlib.OpenDB(*config)
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, migrations.Postgres(), goose.WithSessionLocker(turn{}))
+	if err == nil {
+		_, err = provider.Up(ctx)
+	}
+	if err = errors.Join(err, pool.Close()); err != nil {
+		return failed("migrate database", err)
+	}
+	return nil
+}
+
+// turn makes replicas that start at once migrate one after the other: the second finds nothing left to do.
+type turn struct{}
+
+// turnLock is arbitrary and known to all replicas.
+const turnLock = 4851736284
+
+// SessionLock implements goose's lock.SessionLocker.
+func (turn) SessionLock(ctx context.Context, c *sql.Conn) error {
+	_, err := c.ExecContext(ctx, "SELECT pg_advisory_lock($1)", turnLock)
+	return err
+}
+
+// SessionUnlock implements goose's lock.SessionLocker.
+func (turn) SessionUnlock(ctx context.Context, c *sql.Conn) error {
+	_, err := c.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", turnLock)
+	return err
+}
+
+// Schema implements store.Store.
+func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
+	names, err := fs.Glob(migrations.Postgres(), "*.sql")
+	if err != nil {
+		return 0, 0, failed("read migrations", err)
+	}
+	for _, name := range names {
+		number, _, _ := strings.Cut(name, "_")
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return 0, 0, failed("read migrations", err)
+		}
+		newest = max(newest, n)
+	}
+	err = db.run(ctx, "read schema version", one("SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied", to(&current)))
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == codeUndefinedTable {
+		return 0, newest, nil
+	}
+	return current, newest, err
+}

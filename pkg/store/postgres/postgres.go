@@ -1,0 +1,191 @@
+// Package postgres keeps everything in PostgreSQL, version 14 or later.
+//
+// Every method is one transaction, and most are one statement: what a method has to decide, the statement decides, on rows that
+// it locks itself. Where a change of a user must reach sessions that a parallel login is just creating, the user's row
+// is written first and the sessions by a later statement of the same transaction, which sees what the login has
+// committed while the first one waited for its lock. Several statements travel in one message and commit at
+// its end, so that no lock waits for the network.
+//
+// Statements lock sessions in the order of their IDs. The isolation level is READ COMMITTED.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/handstamp/handstamp/pkg/store"
+)
+
+const (
+	// statementTimeout ends a statement on the server, lockTimeout one that waits for a row.
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 2 * time.Second
+	// idleTimeout ends a transaction whose client has gone silent, and with it its locks.
+	idleTimeout = 5 * time.Second
+	// patience bounds what the server cannot: waiting for a free connection, and for a server that does not answer.
+	patience = statementTimeout + 2*time.Second
+	// connectTimeout bounds the making of a connection.
+	connectTimeout = 5 * time.Second
+	// lastWord is how long a statement may go on after its caller has given up. It nearly always ends within, and the connection
+	// is kept; otherwise every impatient client would cost one.
+	lastWord = time.Second
+	// maxAttempts is how often a transaction is run that the server undid to resolve a conflict.
+	maxAttempts = 4
+)
+
+var _ store.Store = (*DB)(nil)
+
+// DB is an open database.
+type DB struct {
+	pool   *pgxpool.Pool
+	config *pgx.ConnConfig // of the listener, and of migrations
+	wake   wake
+}
+
+// Options are for what the URL does not say. The zero value is usable.
+type Options struct {
+	// Logger hears about settings of the server that weaken the service. Nil for none.
+	Logger *slog.Logger
+}
+
+// Open prepares a pool for the database that a URL names, "postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE"
+// (several hosts separated by commas for a replicated server: the one that takes writes is used). It does not
+// connect and does not migrate. No error of this package holds the URL or any part of its password.
+//
+// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core,
+// and 2). Behind a pooler that hands out connections by transaction, such as PgBouncer, use
+// default_query_exec_mode=cache_describe or exec. Then nothing is set on the connection either, because a pooler would
+// refuse it or hand it to others: set statement_timeout, lock_timeout and idle_in_transaction_session_timeout for the role.
+func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
+	config, err := parse(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if o.Logger != nil {
+		var once sync.Once
+		config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+			var err error
+			once.Do(func() { err = warn(ctx, c, o.Logger) })
+			return err
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, failed("open database", err)
+	}
+	return &DB{pool: pool, config: config.ConnConfig, wake: newWake()}, nil
+}
+
+// parse makes the pool's configuration. What pgx and net/url say about a URL they cannot read may quote any part of it, so
+// it is not repeated.
+func parse(databaseURL string) (*pgxpool.Config, error) {
+	u, err := url.Parse(databaseURL)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		return nil, errors.New("the URL must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %-escapes for special characters in user and password")
+	}
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, errors.New("a host, port or parameter of the URL is not valid, or a file that it names cannot be read")
+	}
+	c := config.ConnConfig
+	if c.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+		return nil, errors.New("default_query_exec_mode=simple_protocol puts values into the text of statements: use cache_describe or exec")
+	}
+
+	set := func(name, value string) {
+		if _, given := c.RuntimeParams[name]; !given {
+			c.RuntimeParams[name] = value
+		}
+	}
+	set("application_name", "handstamp")
+	if c.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		set("statement_timeout", milliseconds(statementTimeout))
+		set("lock_timeout", milliseconds(lockTimeout))
+		set("idle_in_transaction_session_timeout", milliseconds(idleTimeout))
+		set("default_transaction_isolation", "read committed")
+		// Every statement here looks rows up by an index. A plan made while a table was still empty, or by statistics that
+		// know nothing about the length of an array, must not say otherwise: so there is one plan for each statement,
+		// and it is this one.
+		set("plan_cache_mode", "force_generic_plan")
+		set("enable_seqscan", "off")
+		set("enable_hashjoin", "off")
+		set("enable_mergejoin", "off")
+		set("jit", "off") // the plans above look expensive enough for it where no index can help
+	}
+
+	if !u.Query().Has("pool_max_conns") {
+		// A connection is busy on a core or waits for the disk; more of them only make the server switch between them.
+		config.MaxConns = int32(max(4, 2*runtime.GOMAXPROCS(0)+2)) //nolint:gosec // a number of cores
+	}
+	if !u.Query().Has("pool_max_conn_lifetime_jitter") {
+		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
+	}
+	config.PingTimeout = lockTimeout
+	if c.ConnectTimeout == 0 || !u.Query().Has("connect_timeout") {
+		c.ConnectTimeout = connectTimeout
+	}
+	if c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // after a failover, the old primary will not do
+	}
+	c.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}).DialContext
+	c.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: lastWord}
+	}
+	c.OnNotice = noteUncertainty
+	closeOnFatal := c.OnPgError
+	c.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		return err.Code != codeReadOnly && closeOnFatal(c, err)
+	}
+	return config, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// warn tells of what the service can live with, but should not have to.
+func warn(ctx context.Context, c *pgx.Conn, logger *slog.Logger) error {
+	var user, commit string
+	err := c.QueryRow(ctx, "SELECT current_user::text, current_setting('synchronous_commit')").Scan(&user, &commit)
+	if err != nil {
+		return err
+	}
+	if c.PgConn().ParameterStatus("is_superuser") == "on" {
+		logger.LogAttrs(ctx, slog.LevelWarn, "the database role is a superuser: give the service a role of its own that only reads and writes its tables",
+			slog.String("role", user))
+	}
+	if commit == "off" {
+		logger.LogAttrs(ctx, slog.LevelWarn, "synchronous_commit is off: a crash of the database can undo an acknowledged revocation")
+	}
+	return nil
+}
+
+// Ping implements store.Store.
+func (db *DB) Ping(ctx context.Context) error {
+	var readOnly bool
+	err := db.run(ctx, "ping database", one("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean", to(&readOnly)))
+	if err == nil && readOnly {
+		return errors.New("ping database: it is read-only")
+	}
+	return err
+}
+
+// Close implements store.Store.
+func (db *DB) Close() error {
+	db.wake.stop()
+	db.pool.Close()
+	return nil
+}

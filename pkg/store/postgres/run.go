@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/handstamp/handstamp/pkg/store"
+)
+
+// SQLSTATE codes (PostgreSQL documentation, appendix A).
+const (
+	codeWarning          = "01000"
+	codeReadOnly         = "25006"
+	codeSerialization    = "40001"
+	codeDeadlock         = "40P01"
+	codeLockNotAvailable = "55P03"
+	codeUndefinedTable   = "42P01"
+	codeUndefinedColumn  = "42703"
+	classDataException   = "22"
+)
+
+// errUncertain says that a commit has not reached the standby servers that it should have waited for.
+var errUncertain = errors.New("committed here, but perhaps not on the standby")
+
+// step is one statement of a transaction. scan, if not nil, is called for each row; it must be able to begin again.
+type step struct {
+	sql  string
+	args []any
+	scan func(rows pgx.Rows) error
+}
+
+// one is a statement that returns at most one row.
+func one(sql string, scan func(rows pgx.Rows) error, args ...any) step {
+	return step{sql: sql, args: args, scan: scan}
+}
+
+// do is a statement whose rows nobody needs.
+func do(sql string, args ...any) step { return step{sql: sql, args: args} }
+
+// to scans a row into variables.
+func to(targets ...any) func(rows pgx.Rows) error {
+	return func(rows pgx.Rows) error { return rows.Scan(targets...) }
+}
+
+// run carries out the steps in one transaction, and does so again if the server has certainly undone it.
+func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		err := db.attempt(ctx, steps)
+		if err == nil {
+			return nil
+		}
+		if attempt == maxAttempts || ctx.Err() != nil || !undone(err) {
+			return failed(doing, err)
+		}
+	}
+}
+
+func (db *DB) attempt(ctx context.Context, steps []step) error {
+	c, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	forgetUncertainty(c.Conn())
+
+	if len(steps) == 1 {
+		rows, err := c.Query(ctx, steps[0].sql, steps[0].args...)
+		if err != nil {
+			return err
+		}
+		if err := drain(rows, steps[0].scan); err != nil {
+			return err
+		}
+		return uncertainty(c.Conn())
+	}
+
+	// The steps go out together and the transaction ends with the last of them.
+	var batch pgx.Batch
+	for _, s := range steps {
+		batch.Queue(s.sql, s.args...)
+	}
+	results := c.SendBatch(ctx, &batch)
+	for _, s := range steps {
+		rows, err := results.Query()
+		if err == nil {
+			err = drain(rows, s.scan)
+		}
+		if err != nil {
+			return errors.Join(err, ignore(results.Close()))
+		}
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	return uncertainty(c.Conn())
+}
+
+// ignore is for the error of an end that a first error already explains.
+func ignore(error) error { return nil }
+
+// drain reads all rows. A change is complete when it returns nil, not before.
+func drain(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if scan == nil {
+			continue
+		}
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// undone reports whether nothing of the transaction has happened or ever will, and another attempt may succeed.
+func undone(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == codeSerialization || e.Code == codeDeadlock) || pgconn.SafeToRetry(err)
+}
+
+// uncertainKey marks a connection in its custom data.
+const uncertainKey = "handstamp_uncertain"
+
+// noteUncertainty hears the warning of a commit that stopped waiting for a standby. The server then reports success.
+func noteUncertainty(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.Code == codeWarning && (n.Routine == "SyncRepWaitForLSN" || n.Routine == "") {
+		c.CustomData()[uncertainKey] = true
+	}
+}
+
+func forgetUncertainty(c *pgx.Conn) { delete(c.PgConn().CustomData(), uncertainKey) }
+
+func uncertainty(c *pgx.Conn) error {
+	if c.PgConn().CustomData()[uncertainKey] != nil {
+		return errUncertain
+	}
+	return nil
+}
+
+// failure is a storage failure: what was being done, and why it did not work. It shows neither SQL nor values.
+type failure struct {
+	doing string
+	err   error
+}
+
+func failed(doing string, err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == codeUndefinedTable || e.Code == codeUndefinedColumn) {
+		err = fmt.Errorf("%w: %w", store.ErrSchema, err)
+	}
+	return &failure{doing: doing, err: err}
+}
+
+// Error implements error. Messages about values that do not fit their type quote them, so only their code is told.
+func (f *failure) Error() string {
+	if e, ok := errors.AsType[*pgconn.PgError](f.err); ok && len(e.Code) == 5 && e.Code[:2] == classDataException {
+		return f.doing + ": the database refused a value (SQLSTATE " + e.Code + ")"
+	}
+	return f.doing + ": " + f.err.Error()
+}
+
+// Unwrap returns the cause.
+func (f *failure) Unwrap() error { return f.err }

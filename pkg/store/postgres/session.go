@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/handstamp/handstamp/pkg/session"
+)
+
+// sessionColumns are what row.session reads.
+const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash, s.idle_expires_at, s.expires_at,
+	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at,
+	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
+
+func (r *row) session() *session.Session {
+	s := &session.Session{
+		ID:              r.bytes16(),
+		UserID:          r.text(),
+		ClientID:        r.text(),
+		Generation:      uint32(r.int64()), //nolint:gosec // written from one
+		Nonce:           r.bytes16(),
+		RotatedAt:       r.time(),
+		LastRequestHash: r.bytes16(),
+		IdleExpiresAt:   r.time(),
+		ExpiresAt:       r.time(),
+		RevokedAt:       r.time(),
+		RevokeReason:    session.Reason(r.text()),
+		Scope:           r.text(),
+		Audience:        r.texts(),
+		Roles:           r.texts(),
+		IATFloor:        r.int64(),
+		AMR:             r.texts(),
+		ACR:             r.text(),
+		AuthTime:        r.time(),
+		UserAgent:       r.text(),
+		IP:              r.text(),
+		CreatedAt:       r.time(),
+		ClientDisabled:  r.bool(),
+	}
+	if b := r.next(8); b != nil {
+		grace := row{columns: [][]byte{b}}
+		s.ClientGrace = new(time.Duration(grace.int64()) * time.Microsecond)
+	}
+	return s
+}
+
+// Start implements session.Store. The user's row is share-locked: a change of roles or state that is under way is waited for and seen, and one
+// that comes later waits for this session and finds it.
+func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, error) {
+	const sql = `WITH u AS (
+			SELECT disabled_at, password_hash, roles FROM users WHERE id = $12 FOR SHARE
+		), c AS (
+			SELECT disabled_at FROM clients WHERE id = $13
+		), allowed AS (
+			SELECT u.roles FROM u, c
+			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
+		), created AS (
+			INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at, revoked_at,
+				revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
+			SELECT $11::uuid, $12, $13, $14::bigint, $15::bytea, $16::timestamptz, $17::bytea, $18::timestamptz, $19::timestamptz, $20::timestamptz,
+				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz
+			FROM allowed
+			RETURNING id
+		), surplus AS (
+			SELECT s.id FROM sessions s, allowed
+			WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $31 AND s.expires_at > $31
+			ORDER BY s.created_at DESC, s.id DESC OFFSET $32::bigint
+		), ended AS (
+			UPDATE sessions s SET revoked_at = $31, revoke_reason = $33::text
+			FROM surplus WHERE s.id = surplus.id AND s.revoked_at IS NULL
+			RETURNING s.id, $34::bigint AS not_before, $34::bigint AS drop_after
+		), blocked AS (` + blockEnded + `
+		), forgotten AS (
+			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
+		), noted AS (` + insertEvent + ` FROM allowed)
+		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
+			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'),
+			ARRAY (SELECT id FROM ended ORDER BY id), ` + notifyEnded
+
+	s := &start.Session
+	others := int64(math.MaxInt32)
+	if start.Limit > 0 {
+		others = int64(start.Limit) - 1
+	}
+	attempts := [][]byte{}
+	if start.ResetAttempts != "" {
+		plain, known := attemptKeys(start.ResetAttempts, s.IP)
+		attempts = append(attempts, plain, known)
+	}
+	var (
+		started session.Started
+		ended   []pgtype.UUID
+	)
+	err := db.run(ctx, "start session", one(sql,
+		to(&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, &ended, nil),
+		withEvent(start.Event,
+			uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
+			when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor, list(s.AMR), s.ACR,
+			when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts)...))
+	if err != nil {
+		return session.Started{}, err
+	}
+	started.Ended = ids(ended)
+	return started, nil
+}
+
+// Session implements session.Store.
+func (db *DB) Session(ctx context.Context, id session.ID) (session.Session, error) {
+	const sql = `SELECT ` + sessionColumns + ` FROM sessions s LEFT JOIN clients c ON c.id = s.client_id WHERE s.id = $1`
+	s, err := db.presented(ctx, "read session", sql, binaryFormat(), uuid(id))
+	switch {
+	case err != nil:
+		return session.Session{}, err
+	case s == nil:
+		return session.Session{}, session.ErrNotFound
+	}
+	return *s, nil
+}
+
+// Sessions implements session.Store.
+func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) ([]session.Session, error) {
+	const sql = `SELECT ` + sessionColumns + ` FROM sessions s LEFT JOIN clients c ON c.id = s.client_id
+		WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.idle_expires_at > $2 AND s.expires_at > $2
+		ORDER BY s.created_at DESC, s.id DESC`
+	var sessions []session.Session
+	err := db.run(ctx, "list sessions", step{sql: sql, args: []any{binaryFormat(), userID, when(at)}, scan: func(rows pgx.Rows) error {
+		r := row{columns: rows.RawValues()}
+		sessions = append(sessions, *r.session())
+		return r.err
+	}})
+	return sessions, err
+}
+
+// SweepSessions implements session.Store. It also forgets login attempts that are paid for, as many at a time.
+func (db *DB) SweepSessions(ctx context.Context, before time.Time, limit int) (int, error) {
+	const (
+		sessions = `WITH swept AS (
+				DELETE FROM sessions WHERE ctid = ANY (ARRAY (
+					SELECT ctid FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))
+				RETURNING 1
+			) SELECT count(*) FROM swept`
+		attempts = `DELETE FROM login_attempts WHERE ctid = ANY (ARRAY (
+			SELECT ctid FROM login_attempts WHERE free_at < $1 ORDER BY free_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))`
+	)
+	var swept int64
+	err := db.run(ctx, "sweep sessions", one(sessions, to(&swept), when(before), int64(limit)), do(attempts, when(before), int64(limit)))
+	return int(swept), err
+}
