@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// asset is a file under [AssetsPath]. Its name is a hash of its content, so that it never changes under its name.
+// asset is a file under Branding.AssetsPath. Its name is a hash of its content, so that it never changes under its name.
 type asset struct {
 	contentType string
 	body        []byte
