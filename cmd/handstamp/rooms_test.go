@@ -208,7 +208,7 @@ func TestPackageComments(t *testing.T) {
 			}
 			want := "Package " + p.Name + " "
 			if p.Name == "main" {
-				want = strings.ToUpper(filepath.Base(p.Dir)[:1]) + filepath.Base(p.Dir)[1:] + " "
+				want = "Command " + filepath.Base(p.Dir) + " "
 			}
 			for name, text := range comments {
 				if !strings.HasPrefix(text, want) {

@@ -1,0 +1,26 @@
+FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG TARGETOS TARGETARCH
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags '-s -w' -o /root-fs/usr/bin/handstamp ./cmd/handstamp
+# What a program expects of a root file system: who it is, whom to trust, where to put what lasts and what does not.
+RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib/handstamp \
+	&& echo 'nonroot:x:65532:65532:nonroot:/var/lib/handstamp:/sbin/nologin' > /root-fs/etc/passwd \
+	&& echo 'nonroot:x:65532:' > /root-fs/etc/group \
+	&& cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
+	&& chmod 1777 /root-fs/tmp && chmod 700 /root-fs/var/lib/handstamp && chown 65532:65532 /root-fs/var/lib/handstamp
+
+FROM scratch
+COPY --from=build /root-fs /
+# SQLite's data/ and the secrets in keys/ are made here; the rest of the file system may be read-only.
+WORKDIR /var/lib/handstamp
+VOLUME /var/lib/handstamp
+USER 65532:65532
+# Every interface, so HANDSTAMP_ISSUER has to say which address clients use.
+ENV HANDSTAMP_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/usr/bin/handstamp", "healthcheck"]
+ENTRYPOINT ["/usr/bin/handstamp"]
+CMD ["serve"]
