@@ -1,0 +1,243 @@
+package blocklist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+const (
+	// pollEvery is the safety net under the database's wake-up: with it alone a revocation still reaches every replica
+	// within the second that is promised.
+	pollEvery = 400 * time.Millisecond
+	// StalenessBound is how long a replica trusts its copy without having heard from the database.
+	StalenessBound = time.Second
+	// syncTimeout bounds one reading of the table.
+	syncTimeout = 5 * time.Second
+	// recentChanges is how many changes a replica remembers for followers, so that they cost the database nothing.
+	recentChanges = 4096
+)
+
+// Change is what one reading of the table added to the list.
+type Change struct {
+	Entries verifier.Entries
+	Cursor  string // stands after Entries
+}
+
+// List is a replica's copy of the blocklist.
+type List struct {
+	store Store
+	log   *slog.Logger
+	set   *verifier.BlockSet
+
+	syncing sync.Mutex // one reading at a time
+	poll    string     // the cursor of the last reading; guarded by syncing
+
+	mu      sync.Mutex
+	heardAt time.Time // when the last successful reading began; zero before the first
+	cursor  string    // that followers get: it moves only when entries came
+	oldest  string    // the cursor before recent[0]
+	recent  []Change
+	changed chan struct{} // closed at the next change
+}
+
+// NewList returns a list that has heard nothing yet. Call Sync before relying on it, then Follow.
+func NewList(store Store, log *slog.Logger) *List {
+	return &List{store: store, log: log, set: verifier.NewBlockSet(), changed: make(chan struct{})}
+}
+
+// Sync reads what has changed in the table. An error is a storage failure.
+func (l *List) Sync(ctx context.Context) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+
+	changes, err := l.store.BlocklistChanges(ctx, l.poll)
+	if errors.Is(err, ErrCursorGone) {
+		// The database came back in another state. What this copy knows beyond it stays blocked here; followers read anew.
+		l.log.WarnContext(ctx, "blocklist history changed, reading all of it again")
+		changes, err = l.store.BlocklistChanges(ctx, "")
+	}
+	if err != nil {
+		return fmt.Errorf("read blocklist: %w", err)
+	}
+	l.poll = changes.Cursor
+
+	var added verifier.Entries
+	for _, e := range changes.Entries {
+		entry := e.wire()
+		if notBefore, ok := l.set.Lookup(entry.Key); ok && notBefore >= int64(entry.NotBefore) {
+			continue
+		}
+		l.set.Add(entry)
+		added = added.Append(entry)
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heardAt = began
+	if changes.Snapshot {
+		l.recent, l.oldest, l.cursor = nil, changes.Cursor, changes.Cursor
+		l.signal()
+	} else if len(added) > 0 {
+		l.cursor = changes.Cursor
+		l.recent = append(l.recent, Change{Entries: added, Cursor: l.cursor})
+		if len(l.recent) > recentChanges {
+			l.oldest = l.recent[0].Cursor
+			l.recent = append([]Change(nil), l.recent[1:]...)
+		}
+		l.signal()
+	}
+	return nil
+}
+
+func (l *List) signal() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Follow keeps the list current until ctx ends: at each wake-up of the database and at least every 400 ms. It calls also each
+// time, for whatever else the wake-up may be about.
+func (l *List) Follow(ctx context.Context, also func(context.Context)) {
+	woken := make(chan struct{}, 1)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() { l.wait(ctx, woken) })
+
+	timer := time.NewTimer(pollEvery)
+	defer timer.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-woken:
+		case <-timer.C:
+		}
+		timer.Reset(pollEvery)
+		err := l.Sync(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			l.log.WarnContext(ctx, "blocklist cannot be read", "error", err)
+		} else if err == nil && failing {
+			l.log.InfoContext(ctx, "blocklist can be read again")
+		}
+		failing = err != nil
+		l.set.Purge(time.Now())
+		also(ctx)
+	}
+}
+
+// wait turns the wake-ups of the database into sends on woken.
+func (l *List) wait(ctx context.Context, woken chan<- struct{}) {
+	for ctx.Err() == nil {
+		if err := l.store.Wait(ctx); err != nil {
+			select { // without wake-ups the polling goes on; try to hear them again at its pace
+			case <-ctx.Done():
+			case <-time.After(pollEvery):
+			}
+		}
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Set is the list's entries, for checking tokens.
+func (l *List) Set() *verifier.BlockSet { return l.set }
+
+// Fresh makes sure that the list was heard of within the staleness bound, by reading the table if it must. An error
+// means that nobody can say whether a token is blocked.
+func (l *List) Fresh(ctx context.Context) error {
+	if time.Since(l.HeardAt()) <= StalenessBound {
+		return nil
+	}
+	return l.Sync(ctx)
+}
+
+// HeardAt is when the list was last known to be complete; zero before the first reading.
+func (l *List) HeardAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.heardAt
+}
+
+// Snapshot returns all entries and the cursor that stands after them.
+func (l *List) Snapshot() Change {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Change{Entries: l.set.Entries(), Cursor: l.cursor}
+}
+
+// Since returns the changes after a cursor, oldest first, and a channel that is closed at the next one.
+// A cursor that this replica did not give itself is looked up in the database. ErrCursorGone.
+func (l *List) Since(ctx context.Context, cursor string) ([]Change, <-chan struct{}, error) {
+	changes, next, ok := l.remembered(cursor)
+	if ok {
+		return changes, next, nil
+	}
+	if cursor == "" {
+		return nil, nil, ErrCursorGone
+	}
+	// Taking next before reading means that what is added meanwhile is told twice rather than not at all.
+	read, err := l.store.BlocklistChanges(ctx, cursor)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read blocklist: %w", err)
+	}
+	l.mu.Lock()
+	current := l.cursor
+	l.mu.Unlock()
+	var entries verifier.Entries
+	for _, e := range read.Entries {
+		entries = entries.Append(e.wire())
+	}
+	// What this replica has not read yet is in entries as well, so the reader can go on from this replica's own cursor.
+	return []Change{{Entries: entries, Cursor: current}}, next, nil
+}
+
+func (l *List) remembered(cursor string) ([]Change, <-chan struct{}, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cursor == l.cursor {
+		return nil, l.changed, true
+	}
+	if cursor == l.oldest {
+		return l.recent[:len(l.recent):len(l.recent)], l.changed, true
+	}
+	for i := len(l.recent) - 1; i >= 0; i-- {
+		if l.recent[i].Cursor == cursor {
+			return l.recent[i+1 : len(l.recent) : len(l.recent)], l.changed, true
+		}
+	}
+	return nil, l.changed, false
+}
+
+// Drop removes expired entries from the table in small batches until none is left.
+func (l *List) Drop(ctx context.Context, at time.Time) error {
+	const batch = 1000
+	for {
+		n, err := l.store.DropBlocklist(ctx, at, batch)
+		if err != nil {
+			return fmt.Errorf("drop expired blocklist entries: %w", err)
+		}
+		if n < batch {
+			return nil
+		}
+	}
+}
+
+func (e Entry) wire() verifier.Entry {
+	return verifier.Entry{Key: e.Key, NotBefore: seconds(e.NotBefore), DropAfter: seconds(e.DropAfter)}
+}
+
+// seconds fits a time into the wire form, which ends in 2106.
+func seconds(t time.Time) uint32 {
+	return uint32(max(0, min(t.Unix(), 1<<32-1))) //nolint:gosec // bounded in the same expression
+}
