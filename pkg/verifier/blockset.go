@@ -219,3 +219,16 @@ func (t *shard) since(unix int64) iter.Seq2[*BlockKey, uint64] {
 		}
 	}
 }
+
+// Entries returns all entries in wire form, in no particular order.
+func (s *BlockSet) Entries() Entries {
+	out := make(Entries, 0, s.Len()*EntrySize)
+	for i := range s.shards {
+		if t := s.shards[i].Load(); t != nil {
+			for key, times := range t.since(0) {
+				out = out.Append(Entry{Key: *key, NotBefore: uint32(times >> 32), DropAfter: uint32(times)})
+			}
+		}
+	}
+	return out
+}
