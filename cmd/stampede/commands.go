@@ -31,6 +31,7 @@ type settings struct {
 	clientID        string
 	idempotent      bool
 	path            string
+	checkPath       string
 	output          string
 	ca              string
 	owned           bool
@@ -65,7 +66,9 @@ func (s settings) validate() error {
 	fault(s.pipeline < 1, "--pipeline must be at least 1")
 	fault(pipelined && s.rate > 0, "--pipeline and --rate exclude each other: in a pipeline a request waits for its predecessors")
 	fault(s.output != "text" && s.output != "json", "--output must be text or json")
-	fault(!strings.HasPrefix(s.path, "/") || strings.ContainsAny(s.path, " \r\n"), "--path must begin with / and be escaped")
+	for flag, path := range map[string]string{"--path": s.path, "--check-path": s.checkPath} {
+		fault(!strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n"), "%s must begin with / and be escaped", flag)
+	}
 	for _, sh := range s.mix {
 		fault(pipelined && sh.name != opForged && sh.name != opGet, "%s can't be pipelined", sh.name)
 	}
@@ -147,7 +150,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
   stampede login http://127.0.0.1:8080 --clients 64 --rate 500    # more than the hasher can: what is shed, and how fast?`),
 		newLoadCommand(opBadLogin, "Log in with wrong passwords, which must cost and answer the same for all",
 			`  stampede badlogin http://127.0.0.1:8080 --clients 16`),
-		newLoadCommand(opCheck, "Show access tokens to GET /v1/me",
+		newLoadCommand(opCheck, "Show access tokens to GET /v1/me or another path",
 			`  stampede check http://127.0.0.1:8080 --clients 64`),
 		newLoadCommand(opForged, "Flood the service with forged refresh tokens, which it must refuse",
 			`  stampede forged http://127.0.0.1:8080 --clients 8 --pipeline 16
@@ -190,7 +193,7 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 	f.DurationVar(&set.timeout, "timeout", 10*time.Second, "give up on an answer after this long, at most twice as long")
 	f.StringVar(&set.output, "output", "text", "text or json")
 	f.IntVar(&set.threads, "threads", 1, "processors that this client may use (0: all)")
-	set.pipeline, set.path, set.users, set.sessionsPerUser = 1, "/", 1, 1
+	set.pipeline, set.path, set.checkPath, set.users, set.sessionsPerUser = 1, "/", "/", 1, 1
 	set.idempotent, set.clientID = true, defaultClientID
 	if name == "mix" || name == opRefresh || name == opCheck {
 		sessionFlags(cmd, &set, 64)
@@ -205,6 +208,9 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 		f.StringVar(&set.clientID, "client-id", defaultClientID, "public client to log in and refresh as")
 	} else {
 		f.IntVar(&set.pipeline, "pipeline", 1, "requests that each client sends at once")
+	}
+	if name == "mix" || name == opCheck {
+		f.StringVar(&set.checkPath, "check-path", "/v1/me", "path to show access tokens to")
 	}
 	if name == "mix" || name == opGet {
 		f.StringVar(&set.path, "path", "/", "path to get")

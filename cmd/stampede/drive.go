@@ -254,7 +254,7 @@ func (w *workload) newClient(i int, accounts []account) *client {
 		case opLogin, opBadLogin:
 			op = newLogin(t, set.clientID, rotated(accounts, i), s.name == opBadLogin)
 		case opCheck:
-			op = newCheck(t, own)
+			op = newCheck(t, set.checkPath, own)
 		case opForged:
 			op = newForger(t)
 		case opGet:

@@ -211,15 +211,15 @@ func (l *login) verify(resp *response) string {
 	return ""
 }
 
-// check shows the access tokens of its chains in turn to GET /v1/me.
+// check shows the access tokens of its chains in turn to a path that wants them, and wants 200.
 type check struct {
 	front  []byte
 	chains []*chain
 	next   int
 }
 
-func newCheck(t *target, chains []*chain) *check {
-	return &check{front: t.requestFront("GET", "/v1/me", ""), chains: chains}
+func newCheck(t *target, path string, chains []*chain) *check {
+	return &check{front: t.requestFront("GET", path, ""), chains: chains}
 }
 
 func (c *check) request(buf []byte) ([]byte, bool) {
@@ -233,15 +233,7 @@ func (c *check) request(buf []byte) ([]byte, bool) {
 	return append(buf, crlfcrlf...), true
 }
 
-func (c *check) verify(resp *response) string {
-	switch {
-	case resp.status != 200:
-		return statusKind(resp)
-	case len(resp.body) < 2 || resp.body[0] != '{':
-		return "no user in the answer"
-	}
-	return ""
-}
+func (c *check) verify(resp *response) string { return wantOK(resp) }
 
 // forger sends refresh tokens of the right form that nobody ever got, with the right version byte so that the server can't refuse
 // them by a glance.
@@ -289,7 +281,9 @@ func newFetch(t *target, path string) *fetch {
 
 func (f *fetch) request(buf []byte) ([]byte, bool) { return append(buf, f.whole...), true }
 
-func (f *fetch) verify(resp *response) string {
+func (f *fetch) verify(resp *response) string { return wantOK(resp) }
+
+func wantOK(resp *response) string {
 	if resp.status == 200 {
 		return ""
 	}
