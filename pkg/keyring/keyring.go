@@ -80,7 +80,7 @@ type Keyring struct {
 
 	busy        chan struct{} // holds one token while somebody works on the store
 	view        atomic.Pointer[view]
-	attemptedAt atomic.Int64  // Unix milliseconds of the end of the last look at the store
+	attemptedAt atomic.Int64  // Unix milliseconds of the beginning of the last look at the store
 	complete    chan struct{} // closed when every algorithm has had a published key
 	wake        chan struct{}
 
@@ -246,10 +246,10 @@ func (k *Keyring) do(ctx context.Context, step step) error {
 
 // reload reads the store and publishes what it says. What was known stays if that fails.
 func (k *Keyring) reload(ctx context.Context) (*view, error) {
-	defer func() { k.attemptedAt.Store(now().UnixMilli()) }()
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	at := now() // before the reading, so that a slow answer counts as old
+	defer k.attemptedAt.Store(at.UnixMilli())
 	records, err := k.store.SigningKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read signing keys: %w", err)

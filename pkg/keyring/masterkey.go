@@ -31,7 +31,9 @@ var ErrNoMasterKey = errors.New("keyring: no master key")
 // MasterKey is the secret from which every other server secret is derived. It never appears in output: fmt, encoding/json,
 // encoding.TextMarshaler users and slog all see "[redacted]". The zero value is no key; Derive panics on it.
 type MasterKey struct {
-	key *[masterKeySize]byte // a pointer, so that fmt does not reach it through an enclosing struct's private field
+	// A function, because fmt prints the content of anything else that stands in a private field of an enclosing struct:
+	// it does not call our Format there.
+	key func() []byte
 }
 
 // LoadMasterKey reads the master key from the file master.key in dir. The error is ErrNoMasterKey if there is no such
@@ -143,7 +145,7 @@ func ParseMasterKey(text string) (MasterKey, error) {
 	if bytes.Count(key, key[:1]) == len(key) {
 		return MasterKey{}, errors.New("the master key is one repeated byte: use random bytes")
 	}
-	return MasterKey{key: (*[masterKeySize]byte)(key)}, nil
+	return MasterKey{key: func() []byte { return key }}, nil
 }
 
 // Derive returns n secret bytes (at most 8160) for one purpose: HKDF-SHA256 (RFC 5869) with the label as info. Each
@@ -152,7 +154,7 @@ func (m MasterKey) Derive(label string, n int) []byte {
 	if m.key == nil {
 		panic("keyring: Derive on the zero MasterKey")
 	}
-	out, err := hkdf.Key(sha256.New, m.key[:], nil, label, n)
+	out, err := hkdf.Key(sha256.New, m.key(), nil, label, n)
 	if err != nil {
 		panic(err) // only an n out of range, which is a mistake in the program
 	}

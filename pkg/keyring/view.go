@@ -19,10 +19,10 @@ import (
 type view struct {
 	at       time.Time // of the reading, or before
 	records  []Record
-	public   map[string]crypto.PublicKey // by kid: upcoming, active and retired
-	signers  map[string]crypto.Signer    // by kid: upcoming and active
-	signing  map[string]signing          // by algorithm; "" is the default
-	body     []byte                      // the JWKS document
+	public   map[string]*verifier.Key // by kid: upcoming, active and retired
+	signers  map[string]crypto.Signer // by kid: upcoming and active
+	signing  map[string]signing       // by algorithm; "" is the default
+	body     []byte                   // the JWKS document
 	etag     string
 	complete bool // every configured algorithm has a published key
 }
@@ -44,7 +44,7 @@ func (v *view) find(algorithm string, state State) (Record, bool) {
 
 // build turns a reading of the store into a view, taking over from the previous one what has not changed.
 func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, error) {
-	v := &view{at: at, records: records, public: map[string]crypto.PublicKey{}, signers: map[string]crypto.Signer{}}
+	v := &view{at: at, records: records, public: map[string]*verifier.Key{}, signers: map[string]crypto.Signer{}}
 	if previous != nil && slices.EqualFunc(records, previous.records, Record.equal) {
 		same := *previous
 		same.at = at
@@ -59,11 +59,13 @@ func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, 
 		if err != nil {
 			return nil, err
 		}
-		v.public[record.ID] = public
+		if v.public[record.ID], err = verificationKey(record.ID, public, previous); err != nil {
+			return nil, err
+		}
 		if record.State == StateRetired {
 			continue
 		}
-		signer, err := k.open(record, public, previous)
+		signer, err := k.open(record, previous)
 		if err != nil {
 			return nil, err
 		}
@@ -71,22 +73,34 @@ func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, 
 	}
 	v.signing = k.signing(v, previous)
 	v.complete = !slices.ContainsFunc(k.options.Algorithms, func(algorithm string) bool {
-		_, upcoming := v.find(algorithm, StateUpcoming)
-		_, active := v.find(algorithm, StateActive)
-		return !upcoming && !active
+		_, hasActive := v.find(algorithm, StateActive)
+		upcoming, hasUpcoming := v.find(algorithm, StateUpcoming)
+		return !hasActive && !(hasUpcoming && k.due(upcoming, false).After(at))
 	})
 	return v, k.publish(v)
 }
 
+// verificationKey keeps one *verifier.Key for a key: a verifier's cache knows it by its address.
+func verificationKey(id string, public crypto.PublicKey, previous *view) (*verifier.Key, error) {
+	if previous != nil && previous.public[id] != nil { // a kid is a thumbprint, so it is the same key
+		return previous.public[id], nil
+	}
+	key, err := verifier.NewKey(id, public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, id, err)
+	}
+	return key, nil
+}
+
 // open opens a sealed key once in the life of the keyring.
-func (k *Keyring) open(record Record, public crypto.PublicKey, previous *view) (crypto.Signer, error) {
+func (k *Keyring) open(record Record, previous *view) (crypto.Signer, error) {
 	if previous != nil {
 		same := func(r Record) bool { return r.ID == record.ID && bytes.Equal(r.Sealed, record.Sealed) }
 		if signer, ok := previous.signers[record.ID]; ok && slices.ContainsFunc(previous.records, same) {
 			return signer, nil
 		}
 	}
-	return k.sealer.open(record, public)
+	return k.sealer.open(record)
 }
 
 // signing finds the active keys, and how long each may be used before the store must have been read again: until its known
@@ -104,7 +118,9 @@ func (k *Keyring) signing(v, previous *view) map[string]signing {
 		}
 		until := v.at.Add(k.lead)
 		if upcoming, ok := v.find(record.Algorithm, StateUpcoming); ok {
-			until = k.due(upcoming, true)
+			if until = k.due(upcoming, true); until.Before(v.at) { // overdue: nobody could reach the store
+				until = v.at
+			}
 		}
 		active[record.Algorithm] = signing{key, until.Add(k.options.lag())}
 	}
@@ -139,7 +155,7 @@ func (k *Keyring) publish(v *view) error {
 	})
 	set := verifier.JWKSet{Keys: []verifier.JWK{}}
 	for _, record := range order {
-		key, err := verifier.NewJWK(record.ID, v.public[record.ID])
+		key, err := verifier.NewJWK(record.ID, v.public[record.ID].Public())
 		if err != nil {
 			return fmt.Errorf("publish signing key %s: %w", record.ID, err)
 		}
@@ -184,13 +200,9 @@ func (k *Keyring) maxAge(v *view, at time.Time) time.Duration {
 	return max(0, min(k.options.MaxAge, left)).Truncate(time.Second)
 }
 
-// Public returns the key that verifies tokens with the kid, and its algorithm; false if there is none: it is unknown,
-// revoked, or removed.
-func (k *Keyring) Public(ctx context.Context, kid string) (key crypto.PublicKey, algorithm string, ok bool) {
-	v := k.current(ctx)
-	if key, ok = v.public[kid]; !ok {
-		return nil, "", false
-	}
-	algorithm, err := verifier.Algorithm(key)
-	return key, algorithm, err == nil
+// Public returns the key that verifies tokens with the kid; false if there is none: it is unknown, revoked, or removed. It
+// answers from memory and has the form that verifier.WithKeys takes.
+func (k *Keyring) Public(kid string) (*verifier.Key, bool) {
+	key, ok := k.current(context.Background()).public[kid]
+	return key, ok
 }
