@@ -7,7 +7,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 TOOLS         := .tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 
-# PACKAGES and ARGS narrow test, race and bench: make test PACKAGES=./pkg/session ARGS='-run Rotate -v'
+# PACKAGES and ARGS narrow test, race and microbench: make test PACKAGES=./pkg/session ARGS='-run Rotate -v'
 PACKAGES ?= ./...
 ARGS     ?=
 FUZZTIME ?= 10s
@@ -16,7 +16,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## start the service with SQLite on 127.0.0.1:8080
@@ -43,7 +43,11 @@ format: $(GOLANGCI_LINT) ## put the source in form
 	$(GOLANGCI_LINT) fmt
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: ## measure the service next to its references, in one run
+	scripts/bench $(ARGS)
+
+.PHONY: microbench
+microbench: ## run the benchmarks of single functions
 	scripts/with-postgres go test -run '^$$' -bench . -benchmem $(ARGS) $(PACKAGES)
 
 .PHONY: fuzz
