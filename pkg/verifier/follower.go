@@ -168,7 +168,7 @@ func (f *follower) poll(ctx context.Context) {
 func (f *follower) streaming() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.live && f.cursor != ""
+	return f.live && f.cursor != "" && since(f.fresh) < streamSilence
 }
 
 // fetch polls once.

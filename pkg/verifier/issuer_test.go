@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bufio"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -161,18 +162,23 @@ func newIssuer(t testing.TB, s ...signer) *issuer {
 // newBubbleIssuer starts an issuer that speaks HTTP through memory, for use inside of a synctest bubble.
 func newBubbleIssuer(t testing.TB, s ...signer) *issuer {
 	i := newIssuerState(s...)
+	i.url, i.client = "http://issuer.localhost", serveBubble(t, i)
+	return i
+}
+
+// serveBubble returns a client all of whose requests go to handler, through HTTP over connections in memory.
+func serveBubble(t testing.TB, handler http.Handler) *http.Client {
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	server := &http.Server{Handler: i}
+	server := &http.Server{Handler: handler}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })
 	transport := &http.Transport{DialContext: l.dial}
-	i.url, i.client = "http://issuer.localhost", &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		server.Close()
 		wg.Wait()
 	})
-	return i
+	return &http.Client{Transport: transport}
 }
 
 type pipeListener struct {
@@ -273,6 +279,10 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(body)
 	case feedPath:
 		doc, known, _ := i.feed(r.URL.Query().Get("after"))
+		if i.isFrozen() {
+			http.Error(w, "no database", http.StatusServiceUnavailable)
+			return
+		}
 		if !known {
 			http.Error(w, `{"code":"cursor_gone"}`, http.StatusGone)
 			return
@@ -363,6 +373,12 @@ func (i *issuer) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (i *issuer) isFrozen() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return !i.frozen.IsZero()
+}
+
 // follow returns a Verifier of the issuer.
 func (i *issuer) follow(t testing.TB, options ...Option) *Verifier {
 	t.Helper()
@@ -381,3 +397,6 @@ func short(s string) string {
 	}
 	return strings.ToValidUTF8(s, "?")
 }
+
+// newSmallReader returns a reader whose buffer is smaller than most lines.
+func newSmallReader(s string) *bufio.Reader { return bufio.NewReaderSize(strings.NewReader(s), 16) }
