@@ -1,0 +1,73 @@
+package api
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+// Rate is a bucket that holds Burst and fills with one every Every. The zero value limits nothing.
+type Rate struct {
+	Burst int
+	Every time.Duration
+}
+
+// maxAddresses bounds the memory of the limiter; the address that was quiet longest makes way.
+const maxAddresses = 100_000
+
+// failureLimiter slows down who tries many passwords from one address, whoever's passwords they are. It counts failures only, so that
+// many users behind one address are not held up, and it is local to the replica: the limits that must hold exactly, those for each
+// account, stand in the database.
+type failureLimiter struct {
+	rate Rate
+
+	mu      sync.Mutex
+	buckets *lru.Cache[netip.Prefix, *rate.Limiter]
+}
+
+func newFailureLimiter(r Rate) *failureLimiter {
+	buckets, err := lru.New[netip.Prefix, *rate.Limiter](maxAddresses)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	return &failureLimiter{rate: r, buckets: buckets}
+}
+
+// wait is how long an address has to wait before its next attempt; zero if not at all.
+func (l *failureLimiter) wait(ip string) time.Duration {
+	b := l.bucket(ip, false)
+	if b == nil || b.Tokens() >= 1 {
+		return 0
+	}
+	return time.Duration((1 - b.Tokens()) * float64(l.rate.Every))
+}
+
+// count takes one failure off the address's bucket.
+func (l *failureLimiter) count(ip string) {
+	if b := l.bucket(ip, true); b != nil {
+		b.Allow()
+	}
+}
+
+func (l *failureLimiter) bucket(ip string, create bool) *rate.Limiter {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil || l.rate.Burst == 0 {
+		return nil
+	}
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64 // what one customer has
+	}
+	network, _ := addr.Prefix(bits)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.buckets.Get(network)
+	if !ok && create {
+		b = rate.NewLimiter(rate.Every(l.rate.Every), l.rate.Burst)
+		l.buckets.Add(network, b)
+	}
+	return b
+}

@@ -1,0 +1,212 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/pkg/oauth"
+)
+
+// readBody reads a body of a media type, which is compared exactly but for a charset of UTF-8.
+func readBody(c echo.Context, mediaType string) ([]byte, error) {
+	r := c.Request()
+	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset, hasCharset := params["charset"]
+	if err != nil || got != mediaType || (hasCharset && !strings.EqualFold(charset, "utf-8")) || len(r.Header.Values("Content-Type")) != 1 {
+		return nil, echo.ErrUnsupportedMediaType
+	}
+	body, err := io.ReadAll(r.Body)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, echo.NewHTTPError(http.StatusRequestEntityTooLarge).SetInternal(tooLarge)
+	}
+	if err != nil {
+		return nil, invalidRequest("", "the body ended early")
+	}
+	if !utf8.Valid(body) {
+		return nil, invalidRequest("", "the body is not UTF-8")
+	}
+	return body, nil
+}
+
+// readJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only known
+// names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters. encoding/json
+// alone would let the last of two equal names win, match names without regard to case, and make different passwords equal.
+func readJSON(c echo.Context, into any) error {
+	body, err := readBody(c, "application/json")
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return invalidRequest("", "the body must be a JSON object")
+	}
+	fields := fieldsOf(into)
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return invalidRequest("", "the body is not valid JSON")
+		}
+		field, known := fields[name]
+		switch {
+		case !known:
+			return invalidRequest(cut(name), "unknown field; the fields are "+fieldNames(into))
+		case seen[name]:
+			return invalidRequest(name, "the field is given twice")
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return invalidRequest(name, "the value is not valid JSON")
+		}
+		if err := setField(field, name, raw); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return invalidRequest("", "the body is not valid JSON")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalidRequest("", "something follows the JSON object")
+	}
+	return nil
+}
+
+func setField(field reflect.Value, name string, raw json.RawMessage) error {
+	if bytes.Equal(raw, []byte("null")) && field.Kind() != reflect.Pointer {
+		return invalidRequest(name, "must not be null")
+	}
+	if err := json.Unmarshal(raw, field.Addr().Interface()); err != nil {
+		return invalidRequest(name, "must be "+kindName(field.Type()))
+	}
+	text := field
+	if text.Kind() == reflect.Pointer && !text.IsNil() {
+		text = text.Elem()
+	}
+	if text.Kind() != reflect.String {
+		return nil
+	}
+	s := text.String()
+	if strings.ContainsRune(s, 0) {
+		return invalidRequest(name, "must not contain NUL")
+	}
+	// The decoder turns half a surrogate pair into U+FFFD; one that was sent as such is in raw.
+	if strings.ContainsRune(s, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`)) {
+		return invalidRequest(name, "holds half of a surrogate pair")
+	}
+	return nil
+}
+
+func kindName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "an array of strings"
+	}
+	return fmt.Sprintf("a %s", t.Kind())
+}
+
+// fieldsOf finds the fields of a struct by their JSON names.
+func fieldsOf(into any) map[string]reflect.Value {
+	v := reflect.ValueOf(into).Elem()
+	fields := make(map[string]reflect.Value, v.NumField())
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		fields[name] = v.Field(i)
+	}
+	return fields
+}
+
+func fieldNames(into any) string {
+	t := reflect.TypeOf(into).Elem()
+	names := make([]string, t.NumField())
+	for i := range t.NumField() {
+		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	}
+	return strings.Join(names, ", ")
+}
+
+// required fails if a text is empty.
+func required(field, value string) error {
+	if value == "" {
+		return invalidRequest(field, "is missing")
+	}
+	return nil
+}
+
+// readForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials in the
+// Authorization header.
+func readForm(c echo.Context) (oauth.Request, error) {
+	body, err := readBody(c, "application/x-www-form-urlencoded")
+	if err != nil {
+		return oauth.Request{}, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return oauth.Request{}, invalidRequest("", "the body is not a valid form")
+	}
+	for name, values := range form {
+		for _, v := range values {
+			if !utf8.ValidString(v) || strings.ContainsRune(v, 0) {
+				return oauth.Request{}, invalidRequest(cut(name), "a parameter is not valid text")
+			}
+		}
+	}
+	basic, err := basicAuth(c.Request())
+	if err != nil {
+		return oauth.Request{}, err
+	}
+	keys := c.Request().Header.Values("Idempotency-Key")
+	if len(keys) > 1 {
+		return oauth.Request{}, invalidRequest("Idempotency-Key", "Idempotency-Key is given more than once")
+	}
+	r := oauth.Request{Form: oauth.Form(form), Basic: basic, Origin: origin(c)}
+	if len(keys) == 1 {
+		r.IdempotencyKey = keys[0]
+	}
+	e := eventOf(c)
+	e.clientID = form.Get("client_id")
+	if basic != nil {
+		e.clientID = basic.ID
+	}
+	return r, nil
+}
+
+// basicAuth reads a client's ID and secret, which are form-encoded inside the Basic scheme (RFC 6749, section 2.3.1).
+func basicAuth(r *http.Request) (*oauth.BasicAuth, error) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return nil, nil //nolint:nilnil // no header, no credentials
+	}
+	if len(headers) > 1 {
+		return nil, invalidRequest("Authorization", "more than one Authorization header")
+	}
+	id, secret, ok := r.BasicAuth()
+	if !ok {
+		return nil, &oauth.Error{Code: oauth.InvalidClient, Description: "the Authorization header is not of the Basic scheme"}
+	}
+	id, errID := url.QueryUnescape(id)
+	secret, errSecret := url.QueryUnescape(secret)
+	if errID != nil || errSecret != nil || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		return nil, &oauth.Error{Code: oauth.InvalidClient, Description: "the Authorization header is malformed"}
+	}
+	return &oauth.BasicAuth{ID: id, Secret: secret}, nil
+}

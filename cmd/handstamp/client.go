@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+func (p *program) clientCommand() *cobra.Command {
+	return group("client", "Create, list and disable clients", p.clientCreateCommand(), p.clientListCommand(), p.clientDisableCommand())
+}
+
+func (p *program) clientCreateCommand() *cobra.Command {
+	var c oauth.Client
+	var kind, scope string
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Register an application",
+		Long:  "Register an application. The secret of a confidential client is printed once and cannot be shown again: only its hash is kept.",
+		Example: `  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback --origin https://shop.example \
+      --grant authorization_code --grant refresh_token --scope "openid profile orders:read"
+  handstamp client create --id billing --type confidential --grant client_credentials --scope orders:read --output json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			now := time.Now()
+			c.Type, c.Scopes, c.CreatedAt, c.UpdatedAt = oauth.ClientType(kind), strings.Fields(scope), now, now
+			if cmd.Flags().Changed("refresh-grace") {
+				c.RefreshGrace = &grace
+			}
+			var plain string
+			if c.Type == oauth.Confidential {
+				plain = "hsc_" + randomText(32)
+				c.SecretHash = oauth.HashSecret(plain)
+			}
+			if err := c.Validate(); err != nil {
+				return usageErrorf("the client cannot be created:\n%w", err)
+			}
+			return p.withStore(cmd, func(_ Config, s store.Store) error {
+				event := audit.Event{At: now, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: c.ID}
+				if err := s.CreateClient(cmd.Context(), c, event); err != nil {
+					return err
+				}
+				rows := [][]string{{"Client ID", c.ID}}
+				if plain != "" {
+					rows = append(rows, []string{"Client secret", plain}, []string{"", "Keep it now: it cannot be shown again."})
+				}
+				return p.print(struct {
+					clientBody
+					Secret string `json:"client_secret,omitempty"`
+				}{clientBodyOf(c), plain}, rows...)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.ID, "id", "", "client ID")
+	flags.StringVar(&c.Name, "name", "", "name shown to users")
+	flags.StringVar(&kind, "type", "public", "public (runs at the user) or confidential (keeps a secret)")
+	flags.StringArrayVar(&c.RedirectURIs, "redirect-uri", nil, "exact redirect URI; may be repeated")
+	flags.StringArrayVar(&c.PostLogoutRedirectURIs, "post-logout-redirect-uri", nil, "exact URI after logout; may be repeated")
+	flags.StringVar(&c.BackchannelLogoutURI, "backchannel-logout-uri", "", "where logout tokens are sent")
+	flags.StringArrayVar(&c.Origins, "origin", nil, "origin of pages that may call the service (CORS); may be repeated")
+	flags.StringArrayVar(&c.Grants, "grant", []string{oauth.GrantRefreshToken}, "authorization_code, refresh_token or client_credentials; may be repeated")
+	flags.StringVar(&scope, "scope", "", "scope values the client may ask for, space-separated")
+	flags.StringArrayVar(&c.Audiences, "audience", nil, "aud of the client's tokens; may be repeated")
+	flags.BoolVar(&c.ThirdParty, "third-party", false, "not the operator's own: users are asked for consent")
+	flags.StringVar(&c.Algorithm, "algorithm", "", "signature of the client's tokens: ES256, EdDSA or RS256; default the service's")
+	flags.DurationVar(&grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
+	return cmd
+}
+
+func randomText(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func (p *program) clientListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List clients", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withStore(cmd, func(_ Config, s store.Store) error {
+				const page = 1000
+				body := []clientBody{}
+				rows := [][]string{{"ID", "TYPE", "GRANTS", "SCOPES", "REDIRECT URIS", "DISABLED"}}
+				for after := ""; ; {
+					clients, err := s.Clients(cmd.Context(), after, page)
+					if err != nil {
+						return err
+					}
+					for _, c := range clients {
+						body = append(body, clientBodyOf(c))
+						rows = append(rows, []string{
+							c.ID, string(c.Type), strings.Join(c.Grants, ","), strings.Join(c.Scopes, " "), strings.Join(c.RedirectURIs, " "), when(c.DisabledAt),
+						})
+						after = c.ID
+					}
+					if len(clients) < page {
+						return p.print(body, rows...)
+					}
+				}
+			})
+		},
+	}
+}
+
+func (p *program) clientDisableCommand() *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use:   "disable",
+		Short: "Keep a client out: it gets no token, and its access tokens are refused within a second",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" {
+				return usageErrorf("--id is missing")
+			}
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				m, err := p.manager(cmd.Context(), c, s)
+				if err != nil {
+					return err
+				}
+				now := time.Now()
+				entry := blocklist.NewEntry(verifier.BlockClient, id, m.BlockUntil())
+				err = s.DisableClient(cmd.Context(), id, now, entry, audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: id})
+				if err != nil {
+					return err
+				}
+				return p.say(map[string]string{"client_id": id, "state": "disabled"}, "Client %s is disabled.", id)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "client ID")
+	return cmd
+}
+
+// clientBody is a client as printed.
+type clientBody struct {
+	ID                     string     `json:"client_id"`
+	Name                   string     `json:"name,omitempty"`
+	Type                   string     `json:"type"`
+	RedirectURIs           []string   `json:"redirect_uris,omitempty"`
+	PostLogoutRedirectURIs []string   `json:"post_logout_redirect_uris,omitempty"`
+	BackchannelLogoutURI   string     `json:"backchannel_logout_uri,omitempty"`
+	Origins                []string   `json:"origins,omitempty"`
+	Grants                 []string   `json:"grants"`
+	Scope                  string     `json:"scope"`
+	Audiences              []string   `json:"audiences,omitempty"`
+	ThirdParty             bool       `json:"third_party"`
+	Algorithm              string     `json:"algorithm,omitempty"`
+	RefreshGrace           string     `json:"refresh_grace,omitempty"`
+	CreatedAt              time.Time  `json:"created_at"`
+	DisabledAt             *time.Time `json:"disabled_at,omitempty"`
+}
+
+func clientBodyOf(c oauth.Client) clientBody {
+	b := clientBody{
+		ID: c.ID, Name: c.Name, Type: string(c.Type), RedirectURIs: c.RedirectURIs, PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+		BackchannelLogoutURI: c.BackchannelLogoutURI, Origins: c.Origins, Grants: c.Grants, Scope: strings.Join(c.Scopes, " "),
+		Audiences: c.Audiences, ThirdParty: c.ThirdParty, Algorithm: c.Algorithm, CreatedAt: c.CreatedAt.UTC(), DisabledAt: optional(c.DisabledAt),
+	}
+	if c.RefreshGrace != nil {
+		b.RefreshGrace = c.RefreshGrace.String()
+	}
+	return b
+}

@@ -1,0 +1,494 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// Secret is a text that is never printed.
+type Secret string
+
+// String returns "[redacted]", and so does every form of printing.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[redacted]"
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Config is every setting. Each has a flag, an environment variable and a key in handstamp.yaml, which settings lists.
+type Config struct {
+	Issuer      string
+	Listen      string
+	DatabaseURL Secret
+	Migrate     bool
+	KeysDir     string
+	MasterKey   Secret
+	Audience    []string
+
+	AccessTokenLifetime time.Duration
+	RefreshIdleLifetime time.Duration
+	RefreshLifetime     time.Duration
+	RefreshGrace        time.Duration
+	SessionLimit        int
+	SigningAlgorithm    string
+	JWKSMaxAge          time.Duration
+	KeyRotation         time.Duration
+
+	Signup              bool
+	PasswordMinLength   int
+	Argon2Memory        int // KiB
+	Argon2Time          int
+	Argon2Threads       int
+	PasswordConcurrency int
+	PasswordQueue       int
+	LoginAttempts       int
+	LoginAttemptEvery   time.Duration
+	LoginIPFailures     int
+	LoginIPFailureEvery time.Duration
+
+	TrustedProxies    []string
+	TLSCert           string
+	TLSKey            string
+	TLSRedirectListen string
+	MetricsListen     string
+	LogLevel          string
+	LogFormat         string
+	ShutdownTimeout   time.Duration
+
+	// file is where the settings were read from, empty if there was none. metricsListenSet says that an operator asked for it.
+	file             string
+	metricsListenSet bool
+}
+
+func defaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite:data/handstamp.db", KeysDir: "keys",
+		AccessTokenLifetime: 15 * time.Minute, RefreshIdleLifetime: 7 * 24 * time.Hour, RefreshLifetime: 30 * 24 * time.Hour,
+		RefreshGrace: 10 * time.Second, SessionLimit: 50, SigningAlgorithm: verifier.ES256, JWKSMaxAge: 5 * time.Minute, KeyRotation: 30 * 24 * time.Hour,
+		Signup: true, PasswordMinLength: password.MinLength, Argon2Memory: 19456, Argon2Time: 2, Argon2Threads: 1,
+		LoginAttempts: 10, LoginAttemptEvery: 30 * time.Second, LoginIPFailures: 100, LoginIPFailureEvery: 3 * time.Second,
+		MetricsListen: "127.0.0.1:9464", LogLevel: "info", LogFormat: "auto", ShutdownTimeout: 15 * time.Second,
+	}
+}
+
+// setting is one row of the table of settings. Its name is the key in the file; the environment variable is HANDSTAMP_ and the name in
+// capitals, the flag has dashes for underscores.
+type setting struct {
+	name   string
+	help   string
+	secret bool // has a _FILE variant, and is not printed
+	value  value
+}
+
+func (s setting) env() string  { return "HANDSTAMP_" + strings.ToUpper(s.name) }
+func (s setting) flag() string { return strings.ReplaceAll(s.name, "_", "-") }
+
+// value reads and prints one kind of setting.
+type value struct {
+	kind  string
+	set   func(string) error
+	print func() string
+}
+
+func text(p *string) value {
+	return value{"text", func(s string) error { *p = s; return nil }, func() string { return *p }}
+}
+
+func secret(p *Secret) value {
+	return value{"text", func(s string) error { *p = Secret(s); return nil }, func() string { return p.String() }}
+}
+
+func list(p *[]string) value {
+	return value{"list", func(s string) error {
+		*p = nil
+		for item := range strings.SplitSeq(s, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				*p = append(*p, item)
+			}
+		}
+		return nil
+	}, func() string { return strings.Join(*p, ",") }}
+}
+
+func number(p *int) value {
+	return value{"number", func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", s)
+		}
+		*p = n
+		return nil
+	}, func() string { return strconv.Itoa(*p) }}
+}
+
+func toggle(p *bool) value {
+	return value{"true|false", func(s string) error {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		*p = b
+		return nil
+	}, func() string { return strconv.FormatBool(*p) }}
+}
+
+// duration reads Go durations such as 10s and 15m, and days: 30d.
+func duration(p *time.Duration) value {
+	return value{"duration", func(s string) error {
+		if days, ok := strings.CutSuffix(s, "d"); ok {
+			if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= 36500 {
+				*p = time.Duration(n) * 24 * time.Hour
+				return nil
+			}
+		}
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration such as 10s, 15m or 30d", s)
+		}
+		*p = d
+		return nil
+	}, func() string { return p.String() }}
+}
+
+// settings is the one table of settings.
+func settings(c *Config) []setting {
+	return []setting{
+		{"issuer", "public address of this service, the iss of its tokens; default http://LISTEN on loopback", false, text(&c.Issuer)},
+		{"listen", "address to listen on", false, text(&c.Listen)},
+		{"database_url", "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE", true, secret(&c.DatabaseURL)},
+		{"migrate", "bring a PostgreSQL schema up to date at the start of serve (SQLite always is)", false, toggle(&c.Migrate)},
+		{"keys_dir", "directory of the master key; made at the first start", false, text(&c.KeysDir)},
+		{"master_key", "master key in base64 (32 bytes) instead of the file in keys_dir; the same on every replica", true, secret(&c.MasterKey)},
+		{"audience", "aud of tokens whose client has no audience of its own; default the issuer", false, list(&c.Audience)},
+		{"access_token_lifetime", "life of an access token, at most 1h", false, duration(&c.AccessTokenLifetime)},
+		{"refresh_idle_lifetime", "a session that is not refreshed for so long is over", false, duration(&c.RefreshIdleLifetime)},
+		{"refresh_lifetime", "a session is over after this, however often it is refreshed", false, duration(&c.RefreshLifetime)},
+		{"refresh_grace", "for so long a rotated refresh token is answered again (0s to 300s)", false, duration(&c.RefreshGrace)},
+		{"session_limit", "live sessions of one user; the oldest makes way", false, number(&c.SessionLimit)},
+		{"signing_algorithm", "ES256, EdDSA or RS256; ES256 and RS256 are always available to clients", false, text(&c.SigningAlgorithm)},
+		{"jwks_max_age", "how long verifiers may cache the public keys", false, duration(&c.JWKSMaxAge)},
+		{"key_rotation", "how long a signing key signs", false, duration(&c.KeyRotation)},
+		{"signup", "whether anyone may sign up", false, toggle(&c.Signup)},
+		{"password_min_length", "least length of a new password in characters (15 if there is no second factor, says NIST)", false, number(&c.PasswordMinLength)},
+		{"password_memory", "argon2id memory in KiB", false, number(&c.Argon2Memory)},
+		{"password_time", "argon2id passes", false, number(&c.Argon2Time)},
+		{"password_threads", "argon2id lanes", false, number(&c.Argon2Threads)},
+		{"password_concurrency", "passwords hashed at once; 0 for one less than the processors", false, number(&c.PasswordConcurrency)},
+		{"password_queue", "logins that may wait for their turn; 0 for 32 for each hashed at once", false, number(&c.PasswordQueue)},
+		{"login_attempts", "password attempts an account has at once", false, number(&c.LoginAttempts)},
+		{"login_attempt_interval", "an account gets one more attempt this often", false, duration(&c.LoginAttemptEvery)},
+		{"login_ip_failures", "failed logins one address (IPv6: a /64) has at once; 0 for no limit", false, number(&c.LoginIPFailures)},
+		{"login_ip_failure_interval", "an address gets one more failure this often", false, duration(&c.LoginIPFailureEvery)},
+		{"trusted_proxies", "addresses or networks whose X-Forwarded-For is believed", false, list(&c.TrustedProxies)},
+		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
+		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},
+		{"tls_redirect_listen", "address that redirects http to the issuer; empty for none", false, text(&c.TLSRedirectListen)},
+		{"metrics_listen", "address for /metrics and /debug/pprof; empty for none", false, text(&c.MetricsListen)},
+		{"log_level", "debug, info, warn or error", false, text(&c.LogLevel)},
+		{"log_format", "json, text, or auto: text on a terminal", false, text(&c.LogFormat)},
+		{"shutdown_timeout", "how long running requests may take to finish after a stop signal", false, duration(&c.ShutdownTimeout)},
+	}
+}
+
+// addSettingFlags gives every command every setting, so that all of them find the same database and keys.
+func addSettingFlags(root *cobra.Command) {
+	c := defaultConfig()
+	flags := root.PersistentFlags()
+	flags.String("config", "", "settings file (default handstamp.yaml if it exists; HANDSTAMP_CONFIG)")
+	for _, s := range settings(&c) {
+		usage := fmt.Sprintf("%s (%s)", s.help, s.env())
+		if d := s.value.print(); d != "" && !s.secret {
+			usage += " [default " + d + "]"
+		}
+		flags.String(s.flag(), "", usage)
+		if s.value.kind == "true|false" {
+			flags.Lookup(s.flag()).NoOptDefVal = "true"
+		}
+	}
+}
+
+// config reads every setting: flag before environment before file before default. All faults are reported together.
+func (p *program) config(cmd *cobra.Command) (Config, error) {
+	c := defaultConfig()
+	table := settings(&c)
+	var faults []error
+	fault := func(name, source string, err error) {
+		faults = append(faults, fmt.Errorf("%s (%s): %w", name, source, err))
+	}
+
+	fromFile, err := p.readFile(cmd, &c)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	for _, s := range table {
+		if v, ok := fromFile[s.name]; ok {
+			if err := s.value.set(v); err != nil {
+				fault(s.name, c.file, err)
+			}
+			delete(fromFile, s.name)
+		}
+	}
+	for name := range fromFile {
+		faults = append(faults, fmt.Errorf("%s (%s): no such setting%s", name, c.file, suggestion(name, table)))
+	}
+	faults = append(faults, p.readEnvironment(table)...)
+	for _, s := range table {
+		if f := cmd.Flags().Lookup(s.flag()); f != nil && f.Changed {
+			if err := s.value.set(f.Value.String()); err != nil {
+				fault("--"+s.flag(), "flag", err)
+			}
+		}
+	}
+	c.metricsListenSet = c.MetricsListen != defaultConfig().MetricsListen || p.env["HANDSTAMP_METRICS_LISTEN"] != ""
+	faults = append(faults, c.complete()...)
+	if len(faults) > 0 {
+		return Config{}, &configError{faults}
+	}
+	return c, nil
+}
+
+// configError is every fault of the configuration.
+type configError struct{ faults []error }
+
+func (e *configError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the configuration has %d fault(s):", len(e.faults))
+	for _, f := range e.faults {
+		b.WriteString("\n  - " + f.Error())
+	}
+	return b.String()
+}
+
+func (e *configError) Unwrap() []error { return e.faults }
+
+// readFile reads the settings file as texts by name.
+func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, error) {
+	path, _ := cmd.Flags().GetString("config")
+	path = cmp.Or(path, p.env["HANDSTAMP_CONFIG"])
+	asked := path != ""
+	path = cmp.Or(path, "handstamp.yaml")
+	c.file = path
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && !asked {
+		c.file = ""
+		return nil, nil //nolint:nilnil // no file, no settings
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	var nodes map[string]yaml.Node
+	if err := yaml.Unmarshal(content, &nodes); err != nil {
+		return nil, fmt.Errorf("%s: not valid YAML: %w", path, err)
+	}
+	out := make(map[string]string, len(nodes))
+	var faults []error
+	for name, node := range nodes {
+		switch node.Kind {
+		case yaml.ScalarNode:
+			out[name] = node.Value
+		case yaml.SequenceNode:
+			var items []string
+			if err := node.Decode(&items); err != nil {
+				faults = append(faults, fmt.Errorf("%s (%s): must be a list of texts", name, path))
+			}
+			out[name] = strings.Join(items, ",")
+		default:
+			faults = append(faults, fmt.Errorf("%s (%s): must be a text or a list", name, path))
+		}
+	}
+	return out, errors.Join(faults...)
+}
+
+// Kubernetes puts such variables into every container beside a service named handstamp.
+var kubernetesVariable = regexp.MustCompile(`^HANDSTAMP(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)$`) //nolint:gochecknoglobals // constant
+
+// readEnvironment takes over HANDSTAMP_ variables, and the files that HANDSTAMP_..._FILE names for secrets.
+func (p *program) readEnvironment(table []setting) (faults []error) {
+	known := map[string]setting{}
+	for _, s := range table {
+		known[s.env()] = s
+		if s.secret {
+			known[s.env()+"_FILE"] = s
+		}
+	}
+	for _, name := range slices.Sorted(func(yield func(string) bool) {
+		for name := range p.env {
+			if !yield(name) {
+				return
+			}
+		}
+	}) {
+		if !strings.HasPrefix(name, "HANDSTAMP_") || name == "HANDSTAMP_CONFIG" || strings.HasPrefix(name, "HANDSTAMP_TEST_") || kubernetesVariable.MatchString(name) {
+			continue
+		}
+		s, ok := known[name]
+		if !ok {
+			faults = append(faults, fmt.Errorf("%s (environment): no such setting%s", name, suggestion(strings.ToLower(strings.TrimPrefix(name, "HANDSTAMP_")), table)))
+			continue
+		}
+		v := p.env[name]
+		if name != s.env() {
+			if p.env[s.env()] != "" {
+				faults = append(faults, fmt.Errorf("%s (environment): %s is set too; keep one of them", name, s.env()))
+				continue
+			}
+			content, err := os.ReadFile(v)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("%s (environment): %w", name, err))
+				continue
+			}
+			v = strings.TrimRight(string(content), "\r\n")
+		}
+		if v == "" {
+			continue
+		}
+		if err := s.value.set(v); err != nil {
+			faults = append(faults, fmt.Errorf("%s (environment): %w", name, err))
+		}
+	}
+	return faults
+}
+
+// suggestion names the setting that was probably meant.
+func suggestion(name string, table []setting) string {
+	for _, s := range table {
+		if strings.Contains(s.name, name) || strings.Contains(name, s.name) || strings.ReplaceAll(name, "-", "_") == s.name {
+			return "; did you mean " + s.name + "?"
+		}
+	}
+	return "; handstamp config print lists them"
+}
+
+// complete fills in what follows from other settings and reports every fault.
+func (c *Config) complete() (faults []error) {
+	fault := func(name, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %w", name, fmt.Errorf(format, args...)))
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		fault("listen", "%q is not HOST:PORT; try 127.0.0.1:8080", c.Listen)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fault("tls_cert, tls_key", "set both or none")
+	}
+	if c.Issuer == "" && err == nil {
+		if !loopback(host) {
+			fault("issuer", "must be set when listening on %s: the address at which clients reach this service, such as https://login.example.com", c.Listen)
+		} else {
+			scheme := "http://"
+			if c.TLSCert != "" {
+				scheme = "https://"
+			}
+			c.Issuer = scheme + c.Listen
+		}
+	} else if c.Issuer != "" {
+		faults = append(faults, c.issuerFaults()...)
+	}
+	if len(c.Audience) == 0 && c.Issuer != "" {
+		c.Audience = []string{c.Issuer}
+	}
+	if scheme, _, _ := strings.Cut(string(c.DatabaseURL), ":"); !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
+		fault("database_url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
+	}
+	between := func(name string, d, least, most time.Duration) {
+		if d < least || d > most {
+			fault(name, "%s is not between %s and %s", d, least, most)
+		}
+	}
+	between("access_token_lifetime", c.AccessTokenLifetime, 10*time.Second, time.Hour)
+	between("refresh_lifetime", c.RefreshLifetime, time.Minute, 10*365*24*time.Hour)
+	between("refresh_idle_lifetime", c.RefreshIdleLifetime, time.Minute, c.RefreshLifetime)
+	between("refresh_grace", c.RefreshGrace, 0, 300*time.Second)
+	between("jwks_max_age", c.JWKSMaxAge, 0, 24*time.Hour)
+	between("key_rotation", c.KeyRotation, c.JWKSMaxAge+2*time.Minute, 3650*24*time.Hour)
+	between("shutdown_timeout", c.ShutdownTimeout, 0, 10*time.Minute)
+	between("login_attempt_interval", c.LoginAttemptEvery, time.Millisecond, 24*time.Hour)
+	between("login_ip_failure_interval", c.LoginIPFailureEvery, time.Millisecond, 24*time.Hour)
+	if !slices.Contains([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}, c.SigningAlgorithm) {
+		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because who can verify could also sign", c.SigningAlgorithm)
+	}
+	if c.PasswordMinLength < password.MinLength || c.PasswordMinLength > 64 {
+		fault("password_min_length", "%d is not between %d and 64", c.PasswordMinLength, password.MinLength)
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+		least int
+		most  int
+	}{
+		{"session_limit", c.SessionLimit, 1, 10_000}, {"login_attempts", c.LoginAttempts, 1, 1000}, {"login_ip_failures", c.LoginIPFailures, 0, 1_000_000},
+		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64}, {"password_threads", c.Argon2Threads, 1, 16},
+		{"password_concurrency", c.PasswordConcurrency, 0, 1024}, {"password_queue", c.PasswordQueue, 0, 100_000},
+	} {
+		if n.value < n.least || n.value > n.most {
+			fault(n.name, "%d is not between %d and %d", n.value, n.least, n.most)
+		}
+	}
+	if _, err := api.ParseTrustedProxies(c.TrustedProxies); err != nil {
+		fault("trusted_proxies", "%w", err)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		fault("log_level", "%q is not one of debug, info, warn, error", c.LogLevel)
+	}
+	if !slices.Contains([]string{"json", "text", "auto"}, c.LogFormat) {
+		fault("log_format", "%q is not one of json, text, auto", c.LogFormat)
+	}
+	return faults
+}
+
+func (c *Config) issuerFaults() (faults []error) {
+	u, err := url.Parse(c.Issuer)
+	if err != nil || u.Host == "" {
+		return []error{fmt.Errorf("issuer: %q is not an address such as https://login.example.com", c.Issuer)}
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		faults = append(faults, errors.New("issuer: must be https unless its host is loopback (RFC 8414, section 2); set tls_cert and tls_key, or put a TLS proxy in front"))
+	}
+	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.ToLower(c.Issuer) != c.Issuer {
+		faults = append(faults, fmt.Errorf("issuer: %q must be scheme://host[:port] in lower case and nothing else, also no slash at the end", c.Issuer))
+	}
+	return faults
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// print writes the settings as a handstamp.yaml, with secrets left out.
+func (c Config) print(w io.Writer) error {
+	for _, s := range settings(&c) {
+		v := s.value.print()
+		if s.value.kind == "text" || s.value.kind == "list" || s.value.kind == "duration" {
+			v = strconv.Quote(v)
+		}
+		if _, err := fmt.Fprintf(w, "# %s\n%s: %s\n", s.help, s.name, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/store"
+)
+
+func (p *program) keysCommand() *cobra.Command {
+	var algorithm string
+	rotate := &cobra.Command{
+		Use:   "rotate",
+		Short: "Make a new signing key, which takes over when every cache has it",
+		Long: `Make a new signing key. It is published at once and signs after the max-age of the JWKS and a leeway, so that
+every verifier that honours Cache-Control has it by then. The old key stays published until its last token has expired. Nothing else
+has to be done, and the service need not be restarted.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
+				r, err := k.Rotate(ctx, algorithm, keyring.By{Actor: audit.ActorCLI})
+				if err != nil {
+					return err
+				}
+				return p.say(keyBodyOf(r), "Key %s (%s) is published and signs from %s.", r.ID, r.Algorithm, when(r.ActivatesAt))
+			})
+		},
+	}
+	rotate.Flags().StringVar(&algorithm, "algorithm", "", "ES256, EdDSA or RS256; default the service's")
+	return group("keys", "List, rotate, revoke and export signing keys",
+		&cobra.Command{
+			Use: "list", Short: "List signing keys", Args: noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
+					body := []keyBody{}
+					rows := [][]string{{"KID", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "RETIRED", "REVOKED"}}
+					for _, r := range k.List(ctx) {
+						body = append(body, keyBodyOf(r))
+						rows = append(rows, []string{r.ID, r.Algorithm, string(r.State), when(r.CreatedAt), when(r.ActivatesAt), when(r.RetiredAt), when(r.RevokedAt)})
+					}
+					return p.print(body, rows...)
+				})
+			},
+		},
+		rotate,
+		&cobra.Command{
+			Use:   "revoke KID",
+			Short: "Revoke a signing key now, because it has leaked",
+			Long: `Revoke a signing key: it leaves the JWKS at once, and every verifier that follows the feed refuses its tokens within a
+second. An active key is replaced first. Verifiers that only cache the JWKS accept its tokens until their copy expires.`,
+			Args: oneArg("the KID, which handstamp keys list shows"),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
+					if err := k.Revoke(ctx, args[0], keyring.By{Actor: audit.ActorCLI}); err != nil {
+						return err
+					}
+					return p.say(map[string]string{"kid": args[0], "state": "revoked"}, "Key %s is revoked.", args[0])
+				})
+			},
+		},
+		&cobra.Command{
+			Use:   "export",
+			Short: "Print the public keys in PEM, for proxies that read key files",
+			Args:  noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
+					for _, r := range k.List(ctx) {
+						if r.State == keyring.StateRevoked {
+							continue
+						}
+						if _, err := p.stdout.Write(r.PEM()); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			},
+		},
+	)
+}
+
+// keyBody is a signing key as printed.
+type keyBody struct {
+	ID          string     `json:"kid"`
+	Algorithm   string     `json:"algorithm"`
+	State       string     `json:"state"`
+	CreatedAt   time.Time  `json:"created_at"`
+	ActivatesAt *time.Time `json:"activates_at,omitempty"`
+	RetiredAt   *time.Time `json:"retired_at,omitempty"`
+	RevokedAt   *time.Time `json:"revoked_at,omitempty"`
+}
+
+func keyBodyOf(r keyring.Record) keyBody {
+	return keyBody{
+		ID: r.ID, Algorithm: r.Algorithm, State: string(r.State), CreatedAt: r.CreatedAt.UTC(),
+		ActivatesAt: optional(r.ActivatesAt), RetiredAt: optional(r.RetiredAt), RevokedAt: optional(r.RevokedAt),
+	}
+}
+
+// withKeyring runs a command with the signing keys of the service.
+func (p *program) withKeyring(cmd *cobra.Command, do func(context.Context, *keyring.Keyring) error) error {
+	return p.withStore(cmd, func(c Config, s store.Store) error {
+		master, err := masterKey(cmd.Context(), c, s)
+		if err != nil {
+			return err
+		}
+		k, err := keyring.Open(cmd.Context(), s, master, keyringOptions(c, p.commandLog(c)))
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return do(cmd.Context(), k)
+	})
+}
+
+// oneArg demands exactly one argument.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageErrorf("%s needs %s", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: `Run the service until it gets SIGINT or SIGTERM. Running requests are then finished first.
+
+Without any setting it listens on 127.0.0.1:8080, keeps its data in data/handstamp.db and its master key in keys/master.key.
+The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows what is in force.`,
+		Example: `  handstamp serve
+  handstamp serve --issuer https://login.example.com --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+  HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.config(cmd)
+			if err != nil {
+				return err
+			}
+			return p.serve(cmd.Context(), c)
+		},
+	}
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}
+
+// serve runs until ctx ends.
+func (p *program) serve(ctx context.Context, c Config) (err error) {
+	log := newLogger(c, p.stderr)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; choose another address with --listen", err)
+	}
+	defer listener.Close() //nolint:errcheck // closed by the server on the ordinary way
+	if _, port, _ := net.SplitHostPort(c.Listen); port == "0" {
+		c = c.withAddress(listener.Addr().String())
+	}
+
+	store, err := openCurrentStore(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	service, err := newService(ctx, c, store, log, registry)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	defer func() { err = errors.Join(err, service.close()) }()
+
+	servers, err := p.servers(ctx, c, service, registry, listener, log)
+	if err != nil {
+		return err
+	}
+	p.announce(c)
+	log.InfoContext(ctx, "ready", "issuer", c.Issuer, "listen", listener.Addr().String(), "version", version())
+	return runServers(ctx, servers, c.ShutdownTimeout, log)
+}
+
+// withAddress puts the address in force into what was derived from port 0.
+func (c Config) withAddress(addr string) Config {
+	derived := strings.HasSuffix(c.Issuer, "://"+c.Listen)
+	if derived {
+		old := c.Issuer
+		c.Issuer = strings.TrimSuffix(c.Issuer, c.Listen) + addr
+		if len(c.Audience) == 1 && c.Audience[0] == old {
+			c.Audience = []string{c.Issuer}
+		}
+	}
+	c.Listen = addr
+	return c
+}
+
+// announce tells a person where the service is and what to try next.
+func (p *program) announce(c Config) {
+	fmt.Fprintf(p.stdout, `Handstamp %s is ready at %s
+
+Try it:
+  curl -s %s/v1/signup -H 'Content-Type: application/json' -d '{"email":"ann@example.com","password":"violet-otter-93"}'
+  curl -s %s/.well-known/jwks.json
+
+The contract is at %s/openapi.yaml. Stop with Ctrl-C.
+`, version(), c.Issuer, c.Issuer, c.Issuer, c.Issuer)
+}
+
+// server is one listener and what it serves.
+type server struct {
+	name     string
+	listener net.Listener
+	http     *http.Server
+}
+
+// Limits of a connection: who sends or reads slowly holds nobody up but themselves.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+)
+
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100},
+	}
+}
+
+// servers opens every listener but the main one, which is open already.
+func (p *program) servers(ctx context.Context, c Config, v *service, registry *prometheus.Registry, listener net.Listener, log *slog.Logger) ([]server, error) {
+	main := newServer(v.api, log)
+	main.RegisterOnShutdown(v.api.Stop)
+	if c.TLSCert != "" {
+		certificate, err := newCertificate(c.TLSCert, c.TLSKey, log)
+		if err != nil {
+			return nil, err
+		}
+		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	servers := []server{{"service", listener, main}}
+	closeAll := func() {
+		for _, s := range servers[1:] {
+			_ = s.listener.Close()
+		}
+	}
+	if c.TLSRedirectListen != "" {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.TLSRedirectListen)
+		if err != nil {
+			return nil, fmt.Errorf("listen for redirects: %w; choose another address with --tls-redirect-listen", err)
+		}
+		servers = append(servers, server{"redirect", l, newServer(redirectTo(c.Issuer), log)})
+	}
+	if c.MetricsListen != "" {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MetricsListen)
+		switch {
+		case err == nil:
+			servers = append(servers, server{"metrics", l, newServer(metricsHandler(registry), log)})
+		case c.metricsListenSet:
+			closeAll()
+			return nil, fmt.Errorf("listen for metrics: %w; choose another address with --metrics-listen", err)
+		default:
+			log.WarnContext(ctx, "metrics are not served: the default address is in use; set metrics_listen", "address", c.MetricsListen)
+		}
+	}
+	return servers, nil
+}
+
+// runServers serves until ctx ends or a listener fails, then finishes what is running.
+func runServers(ctx context.Context, servers []server, timeout time.Duration, log *slog.Logger) error {
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() { // ends with Shutdown below
+			var err error
+			if s.http.TLSConfig != nil {
+				err = s.http.ServeTLS(s.listener, "", "")
+			} else {
+				err = s.http.Serve(s.listener)
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				err = fmt.Errorf("%s: %w", s.name, err)
+			} else {
+				err = nil
+			}
+			failed <- err
+		}()
+	}
+	var errs []error
+	running := len(servers)
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		errs = append(errs, err)
+		running--
+	}
+	log.InfoContext(context.WithoutCancel(ctx), "stopping, running requests are finished first")
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	for _, s := range servers {
+		if err := s.http.Shutdown(stopCtx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: requests were cut off: %w", s.name, err), s.http.Close())
+		}
+	}
+	for range running {
+		errs = append(errs, <-failed)
+	}
+	return errors.Join(errs...)
+}
+
+// redirectTo sends plain http to the issuer. The host of the request is not believed, and a body is never sent twice (308 would).
+func redirectTo(issuer string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "use "+issuer, http.StatusForbidden)
+			return
+		}
+		target := issuer + (&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath}).EscapedPath()
+		if r.URL.RawQuery != "" {
+			target += "?" + r.URL.RawQuery
+		}
+		http.Redirect(w, r, target, http.StatusMovedPermanently)
+	})
+}
+
+// metricsHandler serves figures and profiles. It has its own listener, on loopback unless somebody says otherwise.
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

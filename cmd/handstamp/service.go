@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/store/postgres"
+	"github.com/handstamp/handstamp/pkg/store/sqlite"
+	"github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// openStore opens the database that a URL names.
+func openStore(ctx context.Context, databaseURL string, log *slog.Logger) (store.Store, error) {
+	if strings.HasPrefix(databaseURL, sqlite.Prefix) {
+		return sqlite.Open(ctx, databaseURL)
+	}
+	return postgres.Open(ctx, databaseURL, postgres.Options{Log: log})
+}
+
+// openCurrentStore opens the database and makes sure that its schema fits this program.
+func openCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
+	s, err := openStore(ctx, string(c.DatabaseURL), log)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(string(c.DatabaseURL), sqlite.Prefix) || c.Migrate {
+		err = s.Migrate(ctx)
+	}
+	if err == nil {
+		err = checkSchema(ctx, s)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func checkSchema(ctx context.Context, s store.Store) error {
+	current, newest, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	if current < newest {
+		return fmt.Errorf("%w: the database is at version %d, this program needs %d; run handstamp migrate up", store.ErrSchema, current, newest)
+	}
+	return nil // a newer schema is one that this program was promised to run on: changes first expand, then contract
+}
+
+// masterKey finds the master key. It is made at the first start only: never when the database holds keys that another one sealed.
+func masterKey(ctx context.Context, c Config, keys keyring.Store) (keyring.MasterKey, error) {
+	if c.MasterKey != "" {
+		return keyring.ParseMasterKey(string(c.MasterKey))
+	}
+	m, err := keyring.LoadMasterKey(c.KeysDir)
+	if !errors.Is(err, keyring.ErrNoMasterKey) {
+		return m, err
+	}
+	records, listErr := keys.SigningKeys(ctx)
+	if listErr != nil {
+		return keyring.MasterKey{}, listErr
+	}
+	if len(records) > 0 {
+		return keyring.MasterKey{}, fmt.Errorf("%w, but the database holds signing keys that one has sealed: put that file back into %s, or set HANDSTAMP_MASTER_KEY", err, c.KeysDir)
+	}
+	return keyring.CreateMasterKey(c.KeysDir)
+}
+
+// service is every part of the running program.
+type service struct {
+	store    store.Store
+	keys     *keyring.Keyring
+	list     *blocklist.List
+	clients  *oauth.Registry
+	sessions *session.Manager
+	api      *api.API
+	log      *slog.Logger
+
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+}
+
+// newService builds every part and starts what runs in the background. The caller closes the service, which closes the store.
+func newService(ctx context.Context, c Config, s store.Store, log *slog.Logger, registry *prometheus.Registry) (_ *service, err error) {
+	master, err := masterKey(ctx, c, s)
+	if err != nil {
+		return nil, err
+	}
+	v := &service{store: s, log: log}
+	if v.keys, err = keyring.Open(ctx, s, master, keyringOptions(c, log)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			v.keys.Close()
+		}
+	}()
+	v.list = blocklist.NewList(s, log)
+	if err := v.list.Sync(ctx); err != nil {
+		return nil, err
+	}
+	v.clients = oauth.NewRegistry(s)
+	if err := v.clients.Sync(ctx); err != nil {
+		return nil, err
+	}
+	v.sessions = sessionManager(c, s, master)
+	hasher, err := newHasher(c)
+	if err != nil {
+		return nil, err
+	}
+	forUs, forAnyone, err := v.verifiers(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := api.ParseTrustedProxies(c.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	minter := token.NewMinter(v.keys)
+	v.api = api.New(api.Config{
+		Issuer: c.Issuer, TrustedProxies: proxies, LoginsPerIP: api.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery},
+		SignupDisabled: !c.Signup, HSTS: strings.HasPrefix(c.Issuer, "https:"),
+	}, api.Parts{
+		Store: s,
+		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
+			s, v.clients, v.sessions, minter, forAnyone),
+		Clients: v.clients, Sessions: v.sessions, Keys: v.keys, Minter: minter, Blocklist: v.list, Verifier: forUs, AnyAudience: forAnyone,
+		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
+		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
+	})
+	v.start(ctx)
+	return v, nil
+}
+
+func keyringOptions(c Config, log *slog.Logger) keyring.Options {
+	return keyring.Options{
+		Algorithms: []string{c.SigningAlgorithm}, TokenLifetime: c.AccessTokenLifetime, MaxAge: c.JWKSMaxAge, RotateEvery: c.KeyRotation, Logger: log,
+	}
+}
+
+func sessionManager(c Config, s session.Store, master keyring.MasterKey) *session.Manager {
+	return session.NewManager(s, master, session.Config{
+		IdleLifetime: c.RefreshIdleLifetime, Lifetime: c.RefreshLifetime, Grace: c.RefreshGrace, Limit: c.SessionLimit,
+		AccessTokenLifetime: c.AccessTokenLifetime,
+	})
+}
+
+func newHasher(c Config) (*password.Hasher, error) {
+	return password.NewHasher(password.Config{
+		Params:      password.Params{Memory: uint32(c.Argon2Memory), Time: uint32(c.Argon2Time), Threads: uint8(c.Argon2Threads)}, //nolint:gosec // bounded by the configuration
+		Concurrency: c.PasswordConcurrency, Queue: c.PasswordQueue,
+	})
+}
+
+// verifiers check the service's own access tokens, with keys and blocklist of this process: one those that are meant for this service,
+// one those for whatever audience.
+func (v *service) verifiers(ctx context.Context, c Config) (forUs, forAnyone *verifier.Verifier, err error) {
+	own := []verifier.Option{
+		verifier.WithKeys(v.keys.Public),
+		verifier.WithBlocklist(func(ctx context.Context, keys []verifier.BlockKey, iat int64) (bool, error) {
+			if err := v.list.Fresh(ctx); err != nil {
+				return false, err
+			}
+			return v.list.Set().Blocked(keys, iat), nil
+		}),
+		verifier.WithCache(10_000),
+	}
+	audience := append([]string{c.Issuer}, c.Audience...)
+	if forUs, err = verifier.New(ctx, c.Issuer, append(own, verifier.WithAudience(audience...))...); err != nil {
+		return nil, nil, err
+	}
+	forAnyone, err = verifier.New(ctx, c.Issuer, append(own, verifier.WithAnyAudience())...)
+	return forUs, forAnyone, err
+}
+
+const sweepEvery = time.Minute
+
+// start runs what goes on in the background until close.
+func (v *service) start(ctx context.Context) {
+	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	v.background.Go(func() {
+		v.list.Follow(ctx, func(ctx context.Context) {
+			v.keys.Wake()
+			if err := v.clients.Sync(ctx); err != nil && ctx.Err() == nil {
+				v.log.DebugContext(ctx, "clients cannot be read", "error", err)
+			}
+		})
+	})
+	v.background.Go(func() { v.sweep(ctx) })
+}
+
+// sweep deletes what has expired, in small batches, every minute. Replicas share the work.
+func (v *service) sweep(ctx context.Context) {
+	const batch = 1000
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		err := v.list.Drop(ctx, now.Add(-time.Minute))
+		for n := batch; err == nil && n == batch; {
+			n, err = v.store.SweepSessions(ctx, now, batch)
+		}
+		if err != nil && ctx.Err() == nil {
+			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)
+		}
+	}
+}
+
+func (v *service) close() error {
+	v.cancel()
+	v.background.Wait()
+	v.keys.Close()
+	return v.store.Close()
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// byCLI is who ends sessions from the command line.
+func byCLI() session.By { return session.By{Actor: audit.ActorCLI} }
+
+func (p *program) userCommand() *cobra.Command {
+	return group("user", "Create, list, show, disable and enable users, set their roles",
+		p.userCreateCommand(), p.userListCommand(),
+		p.oneUserCommand("show", "Show a user", func(_ context.Context, _ Config, _ store.Store, u user.User) error {
+			return p.printUser(u)
+		}),
+		p.oneUserCommand("disable", "Keep a user out: every session ends, every access token is refused within a second",
+			func(ctx context.Context, c Config, s store.Store, u user.User) error {
+				m, err := p.manager(ctx, c, s)
+				if err != nil {
+					return err
+				}
+				if err := m.DisableUser(ctx, u.ID, byCLI()); err != nil {
+					return err
+				}
+				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
+			}),
+		p.oneUserCommand("enable", "Let a disabled user in again", func(ctx context.Context, _ Config, s store.Store, u user.User) error {
+			if err := s.EnableUser(ctx, u.ID, audit.Event{At: time.Now(), Kind: audit.KindUserEnabled, Actor: audit.ActorCLI, UserID: u.ID}); err != nil {
+				return err
+			}
+			return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
+		}),
+		group("roles", "Set a user's roles", p.userRolesSetCommand()),
+	)
+}
+
+// manager is the session manager of the service.
+func (p *program) manager(ctx context.Context, c Config, s store.Store) (*session.Manager, error) {
+	master, err := masterKey(ctx, c, s)
+	if err != nil {
+		return nil, err
+	}
+	return sessionManager(c, s, master), nil
+}
+
+func (p *program) userCreateCommand() *cobra.Command {
+	var email, name string
+	var roles []string
+	var fromStdin, verified bool
+	cmd := &cobra.Command{
+		Use:     "create",
+		Short:   "Create a user",
+		Example: `  handstamp user create --email ann@example.com --password-stdin --role admin --verified < password.txt`,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			address, err := user.ParseEmail(email)
+			if err != nil {
+				return usageErrorf("--email: %w", err)
+			}
+			if name, err = user.ParseName(name); err != nil {
+				return usageErrorf("--name: %w", err)
+			}
+			if roles, err = user.ParseRoles(roles); err != nil {
+				return usageErrorf("--role: %w", err)
+			}
+			if !fromStdin {
+				return usageErrorf("--password-stdin is missing: the password is read from standard input, so that no process list and no shell history has it")
+			}
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				hash, err := p.readPassword(cmd.Context(), c, address, name)
+				if err != nil {
+					return err
+				}
+				now := time.Now()
+				u := user.User{ID: user.NewID(now), Email: address, Name: name, PasswordHash: hash, Roles: roles, CreatedAt: now, UpdatedAt: now}
+				if verified {
+					u.EmailVerifiedAt = now
+				}
+				err = s.CreateUser(cmd.Context(), u, audit.Event{At: now, Kind: audit.KindUserCreated, Actor: audit.ActorCLI, UserID: u.ID})
+				if err != nil {
+					return err
+				}
+				return p.printUser(u)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&email, "email", "", "e-mail address")
+	flags.StringVar(&name, "name", "", "display name")
+	flags.BoolVar(&fromStdin, "password-stdin", false, "read the password from the first line of standard input")
+	flags.StringArrayVar(&roles, "role", nil, "a role; may be repeated")
+	flags.BoolVar(&verified, "verified", false, "the address is known to be the user's")
+	return cmd
+}
+
+// readPassword reads a password from standard input, checks it, and hashes it.
+func (p *program) readPassword(ctx context.Context, c Config, about ...string) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(p.stdin, 64<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	plain := strings.TrimRight(line, "\r\n")
+	if err := (password.Policy{MinLength: c.PasswordMinLength}).Check(plain, about...); err != nil {
+		return "", err
+	}
+	hasher, err := newHasher(c)
+	if err != nil {
+		return "", err
+	}
+	return hasher.Hash(ctx, plain)
+}
+
+func (p *program) userListCommand() *cobra.Command {
+	var after string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List users by ID", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 || limit > 10_000 {
+				return usageErrorf("--limit: must be between 1 and 10000")
+			}
+			return p.withStore(cmd, func(_ Config, s store.Store) error {
+				users, err := s.Users(cmd.Context(), after, limit)
+				if err != nil {
+					return err
+				}
+				body := []userBody{}
+				rows := [][]string{{"ID", "EMAIL", "NAME", "ROLES", "CREATED", "DISABLED"}}
+				for _, u := range users {
+					body = append(body, userBodyOf(u))
+					rows = append(rows, []string{u.ID, u.Email, u.Name, strings.Join(u.Roles, ","), when(u.CreatedAt), when(u.DisabledAt)})
+				}
+				return p.print(body, rows...)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&after, "after", "", "begin after this user ID")
+	cmd.Flags().IntVar(&limit, "limit", 100, "most users to list")
+	return cmd
+}
+
+// oneUserCommand is a command about one user, named by e-mail address or ID.
+func (p *program) oneUserCommand(use, short string, do func(context.Context, Config, store.Store, user.User) error) *cobra.Command {
+	var which userFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				u, err := which.find(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				return do(cmd.Context(), c, s, u)
+			})
+		},
+	}
+	which.add(cmd)
+	return cmd
+}
+
+// userFlags name one user.
+type userFlags struct{ email, id string }
+
+func (f *userFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.email, "email", "", "the user's e-mail address")
+	cmd.Flags().StringVar(&f.id, "id", "", "the user's ID")
+}
+
+func (f *userFlags) find(ctx context.Context, s user.Store) (user.User, error) {
+	switch {
+	case (f.email == "") == (f.id == ""):
+		return user.User{}, usageErrorf("name the user by --email or by --id")
+	case f.id != "":
+		return s.UserByID(ctx, f.id)
+	}
+	return s.UserByEmail(ctx, f.email)
+}
+
+func (p *program) userRolesSetCommand() *cobra.Command {
+	var which userFlags
+	cmd := &cobra.Command{
+		Use:     "set ROLE...",
+		Short:   "Replace a user's roles; without a role, take all away",
+		Long:    "Replace a user's roles. Access tokens with the old roles are refused within a second; the next refresh carries the new ones, and nobody is logged out.",
+		Example: "  handstamp user roles set --email ann@example.com admin support",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			roles, err := user.ParseRoles(args)
+			if err != nil {
+				return usageError{err}
+			}
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				u, err := which.find(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				m, err := p.manager(cmd.Context(), c, s)
+				if err != nil {
+					return err
+				}
+				if err := m.SetRoles(cmd.Context(), u.ID, roles, byCLI()); err != nil {
+					return err
+				}
+				u.Roles = roles
+				return p.printUser(u)
+			})
+		},
+	}
+	which.add(cmd)
+	return cmd
+}
+
+// userBody is a user as printed.
+type userBody struct {
+	ID            string     `json:"id"`
+	Email         string     `json:"email"`
+	EmailVerified bool       `json:"email_verified"`
+	Name          string     `json:"name"`
+	Roles         []string   `json:"roles"`
+	CreatedAt     time.Time  `json:"created_at"`
+	DisabledAt    *time.Time `json:"disabled_at,omitempty"`
+}
+
+func userBodyOf(u user.User) userBody {
+	if u.Roles == nil {
+		u.Roles = []string{}
+	}
+	return userBody{
+		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Roles: u.Roles,
+		CreatedAt: u.CreatedAt.UTC(), DisabledAt: optional(u.DisabledAt),
+	}
+}
+
+func (p *program) printUser(u user.User) error {
+	return p.print(userBodyOf(u),
+		[]string{"ID", u.ID}, []string{"E-mail", u.Email}, []string{"Verified", when(u.EmailVerifiedAt)}, []string{"Name", u.Name},
+		[]string{"Roles", strings.Join(u.Roles, ", ")}, []string{"Created", when(u.CreatedAt)}, []string{"Disabled", when(u.DisabledAt)})
+}

@@ -1,0 +1,80 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/session"
+)
+
+// Code is an error code of RFC 6749, section 5.2, or of the extension that its comment names.
+type Code string
+
+// The codes.
+const (
+	InvalidRequest         Code = "invalid_request"
+	InvalidClient          Code = "invalid_client"
+	InvalidGrant           Code = "invalid_grant"
+	UnauthorizedClient     Code = "unauthorized_client"
+	UnsupportedGrantType   Code = "unsupported_grant_type"
+	InvalidScope           Code = "invalid_scope"
+	InvalidTarget          Code = "invalid_target"          // RFC 8707, section 2
+	TemporarilyUnavailable Code = "temporarily_unavailable" // RFC 6749, section 4.1.2.1; here with 503
+)
+
+// Error is a refusal in the protocol's words. Err, if there is one, is for logs only.
+type Error struct {
+	Code        Code
+	Description string // ASCII without quotes and backslashes (RFC 6749, section 5.2)
+	Err         error
+	RetryAfter  time.Duration // for TemporarilyUnavailable
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Code, e.Description, e.Err)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Description)
+}
+
+// Unwrap returns what caused the refusal.
+func (e *Error) Unwrap() error { return e.Err }
+
+func refuse(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}
+}
+
+// AsError puts the failure of a feature into the protocol's words. What is no known sentinel is a storage failure: its outcome
+// is unknown, so it is answered as something that can be tried again, never as a refusal.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	known := func(code Code, description string) *Error {
+		return &Error{Code: code, Description: description, Err: err}
+	}
+	switch {
+	case errors.Is(err, session.ErrMalformed), errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse),
+		errors.Is(err, session.ErrWrongClient), errors.Is(err, session.ErrNotFound),
+		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged):
+		// One text for all: a thief learns nothing from it.
+		return known(InvalidGrant, "the grant is invalid, expired or revoked, or was issued to another client")
+	case errors.Is(err, session.ErrClientDisabled), errors.Is(err, ErrClientNotFound):
+		return known(InvalidClient, "client authentication failed")
+	case errors.Is(err, session.ErrScope):
+		return known(InvalidScope, "the scope exceeds what was granted")
+	}
+	return &Error{Code: TemporarilyUnavailable, Description: "try again", Err: err, RetryAfter: RetryAfter(err)}
+}
+
+// RetryAfter is how long a client should wait after a failure whose outcome is unknown.
+func RetryAfter(err error) time.Duration {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keyring.ErrConflict) {
+		return 2 * time.Second
+	}
+	return time.Second
+}

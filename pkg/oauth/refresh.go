@@ -1,0 +1,50 @@
+package oauth
+
+import (
+	"context"
+
+	"github.com/handstamp/handstamp/pkg/session"
+)
+
+// maxIdempotencyKey bounds the Idempotency-Key header, in bytes.
+const maxIdempotencyKey = 255
+
+// refresh is the refresh_token grant (RFC 6749, section 6; RFC 9700, section 4.14). A scope or resource that is asked for
+// narrows this access token only; the grant stays as it was.
+func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
+	raw, err := r.Form.Required("refresh_token")
+	if err != nil {
+		return nil, err
+	}
+	scope, err := r.Form.One("scope")
+	if err != nil {
+		return nil, err
+	}
+	if len(r.IdempotencyKey) > maxIdempotencyKey {
+		return nil, refuse(InvalidRequest, "Idempotency-Key is longer than %d bytes", maxIdempotencyKey)
+	}
+	resources := r.resources()
+	if len(resources) > 0 { // checked before anything moves
+		found, _, err := s.sessions.Find(ctx, raw)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := grantedAudience(found.Audience, resources); err != nil && found.ClientID == c.ID {
+			return nil, err
+		}
+	}
+	issued, err := s.sessions.Refresh(ctx, session.Refresh{
+		Raw: raw, ClientID: c.ID, IdempotencyKey: r.IdempotencyKey, Scope: scope, Origin: r.Origin,
+	})
+	if err != nil {
+		return nil, err
+	}
+	audience, err := grantedAudience(issued.Audience, resources)
+	if err != nil {
+		return nil, err
+	}
+	if scope == "" {
+		scope = issued.Scope
+	}
+	return s.respond(ctx, c, issued, scope, audience)
+}

@@ -1,0 +1,167 @@
+package oauth
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// Config is what the protocol needs to know of the service.
+type Config struct {
+	Issuer              string
+	Audience            []string // of tokens whose client has no audiences of its own
+	AccessTokenLifetime time.Duration
+}
+
+// Store is what the protocol needs of a database besides what its features need.
+type Store interface {
+	ClientStore
+	user.Store
+	audit.Store
+	blocklist.Store
+}
+
+// Server answers the protocol's requests.
+type Server struct {
+	config   Config
+	store    Store
+	clients  *Registry
+	sessions *session.Manager
+	minter   *token.Minter
+	verifier *verifier.Verifier
+}
+
+// NewServer returns a server. The verifier checks the service's own access tokens, whatever their audience.
+func NewServer(config Config, store Store, clients *Registry, sessions *session.Manager, minter *token.Minter, v *verifier.Verifier) *Server {
+	return &Server{config: config, store: store, clients: clients, sessions: sessions, minter: minter, verifier: v}
+}
+
+// TokenResponse is RFC 6749, section 5.1.
+type TokenResponse struct {
+	AccessToken  string
+	ExpiresIn    time.Duration
+	RefreshToken string // empty if none is given
+	IDToken      string // empty unless the scope has openid
+	Scope        string
+	SessionID    session.ID
+}
+
+// openIDScopes are the scope values with which an OpenID client asks for itself, not for an API (OpenID Connect Core, section 5.4 and 11).
+func openIDScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
+
+// grantedScope is what a client gets for what it asks: nothing beyond what it is registered for; if it asks for nothing, its
+// registered scopes but those of OpenID Connect, which are always asked for by name (RFC 6749, section 3.3).
+func grantedScope(c Client, asked string) (string, error) {
+	if asked == "" {
+		return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool {
+			return slices.Contains(openIDScopes(), s)
+		}), " "), nil
+	}
+	values := strings.Fields(asked)
+	for _, v := range values {
+		if !validScopeValue(v) {
+			return "", refuse(InvalidScope, "scope holds characters that are not allowed")
+		}
+		if !slices.Contains(c.Scopes, v) {
+			return "", refuse(InvalidScope, "the client is not registered for the scope %s", v)
+		}
+	}
+	slices.Sort(values)
+	return strings.Join(slices.Compact(values), " "), nil
+}
+
+// audiences are those that a client's tokens may name.
+func (s *Server) audiences(c Client) []string {
+	if len(c.Audiences) > 0 {
+		return c.Audiences
+	}
+	return s.config.Audience
+}
+
+// grantedAudience is what a client gets for the resources it asks for (RFC 8707, section 2), all of allowed if it asks for none.
+func grantedAudience(allowed, resources []string) ([]string, error) {
+	for _, r := range resources {
+		if !slices.Contains(allowed, r) {
+			return nil, refuse(InvalidTarget, "the resource is unknown or not granted to the client")
+		}
+	}
+	if len(resources) == 0 {
+		return allowed, nil
+	}
+	return resources, nil
+}
+
+// Login is a user whose credential was just checked.
+type Login struct {
+	User          user.User
+	CheckPassword bool // see session.Login
+	ClientID      string
+	Scope         string
+	AMR           []string
+	Origin        audit.Origin
+}
+
+// Login starts a session for a user at a client that has no protocol of its own: the first-party API.
+func (s *Server) Login(ctx context.Context, l Login) (*TokenResponse, error) {
+	client, scope, err := s.loginClient(ctx, l.ClientID, l.Scope)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := s.sessions.Start(ctx, session.Login{
+		User: l.User, CheckPassword: l.CheckPassword, ClientID: client.ID, Scope: scope,
+		Audience: s.audiences(client), AMR: l.AMR, Origin: l.Origin,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.respond(ctx, client, issued, issued.Scope, issued.Audience)
+}
+
+// CheckLogin says whether a login at a client with a scope could succeed, before a password is checked for it.
+func (s *Server) CheckLogin(ctx context.Context, clientID, scope string) error {
+	_, _, err := s.loginClient(ctx, clientID, scope)
+	return err
+}
+
+func (s *Server) loginClient(ctx context.Context, id, scope string) (Client, string, error) {
+	if id == "" {
+		id = DefaultClientID
+	}
+	client, err := s.clients.Client(ctx, id)
+	if err != nil {
+		return Client{}, "", AsError(err)
+	}
+	switch {
+	case client.Disabled():
+		return Client{}, "", refuse(InvalidClient, "client authentication failed")
+	case client.Type != Public || client.ThirdParty:
+		// Passwords are for the operator's own applications only.
+		return Client{}, "", refuse(UnauthorizedClient, "the client may not log users in with a password")
+	}
+	scope, err = grantedScope(client, scope)
+	return client, scope, err
+}
+
+// respond mints the access token of a session for the response.
+func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, scope string, audience []string) (*TokenResponse, error) {
+	access, err := s.minter.Mint(ctx, token.Access{
+		Algorithm: c.Algorithm,
+		Issuer:    s.config.Issuer, Subject: issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
+		SessionID: issued.ID.String(), Roles: issued.Roles, AuthTime: issued.AuthTime, AMR: issued.AMR, ACR: issued.ACR,
+		IssuedAt: issued.IATFloor, Lifetime: s.config.AccessTokenLifetime,
+	})
+	if err != nil {
+		return nil, AsError(err)
+	}
+	return &TokenResponse{
+		AccessToken: access.Raw, ExpiresIn: access.ExpiresIn, RefreshToken: issued.RefreshToken, Scope: scope, SessionID: issued.ID,
+	}, nil
+}

@@ -1,0 +1,155 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// Form is a parsed application/x-www-form-urlencoded body.
+type Form map[string][]string
+
+// One returns a parameter that may be given once (RFC 6749, section 3.2). A parameter without a value counts as left out.
+func (f Form) One(name string) (string, error) {
+	values := f[name]
+	if len(values) > 1 {
+		return "", refuse(InvalidRequest, "%s is given more than once", name)
+	}
+	if len(values) == 0 {
+		return "", nil
+	}
+	return values[0], nil
+}
+
+// Required returns a parameter that must be there, once.
+func (f Form) Required(name string) (string, error) {
+	v, err := f.One(name)
+	if err == nil && v == "" {
+		err = refuse(InvalidRequest, "%s is missing", name)
+	}
+	return v, err
+}
+
+// Request is a request of a client at one of the protocol's endpoints.
+type Request struct {
+	Form           Form
+	Basic          *BasicAuth // from the Authorization header, nil if there is none
+	IdempotencyKey string
+	Origin         audit.Origin
+}
+
+// BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1).
+type BasicAuth struct{ ID, Secret string }
+
+// grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it.
+type grant func(s *Server, ctx context.Context, c Client, r Request) (*TokenResponse, error)
+
+// grants is the table of the token endpoint.
+func grants() map[string]grant {
+	return map[string]grant{
+		GrantRefreshToken:      (*Server).refresh,
+		GrantClientCredentials: (*Server).clientCredentials,
+	}
+}
+
+// Token answers the token endpoint (RFC 6749, section 3.2). Every error is an *Error.
+func (s *Server) Token(ctx context.Context, r Request) (*TokenResponse, error) {
+	response, err := s.token(ctx, r)
+	if err != nil {
+		return nil, AsError(err)
+	}
+	return response, nil
+}
+
+func (s *Server) token(ctx context.Context, r Request) (*TokenResponse, error) {
+	name, err := r.Form.Required("grant_type")
+	if err != nil {
+		return nil, err
+	}
+	handle, ok := grants()[name]
+	if !ok {
+		return nil, refuse(UnsupportedGrantType, "the grant type is not supported")
+	}
+	client, err := s.authenticate(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if !client.Allows(name) {
+		return nil, refuse(UnauthorizedClient, "the client is not registered for the grant type %s", name)
+	}
+	return handle(s, ctx, client, r)
+}
+
+// authenticate finds the client of a request and checks its secret (RFC 6749, section 2.3). A request that names no
+// client is the built-in public client's. Unknown client, wrong secret and disabled client are answered alike.
+func (s *Server) authenticate(ctx context.Context, r Request) (Client, error) {
+	id, err := r.Form.One("client_id")
+	if err != nil {
+		return Client{}, err
+	}
+	secret, err := r.Form.One("client_secret")
+	if err != nil {
+		return Client{}, err
+	}
+	if r.Basic != nil {
+		switch {
+		case secret != "":
+			return Client{}, refuse(InvalidRequest, "the client authenticates in two ways at once")
+		case id != "" && id != r.Basic.ID:
+			return Client{}, refuse(InvalidRequest, "client_id differs from the Authorization header")
+		}
+		id, secret = r.Basic.ID, r.Basic.Secret
+	} else if id == "" && secret == "" {
+		id = DefaultClientID
+	}
+	for _, assertion := range []string{"client_assertion", "client_assertion_type"} {
+		if len(r.Form[assertion]) > 0 {
+			return Client{}, refuse(InvalidClient, "client assertions are not supported")
+		}
+	}
+	failed := refuse(InvalidClient, "client authentication failed")
+	client, err := s.clients.Client(ctx, id)
+	if errors.Is(err, ErrClientNotFound) {
+		Client{}.SecretMatches(secret) // the same work as for a known client
+		return Client{}, failed
+	}
+	if err != nil {
+		return Client{}, err
+	}
+	if client.Type == Confidential {
+		if !client.SecretMatches(secret) {
+			return Client{}, failed
+		}
+	} else if secret != "" || r.Basic != nil && r.Basic.Secret != "" {
+		return Client{}, failed // a public client has no secret to know
+	}
+	if client.Disabled() {
+		return Client{}, failed
+	}
+	return client, nil
+}
+
+// authenticateConfidential is authenticate for endpoints that serve only clients with a secret.
+func (s *Server) authenticateConfidential(ctx context.Context, r Request) (Client, error) {
+	client, err := s.authenticate(ctx, r)
+	if err != nil {
+		return Client{}, err
+	}
+	if client.Type != Confidential {
+		return Client{}, refuse(InvalidClient, "client authentication is required")
+	}
+	return client, nil
+}
+
+// resources are the resource parameters of a request (RFC 8707, section 2); they may repeat.
+func (r Request) resources() []string {
+	var out []string
+	for _, v := range r.Form["resource"] {
+		if v = strings.TrimSpace(v); v != "" {
+			out = append(out, v)
+		}
+	}
+	return out
+}
