@@ -39,11 +39,19 @@ func block(c *conn, at time.Time, entries ...blocklist.Entry) error {
 				not_before = max(not_before, excluded.not_before),
 				drop_after = max(drop_after, excluded.drop_after),
 				sequence   = excluded.sequence`,
-			e.Key[:], e.NotBefore.Unix(), e.DropAfter.Unix(), sequence); err != nil {
+			e.Key[:], seconds(e.NotBefore), seconds(e.DropAfter), sequence); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// seconds rounds up: a block that lasts longer than it must is harmless.
+func seconds(t time.Time) int64 {
+	if t.Nanosecond() > 0 {
+		return t.Unix() + 1
+	}
+	return t.Unix()
 }
 
 // blockSessions writes an entry against every access token of the sessions.

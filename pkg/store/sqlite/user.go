@@ -84,7 +84,7 @@ func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, li
 		}
 		key := attemptKey(emailKey, "")
 		if attempt.Found && ip != "" {
-			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ? AND ip = ? LIMIT 1`, func(*row) {}, attempt.User.ID, ip)
+			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ?2 AND ip = ?3 AND `+alive+` LIMIT 1`, func(*row) {}, at, attempt.User.ID, ip)
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,154 @@
+package storetest
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+func testClients(s *suite) {
+	at := now()
+
+	s.run("ok/the built-in client", func(s *suite) {
+		c, err := s.second.Client(s.Context(), oauth.DefaultClientID)
+		s.must(err)
+		if c.Type != oauth.Public || c.ThirdParty || c.Disabled() || !c.Allows(oauth.GrantRefreshToken) || len(c.Grants) != 1 {
+			s.Errorf("built-in client: %+v", c)
+		}
+		if err := c.Validate(); err != nil {
+			s.Errorf("Validate: %v", err)
+		}
+	})
+
+	full := oauth.Client{
+		ID: "full", Name: "Zoë's \U0001F600 app", Type: oauth.Confidential, SecretHash: oauth.HashSecret("s"),
+		RedirectURIs:           []string{"https://a.example.test/cb?x=1,2&y=\"'{}", "com.example.app:/cb"},
+		PostLogoutRedirectURIs: []string{"https://a.example.test/"}, BackchannelLogoutURI: "https://a.example.test/logout",
+		Origins: []string{"https://a.example.test"}, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials},
+		Scopes: []string{"openid", "a:b"}, Audiences: []string{"https://api.example.test"}, ThirdParty: true, Algorithm: "EdDSA",
+		RefreshGrace: new(12345678 * time.Microsecond), CreatedAt: stored(at), UpdatedAt: stored(at.Add(time.Second)),
+	}
+	s.run("ok/a client is read as it was created", func(s *suite) {
+		e := s.event(audit.KindClientCreated, "usr_admin")
+		s.must(s.first.CreateClient(s.Context(), full, e))
+		s.wantEvent(e)
+		got, err := s.second.Client(s.Context(), full.ID)
+		s.must(err)
+		s.same("client", got, full)
+
+		bare := oauth.Client{ID: "bare", Type: oauth.Public, CreatedAt: stored(at), UpdatedAt: stored(at), DisabledAt: stored(at)}
+		s.must(s.first.CreateClient(s.Context(), bare, s.event(audit.KindClientCreated, "")))
+		got, err = s.second.Client(s.Context(), bare.ID)
+		s.must(err)
+		s.same("client", got, bare)
+	})
+
+	s.run("fail/ID taken", func(s *suite) {
+		e := s.event(audit.KindClientCreated, "usr_taken")
+		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: full.ID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err, oauth.ErrClientExists) {
+			s.Errorf("CreateClient: %v, want ErrClientExists", err)
+		}
+		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: oauth.DefaultClientID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err, oauth.ErrClientExists) {
+			s.Errorf("CreateClient: %v, want ErrClientExists", err)
+		}
+		s.same("events", s.countEvents("usr_taken", audit.KindClientCreated), 0)
+		got, err := s.first.Client(s.Context(), full.ID)
+		s.must(err)
+		s.same("client", got, full)
+	})
+
+	s.run("ok/of all who create a client one does", func(s *suite) {
+		var won atomic.Int64
+		s.parallel(20, func(_ int, st store.Store) error {
+			err := st.CreateClient(s.Context(), oauth.Client{ID: "contended", CreatedAt: at, UpdatedAt: at}, s.event(audit.KindClientCreated, ""))
+			if err == nil {
+				won.Add(1)
+			}
+			if errors.Is(err, oauth.ErrClientExists) {
+				return nil
+			}
+			return err
+		})
+		s.same("created", won.Load(), int64(1))
+	})
+
+	s.run("fail/unknown", func(s *suite) {
+		for _, id := range []string{"unknown", "", "FULL", "full ", strings.Repeat("x", 10_000)} {
+			if _, err := s.first.Client(s.Context(), id); !errors.Is(err, oauth.ErrClientNotFound) {
+				s.Errorf("Client: %v, want ErrClientNotFound", err)
+			}
+			e := s.event(audit.KindClientDisabled, "usr_unknown")
+			entry := blocklist.NewEntry(verifier.BlockClient, id, at.Truncate(time.Second))
+			if err := s.first.DisableClient(s.Context(), id, at, entry, e); !errors.Is(err, oauth.ErrClientNotFound) {
+				s.Errorf("DisableClient: %v, want ErrClientNotFound", err)
+			}
+			if _, ok := s.entry(entry.Key); ok {
+				s.Error("an unknown client was blocked")
+			}
+		}
+		s.same("events", s.countEvents("usr_unknown", audit.KindClientDisabled), 0)
+	})
+
+	s.run("ok/listed by ID", func(s *suite) {
+		for range 3 {
+			s.client()
+		}
+		var got []string
+		for after := ""; ; {
+			page, err := s.second.Clients(s.Context(), after, 2)
+			s.must(err)
+			if len(page) == 0 {
+				break
+			}
+			for _, c := range page {
+				if c.ID <= after {
+					s.Errorf("%s comes after %s", c.ID, after)
+				}
+				after = c.ID
+				got = append(got, c.ID)
+			}
+		}
+		if len(got) != 7 { // default, full, bare, contended and three
+			s.Errorf("listed: %q", got)
+		}
+	})
+
+	s.run("ok/disabled, and its access tokens blocked", func(s *suite) {
+		c := s.client()
+		entry := blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at))
+		for range 2 { // the second changes nothing
+			e := s.event(audit.KindClientDisabled, "usr_"+c.ID)
+			s.must(s.first.DisableClient(s.Context(), c.ID, at.Add(time.Minute), entry, e))
+			got, err := s.second.Client(s.Context(), c.ID)
+			s.must(err)
+			s.same("DisabledAt", got.DisabledAt, stored(at.Add(time.Minute)))
+			s.same("UpdatedAt", got.UpdatedAt, stored(at.Add(time.Minute)))
+			told, _ := s.entry(entry.Key)
+			s.same("entry", told, entry)
+			s.same("events", s.countEvents("usr_"+c.ID, audit.KindClientDisabled), 1)
+		}
+	})
+
+	s.run("ok/changed since", func(s *suite) {
+		future := stored(at.Add(1000 * time.Hour))
+		c := s.client()
+		s.must(s.first.DisableClient(s.Context(), c.ID, future, blocklist.NewEntry(verifier.BlockClient, c.ID, future.Truncate(time.Second)), s.event(audit.KindClientDisabled, "")))
+		for since, want := range map[time.Time]int{future.Add(-time.Microsecond): 1, future: 1, future.Add(time.Microsecond): 0} {
+			got, err := s.second.ClientsChangedSince(s.Context(), since)
+			s.must(err)
+			s.same("changed", len(got), want)
+		}
+		all, err := s.second.ClientsChangedSince(s.Context(), time.Time{})
+		s.must(err)
+		if len(all) < 5 {
+			s.Errorf("since ever: %d clients", len(all))
+		}
+	})
+}

@@ -1,0 +1,313 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// ErrInjected is the storage failure that [Fail] makes up.
+var ErrInjected = errors.New("injected storage failure")
+
+// When says on which side of the work a call fails.
+type When int
+
+// The two ways in which a call to a database fails.
+const (
+	Before When = iota // nothing was done
+	After              // all was done and committed, and the answer was lost: the outcome is unknown to the caller
+)
+
+// String names the way for test output.
+func (w When) String() string { return [...]string{"before", "after"}[w] }
+
+// Failing is a store of which one call fails.
+type Failing struct {
+	store   store.Store
+	n       int
+	when    When
+	methods []string
+
+	mu     sync.Mutex
+	calls  int
+	failed string
+}
+
+var _ store.Store = (*Failing)(nil)
+
+// Fail wraps a store so that its n-th call (from 1) fails with ErrInjected; n = 0 lets all pass and counts. If methods are
+// named, only calls of these count: name those of the request when background work shares the store. Close never fails. To
+// try every call of a request:
+//
+//	for n := 1; ; n++ {
+//		failing := storetest.Fail(fresh(t), n, storetest.After)
+//		request(failing)
+//		if failing.Failed() == "" {
+//			break // the request makes fewer than n calls
+//		}
+//		// check: no success was answered, and a retry on the bare store works
+//	}
+func Fail(s store.Store, n int, when When, methods ...string) *Failing {
+	return &Failing{store: s, n: n, when: when, methods: methods}
+}
+
+// Failed returns the name of the method whose call failed, empty if none did.
+func (f *Failing) Failed() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+// Calls returns how many calls were counted.
+func (f *Failing) Calls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
+// fails counts a call and says whether it is the one.
+func (f *Failing) fails(method string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.methods) > 0 && !slices.Contains(f.methods, method) {
+		return false
+	}
+	f.calls++
+	if f.calls != f.n {
+		return false
+	}
+	f.failed = method
+	return true
+}
+
+// do carries out a call that returns an error only.
+func (f *Failing) do(method string, call func() error) error {
+	_, err := result(f, method, func() (struct{}, error) { return struct{}{}, call() })
+	return err
+}
+
+// result carries out a call that returns a value.
+func result[T any](f *Failing, method string, call func() (T, error)) (T, error) {
+	var zero T
+	if !f.fails(method) {
+		return call()
+	}
+	if f.when == After {
+		if _, err := call(); err != nil {
+			return zero, err // it failed by itself: that answer arrives
+		}
+	}
+	return zero, ErrInjected
+}
+
+// Record implements [audit.Store].
+func (f *Failing) Record(ctx context.Context, e audit.Event) error {
+	return f.do("Record", func() error { return f.store.Record(ctx, e) })
+}
+
+// Events implements [audit.Store].
+func (f *Failing) Events(ctx context.Context, userID string, before time.Time, limit int) ([]audit.Event, error) {
+	return result(f, "Events", func() ([]audit.Event, error) { return f.store.Events(ctx, userID, before, limit) })
+}
+
+// CreateUser implements [user.Store].
+func (f *Failing) CreateUser(ctx context.Context, u user.User, e audit.Event) error {
+	return f.do("CreateUser", func() error { return f.store.CreateUser(ctx, u, e) })
+}
+
+// UserByID implements [user.Store].
+func (f *Failing) UserByID(ctx context.Context, id string) (user.User, error) {
+	return result(f, "UserByID", func() (user.User, error) { return f.store.UserByID(ctx, id) })
+}
+
+// UserByEmail implements [user.Store].
+func (f *Failing) UserByEmail(ctx context.Context, email string) (user.User, error) {
+	return result(f, "UserByEmail", func() (user.User, error) { return f.store.UserByEmail(ctx, email) })
+}
+
+// Users implements [user.Store].
+func (f *Failing) Users(ctx context.Context, after string, limit int) ([]user.User, error) {
+	return result(f, "Users", func() ([]user.User, error) { return f.store.Users(ctx, after, limit) })
+}
+
+// BeginLogin implements [user.Store].
+func (f *Failing) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (user.Attempt, error) {
+	return result(f, "BeginLogin", func() (user.Attempt, error) { return f.store.BeginLogin(ctx, email, ip, at, limit) })
+}
+
+// ReplacePasswordHash implements [user.Store].
+func (f *Failing) ReplacePasswordHash(ctx context.Context, id, old, replacement string, at time.Time) error {
+	return f.do("ReplacePasswordHash", func() error { return f.store.ReplacePasswordHash(ctx, id, old, replacement, at) })
+}
+
+// UpdateName implements [user.Store].
+func (f *Failing) UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error) {
+	return result(f, "UpdateName", func() (user.User, error) { return f.store.UpdateName(ctx, id, name, at) })
+}
+
+// EnableUser implements [user.Store].
+func (f *Failing) EnableUser(ctx context.Context, id string, e audit.Event) error {
+	return f.do("EnableUser", func() error { return f.store.EnableUser(ctx, id, e) })
+}
+
+// Start implements [session.Store].
+func (f *Failing) Start(ctx context.Context, s session.Start) (session.Started, error) {
+	return result(f, "Start", func() (session.Started, error) { return f.store.Start(ctx, s) })
+}
+
+// Rotate implements [session.Store].
+func (f *Failing) Rotate(ctx context.Context, rotations []session.Rotation) ([]*session.Session, error) {
+	return result(f, "Rotate", func() ([]*session.Session, error) { return f.store.Rotate(ctx, rotations) })
+}
+
+// Repeat implements [session.Store].
+func (f *Failing) Repeat(ctx context.Context, r session.Rotation) (*session.Session, error) {
+	return result(f, "Repeat", func() (*session.Session, error) { return f.store.Repeat(ctx, r) })
+}
+
+// Session implements [session.Store].
+func (f *Failing) Session(ctx context.Context, id session.ID) (session.Session, error) {
+	return result(f, "Session", func() (session.Session, error) { return f.store.Session(ctx, id) })
+}
+
+// Sessions implements [session.Store].
+func (f *Failing) Sessions(ctx context.Context, userID string, at time.Time) ([]session.Session, error) {
+	return result(f, "Sessions", func() ([]session.Session, error) { return f.store.Sessions(ctx, userID, at) })
+}
+
+// EndSession implements [session.Store].
+func (f *Failing) EndSession(ctx context.Context, id session.ID, e session.Ending) (bool, error) {
+	return result(f, "EndSession", func() (bool, error) { return f.store.EndSession(ctx, id, e) })
+}
+
+// EndSessions implements [session.Store].
+func (f *Failing) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
+	return result(f, "EndSessions", func() ([]session.ID, error) { return f.store.EndSessions(ctx, userID, except, e) })
+}
+
+// SetPassword implements [session.Store].
+func (f *Failing) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
+	return result(f, "SetPassword", func() ([]session.ID, error) { return f.store.SetPassword(ctx, userID, old, replacement, e) })
+}
+
+// DisableUser implements [session.Store].
+func (f *Failing) DisableUser(ctx context.Context, userID string, e session.Ending) ([]session.ID, error) {
+	return result(f, "DisableUser", func() ([]session.ID, error) { return f.store.DisableUser(ctx, userID, e) })
+}
+
+// DeleteUser implements [session.Store].
+func (f *Failing) DeleteUser(ctx context.Context, userID string, e session.Ending) ([]session.ID, error) {
+	return result(f, "DeleteUser", func() ([]session.ID, error) { return f.store.DeleteUser(ctx, userID, e) })
+}
+
+// SetRoles implements [session.Store].
+func (f *Failing) SetRoles(ctx context.Context, userID string, roles []string, e session.Ending) error {
+	return f.do("SetRoles", func() error { return f.store.SetRoles(ctx, userID, roles, e) })
+}
+
+// SweepSessions implements [session.Store].
+func (f *Failing) SweepSessions(ctx context.Context, before time.Time, limit int) (int, error) {
+	return result(f, "SweepSessions", func() (int, error) { return f.store.SweepSessions(ctx, before, limit) })
+}
+
+// Block implements [blocklist.Store].
+func (f *Failing) Block(ctx context.Context, entry blocklist.Entry, e audit.Event) error {
+	return f.do("Block", func() error { return f.store.Block(ctx, entry, e) })
+}
+
+// BlocklistChanges implements [blocklist.Store].
+func (f *Failing) BlocklistChanges(ctx context.Context, cursor string) (blocklist.Changes, error) {
+	return result(f, "BlocklistChanges", func() (blocklist.Changes, error) { return f.store.BlocklistChanges(ctx, cursor) })
+}
+
+// DropBlocklist implements [blocklist.Store].
+func (f *Failing) DropBlocklist(ctx context.Context, at time.Time, limit int) (int, error) {
+	return result(f, "DropBlocklist", func() (int, error) { return f.store.DropBlocklist(ctx, at, limit) })
+}
+
+// Wait implements [blocklist.Store].
+func (f *Failing) Wait(ctx context.Context) error {
+	return f.do("Wait", func() error { return f.store.Wait(ctx) })
+}
+
+// SigningKeys implements [keyring.Store].
+func (f *Failing) SigningKeys(ctx context.Context) ([]keyring.Record, error) {
+	return result(f, "SigningKeys", func() ([]keyring.Record, error) { return f.store.SigningKeys(ctx) })
+}
+
+// InsertSigningKey implements [keyring.Store].
+func (f *Failing) InsertSigningKey(ctx context.Context, insertion keyring.Insertion) error {
+	return f.do("InsertSigningKey", func() error { return f.store.InsertSigningKey(ctx, insertion) })
+}
+
+// ActivateSigningKey implements [keyring.Store].
+func (f *Failing) ActivateSigningKey(ctx context.Context, activation keyring.Activation) error {
+	return f.do("ActivateSigningKey", func() error { return f.store.ActivateSigningKey(ctx, activation) })
+}
+
+// RevokeSigningKey implements [keyring.Store].
+func (f *Failing) RevokeSigningKey(ctx context.Context, revocation keyring.Revocation) error {
+	return f.do("RevokeSigningKey", func() error { return f.store.RevokeSigningKey(ctx, revocation) })
+}
+
+// DeleteSigningKeys implements [keyring.Store].
+func (f *Failing) DeleteSigningKeys(ctx context.Context, at time.Time) error {
+	return f.do("DeleteSigningKeys", func() error { return f.store.DeleteSigningKeys(ctx, at) })
+}
+
+// CreateClient implements [oauth.ClientStore].
+func (f *Failing) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) error {
+	return f.do("CreateClient", func() error { return f.store.CreateClient(ctx, c, e) })
+}
+
+// Client implements [oauth.ClientStore].
+func (f *Failing) Client(ctx context.Context, id string) (oauth.Client, error) {
+	return result(f, "Client", func() (oauth.Client, error) { return f.store.Client(ctx, id) })
+}
+
+// Clients implements [oauth.ClientStore].
+func (f *Failing) Clients(ctx context.Context, after string, limit int) ([]oauth.Client, error) {
+	return result(f, "Clients", func() ([]oauth.Client, error) { return f.store.Clients(ctx, after, limit) })
+}
+
+// ClientsChangedSince implements [oauth.ClientStore].
+func (f *Failing) ClientsChangedSince(ctx context.Context, at time.Time) ([]oauth.Client, error) {
+	return result(f, "ClientsChangedSince", func() ([]oauth.Client, error) { return f.store.ClientsChangedSince(ctx, at) })
+}
+
+// DisableClient implements [oauth.ClientStore].
+func (f *Failing) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
+	return f.do("DisableClient", func() error { return f.store.DisableClient(ctx, id, at, entry, e) })
+}
+
+// Migrate implements [store.Store].
+func (f *Failing) Migrate(ctx context.Context) error {
+	return f.do("Migrate", func() error { return f.store.Migrate(ctx) })
+}
+
+// Ping implements [store.Store].
+func (f *Failing) Ping(ctx context.Context) error {
+	return f.do("Ping", func() error { return f.store.Ping(ctx) })
+}
+
+// Schema implements [store.Store].
+func (f *Failing) Schema(ctx context.Context) (current, newest int64, err error) {
+	versions, err := result(f, "Schema", func() (v [2]int64, err error) {
+		v[0], v[1], err = f.store.Schema(ctx)
+		return v, err
+	})
+	return versions[0], versions[1], err
+}
+
+// Close implements [store.Store]. It never fails.
+func (f *Failing) Close() error { return f.store.Close() }

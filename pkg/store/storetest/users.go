@@ -1,0 +1,404 @@
+package storetest
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+func testUsers(s *suite) {
+	s.run("ok/a user is read as it was created", func(s *suite) {
+		u := s.newUser()
+		u.Email, u.Name = "Zoë.Smith@Example.test", "Zoë \U0001F600 \u202Eright\u202C \u2028 O'Brien \"; DROP TABLE users; --"
+		u.EmailVerifiedAt, u.UpdatedAt, u.DisabledAt = now().Add(time.Second), now().Add(2*time.Second), now().Add(3*time.Second)
+		e := s.event(audit.KindSignedUp, u.ID)
+		s.must(s.first.CreateUser(s.Context(), u, e))
+		s.wantEvent(e)
+
+		for _, t := range []*time.Time{&u.EmailVerifiedAt, &u.CreatedAt, &u.UpdatedAt, &u.DisabledAt} {
+			*t = stored(*t)
+		}
+		got, err := s.second.UserByID(s.Context(), u.ID)
+		s.must(err)
+		s.same("user by ID", got, u)
+		got, err = s.second.UserByEmail(s.Context(), "zoe\u0308.smith@example.TEST")
+		s.must(err)
+		s.same("user by e-mail", got, u)
+	})
+
+	s.run("ok/what is not set stays not set", func(s *suite) {
+		u := user.User{ID: user.NewID(now()), Email: "bare@example.test", CreatedAt: stored(now()), UpdatedAt: stored(now())}
+		s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
+		got, err := s.second.UserByID(s.Context(), u.ID)
+		s.must(err)
+		s.same("user", got, u)
+	})
+
+	s.run("ok/the longest and oddest texts", func(s *suite) {
+		for _, name := range []string{strings.Repeat("\U0010FFFF", user.MaxNameLength), "\\", "%_", "\t", "null", "0x00", "\uFEFF", "e\u0301"} {
+			u := s.newUser()
+			u.Name, u.Roles = name, []string{name, ",", "{}", `"`, `\`, "NULL", ""}
+			s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
+			got, err := s.second.UserByID(s.Context(), u.ID)
+			s.must(err)
+			s.same("name", got.Name, name)
+			s.same("roles", got.Roles, u.Roles)
+		}
+	})
+
+	s.run("ok/times keep their microseconds", func(s *suite) {
+		for _, at := range []time.Time{
+			time.Date(1970, 1, 1, 0, 0, 0, 1000, time.UTC), time.Date(2026, 12, 31, 23, 59, 59, 999_999_999, time.FixedZone("", 3600)),
+			time.Date(2200, 2, 28, 1, 2, 3, 4000, time.UTC),
+		} {
+			u := s.newUser()
+			u.CreatedAt, u.UpdatedAt = at, at
+			s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
+			got, err := s.second.UserByID(s.Context(), u.ID)
+			s.must(err)
+			s.same("CreatedAt", got.CreatedAt, stored(at))
+			if got.CreatedAt.Location() != time.UTC {
+				s.Errorf("CreatedAt is in %s, want UTC", got.CreatedAt.Location())
+			}
+		}
+	})
+
+	for name, pair := range map[string][2]string{
+		"the same":                 {"same@example.test", "same@example.test"},
+		"case":                     {"case@example.test", "CASE@Example.TEST"},
+		"composed and decomposed":  {"caf\u00e9@example.test", "cafe\u0301@example.test"},
+		"decomposed and uppercase": {"na\u00efve@example.test", "NAI\u0308VE@example.test"},
+		"sharp s":                  {"stra\u00dfe@example.test", "STRASSE@example.test"},
+		"sigma":                    {"\u03c3\u03c2@example.test", "\u03a3\u03a3@example.test"},
+	} {
+		s.run("fail/e-mail taken/"+name, func(s *suite) {
+			first, second := s.newUser(), s.newUser()
+			first.Email, second.Email = pair[0], pair[1]
+			s.must(s.first.CreateUser(s.Context(), first, s.event(audit.KindUserCreated, first.ID)))
+			err := s.second.CreateUser(s.Context(), second, s.event(audit.KindUserCreated, second.ID))
+			if !errors.Is(err, user.ErrEmailTaken) {
+				s.Fatalf("CreateUser: %v, want ErrEmailTaken", err)
+			}
+			got, err := s.first.UserByEmail(s.Context(), pair[1])
+			s.must(err)
+			s.same("the one user", got.ID, first.ID)
+			if n := s.countEvents(second.ID, audit.KindUserCreated); n != 0 {
+				s.Errorf("%d events for a user who was not created", n)
+			}
+			if _, err := s.first.UserByID(s.Context(), second.ID); !errors.Is(err, user.ErrNotFound) {
+				s.Errorf("UserByID: %v, want ErrNotFound", err)
+			}
+		})
+	}
+
+	s.run("ok/addresses that only look alike", func(s *suite) {
+		for _, email := range []string{"kit@example.test", "k\u0131t@example.test", "k\u0456t@example.test", "kit @example.test", "kit@example.test.", "kit%@example.test", "k_t@example.test"} {
+			u := s.newUser()
+			u.Email = email
+			s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
+		}
+	})
+
+	s.run("fail/an ID exists", func(s *suite) {
+		u := s.user()
+		u.Email = "another-" + u.Email
+		if err := s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)); err == nil || errors.Is(err, user.ErrEmailTaken) {
+			s.Errorf("CreateUser: %v, want a storage failure", err)
+		}
+	})
+
+	s.run("fail/nobody has the ID", testUnknownUser)
+
+	s.run("ok/listed by ID", func(s *suite) {
+		var want, got []string
+		for range 5 {
+			want = append(want, s.user().ID)
+		}
+		for after := ""; ; {
+			page, err := s.second.Users(s.Context(), after, 2)
+			s.must(err)
+			if len(page) > 2 {
+				s.Fatalf("a page of 2 has %d users", len(page))
+			}
+			for _, u := range page {
+				if u.ID <= after {
+					s.Errorf("%s comes after %s", u.ID, after)
+				}
+				after = u.ID
+				got = append(got, u.ID)
+			}
+			if len(page) == 0 {
+				break
+			}
+		}
+		seen := map[string]int{}
+		for _, id := range got {
+			seen[id]++
+		}
+		for _, id := range want {
+			if seen[id] != 1 {
+				s.Errorf("user %s is listed %d times", id, seen[id])
+			}
+		}
+	})
+
+	s.run("ok/name", func(s *suite) {
+		u := s.user()
+		got, err := s.first.UpdateName(s.Context(), u.ID, "Ada", now().Add(time.Minute))
+		s.must(err)
+		u.Name, u.CreatedAt, u.UpdatedAt = "Ada", stored(u.CreatedAt), stored(now().Add(time.Minute))
+		s.same("returned", got, u)
+		got, err = s.second.UserByID(s.Context(), u.ID)
+		s.must(err)
+		s.same("stored", got, u)
+	})
+
+	s.run("ok/password hash, if it is still the old one", func(s *suite) {
+		u := s.user()
+		row := s.session(u.ID)
+		s.must(s.first.ReplacePasswordHash(s.Context(), u.ID, u.PasswordHash, "stronger", now()))
+		if err := s.second.ReplacePasswordHash(s.Context(), u.ID, u.PasswordHash, "late", now()); !errors.Is(err, user.ErrChanged) {
+			s.Errorf("second: %v, want ErrChanged", err)
+		}
+		got, err := s.second.UserByID(s.Context(), u.ID)
+		s.must(err)
+		s.same("hash", got.PasswordHash, "stronger")
+		s.wantLive(row)
+	})
+
+	s.run("ok/disabled and enabled", func(s *suite) {
+		u := s.user()
+		e := s.ending(u.ID, now().Add(time.Minute), audit.KindUserDisabled, session.ReasonUserDisabled)
+		for range 2 { // the second changes nothing
+			_, err := s.first.DisableUser(s.Context(), u.ID, e)
+			s.must(err)
+			s.wantEvent(e.Event)
+			got, err := s.second.UserByID(s.Context(), u.ID)
+			s.must(err)
+			s.same("DisabledAt", got.DisabledAt, stored(now().Add(time.Minute)))
+			if n := s.countEvents(u.ID, audit.KindUserDisabled); n != 1 {
+				s.Errorf("%d events, want 1", n)
+			}
+		}
+		enabled := s.event(audit.KindUserEnabled, u.ID)
+		for range 2 {
+			s.must(s.first.EnableUser(s.Context(), u.ID, enabled))
+			s.wantEvent(enabled)
+			got, err := s.second.UserByID(s.Context(), u.ID)
+			s.must(err)
+			s.same("DisabledAt", got.DisabledAt, time.Time{})
+			if n := s.countEvents(u.ID, audit.KindUserEnabled); n != 1 {
+				s.Errorf("%d events, want 1", n)
+			}
+		}
+	})
+
+	s.run("ok/deleted with all that belongs to the user", func(s *suite) {
+		u := s.user()
+		row := s.session(u.ID)
+		e := s.ending(u.ID, now(), audit.KindUserDeleted, session.ReasonUserDeleted)
+		ids, err := s.first.DeleteUser(s.Context(), u.ID, e)
+		s.must(err)
+		s.same("ended", ids, []session.ID{row.ID})
+		s.wantEvent(e.Event)
+		if _, err := s.second.UserByID(s.Context(), u.ID); !errors.Is(err, user.ErrNotFound) {
+			s.Errorf("UserByID: %v, want ErrNotFound", err)
+		}
+		if _, err := s.second.Session(s.Context(), row.ID); !errors.Is(err, session.ErrNotFound) {
+			s.Errorf("Session: %v, want ErrNotFound", err)
+		}
+		if _, ok := s.blocked(row.ID); !ok {
+			s.Error("the session's access tokens are not blocked")
+		}
+		again := s.newUser()
+		again.Email = strings.ToUpper(u.Email)
+		s.must(s.first.CreateUser(s.Context(), again, s.event(audit.KindUserCreated, again.ID)))
+	})
+}
+
+// testUnknownUser checks what each method says of a user who does not exist, and that it leaves nothing behind.
+func testUnknownUser(s *suite) {
+	id := user.NewID(now())
+	e := s.ending(id, now(), audit.KindUserDisabled, session.ReasonUserDisabled)
+	ctx := s.Context()
+	for name, call := range map[string]func() error{
+		"UserByID":    func() error { _, err := s.first.UserByID(ctx, id); return err },
+		"UserByEmail": func() error { _, err := s.first.UserByEmail(ctx, "nobody@example.test"); return err },
+		"UpdateName":  func() error { _, err := s.first.UpdateName(ctx, id, "x", now()); return err },
+		"EnableUser":  func() error { return s.first.EnableUser(ctx, id, e.Event) },
+		"DisableUser": func() error { _, err := s.first.DisableUser(ctx, id, e); return err },
+		"DeleteUser":  func() error { _, err := s.first.DeleteUser(ctx, id, e); return err },
+		"SetRoles":    func() error { return s.first.SetRoles(ctx, id, []string{"x"}, e) },
+	} {
+		if err := call(); !errors.Is(err, user.ErrNotFound) {
+			s.Errorf("%s: %v, want user.ErrNotFound", name, err)
+		}
+	}
+	if err := s.first.ReplacePasswordHash(ctx, id, "a", "b", now()); !errors.Is(err, user.ErrChanged) {
+		s.Errorf("ReplacePasswordHash: %v, want user.ErrChanged", err)
+	}
+	if _, err := s.first.SetPassword(ctx, id, "a", "b", e); !errors.Is(err, user.ErrChanged) {
+		s.Errorf("SetPassword: %v, want user.ErrChanged", err)
+	}
+	ids, err := s.first.EndSessions(ctx, id, session.ID{}, e)
+	s.must(err)
+	s.same("ended sessions", ids, []session.ID{})
+	if n := s.countEvents(id, audit.KindUserDisabled); n != 0 {
+		s.Errorf("%d events of a user who does not exist", n)
+	}
+}
+
+func testLoginAttempts(s *suite) {
+	throttle := user.Throttle{Burst: 5, Every: time.Minute}
+	begin := func(s *suite, email, ip string, at time.Time) user.Attempt {
+		s.Helper()
+		a, err := s.first.BeginLogin(s.Context(), email, ip, at, throttle)
+		s.must(err)
+		return a
+	}
+	wait := func(s *suite, what, email, ip string, at time.Time, want time.Duration) {
+		s.Helper()
+		if got := begin(s, email, ip, at).RetryAfter; got != want {
+			s.Errorf("%s: RetryAfter is %v, want %v", what, got, want)
+		}
+	}
+	at := stored(now())
+
+	s.run("ok/a burst, then one at a time", func(s *suite) {
+		u := s.user()
+		for range throttle.Burst {
+			wait(s, "burst", u.Email, "", at, 0)
+		}
+		wait(s, "one too many", u.Email, "", at, time.Minute)
+		wait(s, "a refused attempt is not counted", u.Email, "", at.Add(20*time.Second), 40*time.Second)
+		wait(s, "just too early", u.Email, "", at.Add(time.Minute-time.Microsecond), time.Microsecond)
+		wait(s, "one is free again", u.Email, "", at.Add(time.Minute), 0)
+		wait(s, "and not two", u.Email, "", at.Add(time.Minute), time.Minute)
+		for range throttle.Burst {
+			wait(s, "after a long time", u.Email, "", at.Add(time.Hour), 0)
+		}
+		wait(s, "a long time does not save up", u.Email, "", at.Add(time.Hour), time.Minute)
+	})
+
+	s.run("ok/the user is told with the attempt", func(s *suite) {
+		u := s.user()
+		u.CreatedAt, u.UpdatedAt = stored(u.CreatedAt), stored(u.UpdatedAt)
+		s.same("attempt", begin(s, strings.ToUpper(u.Email), "", at), user.Attempt{User: u, Found: true})
+	})
+
+	s.run("ok/nobody's address is counted all the same", func(s *suite) {
+		for range throttle.Burst {
+			s.same("attempt", begin(s, "nobody-at-all@example.test", "", at), user.Attempt{})
+		}
+		wait(s, "one too many", "nobody-at-all@example.test", "", at, time.Minute)
+	})
+
+	s.run("ok/all spellings of an address are counted together", func(s *suite) {
+		for i := range throttle.Burst {
+			wait(s, "burst", []string{"caf\u00e9@example.test", "CAFE\u0301@example.test"}[i%2], "", at, 0)
+		}
+		wait(s, "one too many", "Caf\u00e9@Example.test", "", at, time.Minute)
+	})
+
+	s.run("ok/a stranger cannot keep the owner out", func(s *suite) {
+		u := s.user()
+		row := s.session(u.ID)
+		for range throttle.Burst {
+			wait(s, "stranger", u.Email, "203.0.113.9", at, 0)
+		}
+		wait(s, "stranger", u.Email, "203.0.113.9", at, time.Minute)
+		wait(s, "another stranger", u.Email, "203.0.113.10", at, time.Minute)
+		for range throttle.Burst {
+			wait(s, "owner", u.Email, row.IP, at, 0)
+		}
+		wait(s, "owner", u.Email, row.IP, at, time.Minute)
+
+		other := s.user()
+		for range throttle.Burst {
+			wait(s, "the IP of one user says nothing about another", other.Email, row.IP, at, 0)
+		}
+		wait(s, "other", other.Email, "203.0.113.9", at, time.Minute)
+
+		_, err := s.first.EndSession(s.Context(), row.ID, s.ending(u.ID, at, audit.KindSessionEnded, session.ReasonLogout))
+		s.must(err)
+		wait(s, "the session is over", u.Email, row.IP, at, time.Minute)
+	})
+
+	s.run("ok/a login forgets the attempts", func(s *suite) {
+		u, other := s.user(), s.user()
+		for range throttle.Burst {
+			begin(s, u.Email, "", at)
+			begin(s, other.Email, "", at)
+		}
+		start := s.starting(s.newSession(u.ID))
+		start.ResetAttempts = strings.ToUpper(u.Email)
+		s.start(start)
+		wait(s, "forgotten", u.Email, "", at, 0)
+		wait(s, "another's are not", other.Email, "", at, time.Minute)
+	})
+
+	s.run("fail/a refused login forgets nothing", func(s *suite) {
+		u := s.user()
+		for range throttle.Burst {
+			begin(s, u.Email, "", at)
+		}
+		start := s.starting(s.newSession(u.ID))
+		start.ResetAttempts, start.PasswordHash = u.Email, "another"
+		started, err := s.first.Start(s.Context(), start)
+		s.must(err)
+		if started.Created {
+			s.Fatal("session was started with another password")
+		}
+		wait(s, "still counted", u.Email, "", at, time.Minute)
+	})
+
+	s.run("ok/PW-04/100 at once on two replicas get no more than the burst", func(s *suite) {
+		u := s.user()
+		var allowed atomic.Int64
+		s.parallel(100, func(i int, st store.Store) error {
+			a, err := st.BeginLogin(s.Context(), u.Email, "", at, throttle)
+			if err == nil && a.RetryAfter == 0 {
+				allowed.Add(1)
+			}
+			return err
+		})
+		if n := allowed.Load(); n != int64(throttle.Burst) {
+			s.Errorf("%d attempts were allowed, want %d", n, throttle.Burst)
+		}
+	})
+
+	s.run("ok/100 addresses at once", func(s *suite) {
+		s.parallel(100, func(i int, st store.Store) error {
+			_, err := st.BeginLogin(s.Context(), strings.Repeat("a", i+1)+"@many.example.test", "", at.Add(time.Duration(i)*time.Hour), throttle)
+			return err
+		})
+	})
+}
+
+// parallel runs n calls at once, half of them on each handle. Every error fails the test.
+func (s *suite) parallel(n int, call func(i int, st store.Store) error) {
+	s.Helper()
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		st := s.first
+		if i%2 == 1 {
+			st = s.second
+		}
+		wg.Go(func() {
+			<-start
+			if err := call(i, st); err != nil {
+				s.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+}
