@@ -57,7 +57,9 @@ func newContractServer(t *testing.T, start func(http.Handler) *httptest.Server) 
 	mux.HandleFunc("GET /v1/blocklist", s.blocklist)
 	mux.HandleFunc("GET /v1/blocklist/stream", s.stream)
 	s.Server = start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.before == nil || !s.before(w, r) {
+		var before func(http.ResponseWriter, *http.Request) bool
+		s.locked(func() { before = s.before })
+		if before == nil || !before(w, r) {
 			mux.ServeHTTP(w, r)
 		}
 	}))
@@ -66,6 +68,21 @@ func newContractServer(t *testing.T, start func(http.Handler) *httptest.Server) 
 		s.Close()
 	})
 	return s
+}
+
+// locked calls do while no request is served.
+func (s *contractServer) locked(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
+type seen struct{ refused, repeated, users int }
+
+// seen is what the server has counted so far.
+func (s *contractServer) seen() (n seen) {
+	s.locked(func() { n = seen{s.refused, s.repeated, len(s.users)} })
+	return n
 }
 
 func (s *contractServer) startSession() *contractSession {

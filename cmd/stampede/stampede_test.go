@@ -179,8 +179,9 @@ func TestLostAnswerIsRepeated(t *testing.T) {
 	s.loseAnswer = func() bool { return n.Add(1)%10 == 0 }
 	rep := measure(t, exitFailed, "refresh", s.URL, "--count", "300", "--clients", "4", "--sessions", "8")
 	got := rep.Operations[opRefresh]
-	if rep.Lost != 0 || got.Failures["connection closed"] == 0 || len(got.Failures) != 1 || s.refused != 0 || s.repeated == 0 {
-		t.Errorf("lost %d, refused %d, repeated %d: %+v", rep.Lost, s.refused, s.repeated, got)
+	seen := s.seen()
+	if rep.Lost != 0 || got.Failures["connection closed"] == 0 || len(got.Failures) != 1 || seen.refused != 0 || seen.repeated == 0 {
+		t.Errorf("lost %d, refused %d, repeated %d: %+v", rep.Lost, seen.refused, seen.repeated, got)
 	}
 }
 
@@ -190,31 +191,34 @@ func TestSeedFile(t *testing.T) {
 	if code, _, errs := stampede(t, "seed", s.URL, "--sessions", "100", "--sessions-per-user", "7", "--out", file); code != exitOK {
 		t.Fatal(errs)
 	}
-	if len(s.users) != 15 {
-		t.Errorf("%d users for 100 sessions of 7", len(s.users))
+	if users := s.seen().users; users != 15 {
+		t.Errorf("%d users for 100 sessions of 7", users)
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("seed file: %v, %v", info, err)
 	}
 	// Twice, so that the second run depends on what the first wrote back; the last answers of the first run get lost.
-	s.loseAnswer = func() bool { return s.repeated == 0 && len(s.previous) > 240 }
+	s.locked(func() { s.loseAnswer = func() bool { return s.repeated == 0 && len(s.previous) > 240 } })
 	measure(t, exitFailed, "refresh", s.URL, "--seed-file", file, "--count", "250")
-	s.loseAnswer = nil
+	s.locked(func() { s.loseAnswer = nil })
 	b, err := os.ReadFile(file)
 	if err != nil || !strings.Contains(string(b), " ") {
 		t.Errorf("no pending Idempotency-Key was kept: %v", err)
 	}
 	rep := measure(t, exitOK, "refresh", s.URL, "--seed-file", file, "--count", "250")
-	if rep.Sessions != 100 || rep.Lost != 0 || s.refused != 0 || s.repeated == 0 {
-		t.Errorf("refused %d, repeated %d: %+v", s.refused, s.repeated, rep)
+	seen := s.seen()
+	if rep.Sessions != 100 || rep.Lost != 0 || seen.refused != 0 || seen.repeated == 0 {
+		t.Errorf("refused %d, repeated %d: %+v", seen.refused, seen.repeated, rep)
 	}
 	chains, err := readChains(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range chains {
-		if _, ok := s.current[string(c.token)]; !ok {
+		var current bool
+		s.locked(func() { _, current = s.current[string(c.token)] })
+		if !current {
 			t.Errorf("%s is not the latest token of its session", c.token)
 		}
 	}
@@ -228,19 +232,21 @@ func TestInterruptedRunReportsAndSaves(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var n atomic.Int64
+	s.mu.Lock()
 	s.before = func(http.ResponseWriter, *http.Request) bool {
 		if n.Add(1) == 100 {
 			cancel()
 		}
 		return false
 	}
+	s.mu.Unlock()
 	var out, errs bytes.Buffer
 	if code := run(ctx, []string{"refresh", s.URL, "--seed-file", file, "--duration", "1h", "--warmup", "0s"}, &out, &errs); code != exitOK {
 		t.Fatalf("exit status %d\n%s%s", code, out.String(), errs.String())
 	}
 	rep := measure(t, exitOK, "refresh", s.URL, "--seed-file", file, "--count", "20")
-	if rep.Lost != 0 || s.refused != 0 || s.repeated != 0 {
-		t.Errorf("the interrupt lost tokens: refused %d, repeated %d", s.refused, s.repeated)
+	if seen := s.seen(); rep.Lost != 0 || seen.refused != 0 || seen.repeated != 0 {
+		t.Errorf("the interrupt lost tokens: refused %d, repeated %d", seen.refused, seen.repeated)
 	}
 }
 
@@ -325,8 +331,8 @@ func TestUsersFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	measure(t, exitOK, "mix", s.URL, "--mix", "login=1,refresh=1", "--users-file", file, "--count", "20", "--sessions", "10")
-	if len(s.users) != 2 {
-		t.Errorf("signed up although there was a file: %d users", len(s.users))
+	if users := s.seen().users; users != 2 {
+		t.Errorf("signed up although there was a file: %d users", users)
 	}
 }
 
