@@ -345,6 +345,9 @@ func (k *Keyring) Signer(ctx context.Context, algorithm string) (*SigningKey, er
 // Algorithms returns the algorithms that the keyring signs with, the default one first.
 func (k *Keyring) Algorithms() []string { return slices.Clone(k.options.Algorithms) }
 
+// TokenLifetime returns the longest lifetime that a token may have: keys are published for that long after they last sign.
+func (k *Keyring) TokenLifetime() time.Duration { return k.options.TokenLifetime }
+
 // SyncedAt returns when the keys in memory were read from the store. A replica for which that is longer ago than the
 // Leeway should not be called ready.
 func (k *Keyring) SyncedAt() time.Time { return k.view.Load().at }
