@@ -18,59 +18,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// Secret is a text that is never printed.
-type Secret string
-
-// String returns "[redacted]", and so does every form of printing.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "[redacted]"
-}
-
-// GoString implements fmt.GoStringer.
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // Config is every setting. Each has a flag, an environment variable and a key in handstamp.yaml, which settings lists.
 type Config struct {
-	Issuer      string
-	Listen      string
-	DatabaseURL Secret
-	Migrate     bool
-	KeysDir     string
-	MasterKey   Secret
-	Audience    []string
-
-	AccessTokenLifetime time.Duration
-	RefreshIdleLifetime time.Duration
-	RefreshLifetime     time.Duration
-	RefreshGrace        time.Duration
-	SessionLimit        int
-	SigningAlgorithm    string
-	JWKSMaxAge          time.Duration
-	KeyRotation         time.Duration
-
-	Signup              bool
-	PasswordMinLength   int
-	Argon2Memory        int // KiB
-	Argon2Time          int
-	Argon2Threads       int
-	PasswordConcurrency int
-	PasswordQueue       int
-	LoginAttempts       int
-	LoginAttemptEvery   time.Duration
-	LoginIPFailures     int
-	LoginIPFailureEvery time.Duration
-
-	TrustedProxies    []string
+	service.Config
 	TLSCert           string
 	TLSKey            string
 	TLSRedirectListen string
@@ -86,12 +41,7 @@ type Config struct {
 
 func defaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite:data/handstamp.db", KeysDir: "keys",
-		AccessTokenLifetime: 15 * time.Minute, RefreshIdleLifetime: 7 * 24 * time.Hour, RefreshLifetime: 30 * 24 * time.Hour,
-		RefreshGrace: 10 * time.Second, SessionLimit: 50, SigningAlgorithm: verifier.ES256, JWKSMaxAge: 5 * time.Minute, KeyRotation: 30 * 24 * time.Hour,
-		Signup: true, PasswordMinLength: password.MinLength, Argon2Memory: 19456, Argon2Time: 2, Argon2Threads: 1,
-		LoginAttempts: 10, LoginAttemptEvery: 30 * time.Second, LoginIPFailures: 100, LoginIPFailureEvery: 3 * time.Second,
-		MetricsListen: "127.0.0.1:9464", LogLevel: "info", LogFormat: "auto", ShutdownTimeout: 15 * time.Second,
+		Config: service.DefaultConfig(), MetricsListen: "127.0.0.1:9464", LogLevel: "info", LogFormat: "auto", ShutdownTimeout: 15 * time.Second,
 	}
 }
 
@@ -118,8 +68,8 @@ func text(p *string) value {
 	return value{"text", func(s string) error { *p = s; return nil }, func() string { return *p }}
 }
 
-func secret(p *Secret) value {
-	return value{"text", func(s string) error { *p = Secret(s); return nil }, func() string { return p.String() }}
+func secret(p *service.Secret) value {
+	return value{"text", func(s string) error { *p = service.Secret(s); return nil }, func() string { return p.String() }}
 }
 
 func list(p *[]string) value {

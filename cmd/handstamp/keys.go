@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/store"
@@ -104,11 +105,11 @@ func keyBodyOf(r keyring.Record) keyBody {
 // withKeyring runs a command with the signing keys of the service.
 func (p *program) withKeyring(cmd *cobra.Command, do func(context.Context, *keyring.Keyring) error) error {
 	return p.withStore(cmd, func(c Config, s store.Store) error {
-		master, err := masterKey(cmd.Context(), c, s)
+		master, err := service.MasterKey(cmd.Context(), c.Config, s)
 		if err != nil {
 			return err
 		}
-		k, err := keyring.Open(cmd.Context(), s, master, keyringOptions(c, p.commandLog(c)))
+		k, err := keyring.Open(cmd.Context(), s, master, service.KeyringOptions(c.Config, p.commandLog(c)))
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/store"
 )
 
@@ -49,7 +50,7 @@ func (p *program) migrateCommand() *cobra.Command {
 					}
 					err = p.say(map[string]any{"current": current, "newest": newest, "up_to_date": current >= newest},
 						"The database is at version %d, this program knows %d.", current, newest)
-					return errors.Join(err, checkSchema(cmd.Context(), s))
+					return errors.Join(err, service.CheckSchema(cmd.Context(), s))
 				})
 			},
 		},
@@ -62,7 +63,7 @@ func (p *program) withAnyStore(cmd *cobra.Command, do func(store.Store) error) e
 	if err != nil {
 		return err
 	}
-	s, err := openStore(cmd.Context(), string(c.DatabaseURL), p.commandLog(c))
+	s, err := service.OpenStore(cmd.Context(), string(c.DatabaseURL), p.commandLog(c))
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (p *program) withStore(cmd *cobra.Command, do func(Config, store.Store) err
 	if err != nil {
 		return err
 	}
-	s, err := openCurrentStore(cmd.Context(), c, p.commandLog(c))
+	s, err := service.OpenCurrentStore(cmd.Context(), c.Config, p.commandLog(c))
 	if err != nil {
 		return err
 	}

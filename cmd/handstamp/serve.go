@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -60,19 +62,19 @@ func (p *program) serve(ctx context.Context, c Config) (err error) {
 		c = c.withAddress(listener.Addr().String())
 	}
 
-	store, err := openCurrentStore(ctx, c, log)
+	store, err := service.OpenCurrentStore(ctx, c.Config, log)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	service, err := newService(ctx, c, store, log, registry)
+	running, err := service.New(ctx, c.Config, store, log, registry)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	defer func() { err = errors.Join(err, service.close()) }()
+	defer func() { err = errors.Join(err, running.Close()) }()
 
-	servers, err := p.servers(ctx, c, service, registry, listener, log)
+	servers, err := p.servers(ctx, c, running, registry, listener, log)
 	if err != nil {
 		return err
 	}
@@ -132,9 +134,9 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 }
 
 // servers opens every listener but the main one, which is open already.
-func (p *program) servers(ctx context.Context, c Config, v *service, registry *prometheus.Registry, listener net.Listener, log *slog.Logger) ([]server, error) {
-	main := newServer(v.api, log)
-	main.RegisterOnShutdown(v.api.Stop)
+func (p *program) servers(ctx context.Context, c Config, v *service.Service, registry *prometheus.Registry, listener net.Listener, log *slog.Logger) ([]server, error) {
+	main := newServer(v.API, log)
+	main.RegisterOnShutdown(v.API.Stop)
 	if c.TLSCert != "" {
 		certificate, err := newCertificate(c.TLSCert, c.TLSKey, log)
 		if err != nil {

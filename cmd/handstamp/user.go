@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -52,11 +53,11 @@ func (p *program) userCommand() *cobra.Command {
 
 // manager is the session manager of the service.
 func (p *program) manager(ctx context.Context, c Config, s store.Store) (*session.Manager, error) {
-	master, err := masterKey(ctx, c, s)
+	master, err := service.MasterKey(ctx, c.Config, s)
 	if err != nil {
 		return nil, err
 	}
-	return sessionManager(c, s, master), nil
+	return service.SessionManager(c.Config, s, master), nil
 }
 
 func (p *program) userCreateCommand() *cobra.Command {
@@ -119,7 +120,7 @@ func (p *program) readPassword(ctx context.Context, c Config, about ...string) (
 	if err := (password.Policy{MinLength: c.PasswordMinLength}).Check(plain, about...); err != nil {
 		return "", err
 	}
-	hasher, err := newHasher(c)
+	hasher, err := service.NewHasher(c.Config)
 	if err != nil {
 		return "", err
 	}

@@ -41,11 +41,11 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 	}
 	access, err := s.minter.Mint(ctx, token.Access{
 		Algorithm: c.Algorithm,
-		Issuer:    s.config.Issuer, Subject: c.ID, Audience: audience, ClientID: c.ID, Scope: scope,
-		IssuedAt: now.Unix(), Lifetime: s.config.AccessTokenLifetime,
+		Subject:   c.ID, Audience: audience, ClientID: c.ID, Scope: scope,
+		IssuedAt: now, Lifetime: s.config.AccessTokenLifetime,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &TokenResponse{AccessToken: access.Raw, ExpiresIn: access.ExpiresIn, Scope: scope}, nil
+	return &TokenResponse{AccessToken: access.Raw, ExpiresIn: access.ExpiresAt.Sub(access.IssuedAt), Scope: scope}, nil
 }

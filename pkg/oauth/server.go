@@ -16,7 +16,6 @@ import (
 
 // Config is what the protocol needs to know of the service.
 type Config struct {
-	Issuer              string
 	Audience            []string // of tokens whose client has no audiences of its own
 	AccessTokenLifetime time.Duration
 }
@@ -154,14 +153,14 @@ func (s *Server) loginClient(ctx context.Context, id, scope string) (Client, str
 func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, scope string, audience []string) (*TokenResponse, error) {
 	access, err := s.minter.Mint(ctx, token.Access{
 		Algorithm: c.Algorithm,
-		Issuer:    s.config.Issuer, Subject: issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
+		Subject:   issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
 		SessionID: issued.ID.String(), Roles: issued.Roles, AuthTime: issued.AuthTime, AMR: issued.AMR, ACR: issued.ACR,
-		IssuedAt: issued.IATFloor, Lifetime: s.config.AccessTokenLifetime,
+		IssuedAt: time.Unix(issued.IATFloor, 0), Lifetime: s.config.AccessTokenLifetime,
 	})
 	if err != nil {
 		return nil, AsError(err)
 	}
 	return &TokenResponse{
-		AccessToken: access.Raw, ExpiresIn: access.ExpiresIn, RefreshToken: issued.RefreshToken, Scope: scope, SessionID: issued.ID,
+		AccessToken: access.Raw, ExpiresIn: access.ExpiresAt.Sub(access.IssuedAt), RefreshToken: issued.RefreshToken, Scope: scope, SessionID: issued.ID,
 	}, nil
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -25,17 +25,17 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// openStore opens the database that a URL names.
-func openStore(ctx context.Context, databaseURL string, log *slog.Logger) (store.Store, error) {
+// OpenStore opens the database that a URL names.
+func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger) (store.Store, error) {
 	if strings.HasPrefix(databaseURL, sqlite.Prefix) {
 		return sqlite.Open(ctx, databaseURL)
 	}
 	return postgres.Open(ctx, databaseURL, postgres.Options{Log: log})
 }
 
-// openCurrentStore opens the database and makes sure that its schema fits this program.
-func openCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
-	s, err := openStore(ctx, string(c.DatabaseURL), log)
+// OpenCurrentStore opens the database and makes sure that its schema fits this program.
+func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
+	s, err := OpenStore(ctx, string(c.DatabaseURL), log)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func openCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.St
 		err = s.Migrate(ctx)
 	}
 	if err == nil {
-		err = checkSchema(ctx, s)
+		err = CheckSchema(ctx, s)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -51,7 +51,8 @@ func openCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.St
 	return s, nil
 }
 
-func checkSchema(ctx context.Context, s store.Store) error {
+// CheckSchema fails with store.ErrSchema if migrations are missing.
+func CheckSchema(ctx context.Context, s store.Store) error {
 	current, newest, err := s.Schema(ctx)
 	if err != nil {
 		return err
@@ -62,8 +63,8 @@ func checkSchema(ctx context.Context, s store.Store) error {
 	return nil // a newer schema is one that this program was promised to run on: changes first expand, then contract
 }
 
-// masterKey finds the master key. It is made at the first start only: never when the database holds keys that another one sealed.
-func masterKey(ctx context.Context, c Config, keys keyring.Store) (keyring.MasterKey, error) {
+// MasterKey finds the master key. It is made at the first start only: never when the database holds keys that another one sealed.
+func MasterKey(ctx context.Context, c Config, keys keyring.Store) (keyring.MasterKey, error) {
 	if c.MasterKey != "" {
 		return keyring.ParseMasterKey(string(c.MasterKey))
 	}
@@ -81,45 +82,45 @@ func masterKey(ctx context.Context, c Config, keys keyring.Store) (keyring.Maste
 	return keyring.CreateMasterKey(c.KeysDir)
 }
 
-// service is every part of the running program.
-type service struct {
-	store    store.Store
-	keys     *keyring.Keyring
-	list     *blocklist.List
-	clients  *oauth.Registry
-	sessions *session.Manager
-	api      *api.API
-	log      *slog.Logger
+// Service is every part of the running program.
+type Service struct {
+	Store     store.Store
+	Keys      *keyring.Keyring
+	Blocklist *blocklist.List
+	Clients   *oauth.Registry
+	Sessions  *session.Manager
+	API       *api.API
+	log       *slog.Logger
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 }
 
-// newService builds every part and starts what runs in the background. The caller closes the service, which closes the store.
-func newService(ctx context.Context, c Config, s store.Store, log *slog.Logger, registry *prometheus.Registry) (_ *service, err error) {
-	master, err := masterKey(ctx, c, s)
+// New builds every part and starts what runs in the background. The caller closes the service, which closes the store.
+func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registry *prometheus.Registry) (_ *Service, err error) {
+	master, err := MasterKey(ctx, c, s)
 	if err != nil {
 		return nil, err
 	}
-	v := &service{store: s, log: log}
-	if v.keys, err = keyring.Open(ctx, s, master, keyringOptions(c, log)); err != nil {
+	v := &Service{Store: s, log: log}
+	if v.Keys, err = keyring.Open(ctx, s, master, KeyringOptions(c, log)); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			v.keys.Close()
+			v.Keys.Close()
 		}
 	}()
-	v.list = blocklist.NewList(s, log)
-	if err := v.list.Sync(ctx); err != nil {
+	v.Blocklist = blocklist.NewList(s, log)
+	if err := v.Blocklist.Sync(ctx); err != nil {
 		return nil, err
 	}
-	v.clients = oauth.NewRegistry(s)
-	if err := v.clients.Sync(ctx); err != nil {
+	v.Clients = oauth.NewRegistry(s)
+	if err := v.Clients.Sync(ctx); err != nil {
 		return nil, err
 	}
-	v.sessions = sessionManager(c, s, master)
-	hasher, err := newHasher(c)
+	v.Sessions = SessionManager(c, s, master)
+	hasher, err := NewHasher(c)
 	if err != nil {
 		return nil, err
 	}
@@ -131,15 +132,15 @@ func newService(ctx context.Context, c Config, s store.Store, log *slog.Logger, 
 	if err != nil {
 		return nil, err
 	}
-	minter := token.NewMinter(v.keys)
-	v.api = api.New(api.Config{
+	minter := token.NewMinter(c.Issuer, v.Keys)
+	v.API = api.New(api.Config{
 		Issuer: c.Issuer, TrustedProxies: proxies, LoginsPerIP: api.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery},
 		SignupDisabled: !c.Signup, HSTS: strings.HasPrefix(c.Issuer, "https:"),
 	}, api.Parts{
 		Store: s,
-		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
-			s, v.clients, v.sessions, minter, forAnyone),
-		Clients: v.clients, Sessions: v.sessions, Keys: v.keys, Minter: minter, Blocklist: v.list, Verifier: forUs, AnyAudience: forAnyone,
+		OAuth: oauth.NewServer(oauth.Config{Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
+			s, v.Clients, v.Sessions, minter, forAnyone),
+		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
 	})
@@ -147,20 +148,23 @@ func newService(ctx context.Context, c Config, s store.Store, log *slog.Logger, 
 	return v, nil
 }
 
-func keyringOptions(c Config, log *slog.Logger) keyring.Options {
+// KeyringOptions are the settings of the keyring.
+func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 	return keyring.Options{
 		Algorithms: []string{c.SigningAlgorithm}, TokenLifetime: c.AccessTokenLifetime, MaxAge: c.JWKSMaxAge, RotateEvery: c.KeyRotation, Logger: log,
 	}
 }
 
-func sessionManager(c Config, s session.Store, master keyring.MasterKey) *session.Manager {
+// SessionManager returns the manager of sessions.
+func SessionManager(c Config, s session.Store, master keyring.MasterKey) *session.Manager {
 	return session.NewManager(s, master, session.Config{
 		IdleLifetime: c.RefreshIdleLifetime, Lifetime: c.RefreshLifetime, Grace: c.RefreshGrace, Limit: c.SessionLimit,
 		AccessTokenLifetime: c.AccessTokenLifetime,
 	})
 }
 
-func newHasher(c Config) (*password.Hasher, error) {
+// NewHasher returns the hasher of passwords.
+func NewHasher(c Config) (*password.Hasher, error) {
 	return password.NewHasher(password.Config{
 		Params:      password.Params{Memory: uint32(c.Argon2Memory), Time: uint32(c.Argon2Time), Threads: uint8(c.Argon2Threads)}, //nolint:gosec // bounded by the configuration
 		Concurrency: c.PasswordConcurrency, Queue: c.PasswordQueue,
@@ -169,14 +173,14 @@ func newHasher(c Config) (*password.Hasher, error) {
 
 // verifiers check the service's own access tokens, with keys and blocklist of this process: one those that are meant for this service,
 // one those for whatever audience.
-func (v *service) verifiers(ctx context.Context, c Config) (forUs, forAnyone *verifier.Verifier, err error) {
+func (v *Service) verifiers(ctx context.Context, c Config) (forUs, forAnyone *verifier.Verifier, err error) {
 	own := []verifier.Option{
-		verifier.WithKeys(v.keys.Public),
+		verifier.WithKeys(v.Keys.Public),
 		verifier.WithBlocklist(func(ctx context.Context, keys []verifier.BlockKey, iat int64) (bool, error) {
-			if err := v.list.Fresh(ctx); err != nil {
+			if err := v.Blocklist.Fresh(ctx); err != nil {
 				return false, err
 			}
-			return v.list.Set().Blocked(keys, iat), nil
+			return v.Blocklist.Set().Blocked(keys, iat), nil
 		}),
 		verifier.WithCache(10_000),
 	}
@@ -190,13 +194,13 @@ func (v *service) verifiers(ctx context.Context, c Config) (forUs, forAnyone *ve
 
 const sweepEvery = time.Minute
 
-// start runs what goes on in the background until close.
-func (v *service) start(ctx context.Context) {
+// start runs what goes on in the background until Close.
+func (v *Service) start(ctx context.Context) {
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	v.background.Go(func() {
-		v.list.Follow(ctx, func(ctx context.Context) {
-			v.keys.Wake()
-			if err := v.clients.Sync(ctx); err != nil && ctx.Err() == nil {
+		v.Blocklist.Follow(ctx, func(ctx context.Context) {
+			v.Keys.Wake()
+			if err := v.Clients.Sync(ctx); err != nil && ctx.Err() == nil {
 				v.log.DebugContext(ctx, "clients cannot be read", "error", err)
 			}
 		})
@@ -205,7 +209,7 @@ func (v *service) start(ctx context.Context) {
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
-func (v *service) sweep(ctx context.Context) {
+func (v *Service) sweep(ctx context.Context) {
 	const batch = 1000
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -216,9 +220,9 @@ func (v *service) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		err := v.list.Drop(ctx, now.Add(-time.Minute))
+		err := v.Blocklist.Drop(ctx, now.Add(-time.Minute))
 		for n := batch; err == nil && n == batch; {
-			n, err = v.store.SweepSessions(ctx, now, batch)
+			n, err = v.Store.SweepSessions(ctx, now, batch)
 		}
 		if err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)
@@ -226,9 +230,10 @@ func (v *service) sweep(ctx context.Context) {
 	}
 }
 
-func (v *service) close() error {
+// Close stops what runs in the background and closes the store.
+func (v *Service) Close() error {
 	v.cancel()
 	v.background.Wait()
-	v.keys.Close()
-	return v.store.Close()
+	v.Keys.Close()
+	return v.Store.Close()
 }

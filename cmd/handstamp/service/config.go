@@ -1,0 +1,71 @@
+// Package service builds the running service out of its parts.
+package service
+
+import (
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// Secret is a text that is never printed.
+type Secret string
+
+// String returns "[redacted]", and so does every form of printing.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[redacted]"
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Config is what the parts of the service need to know. It is checked by whoever reads it.
+type Config struct {
+	Issuer      string
+	Listen      string
+	DatabaseURL Secret
+	Migrate     bool // a PostgreSQL schema too; SQLite always is
+	KeysDir     string
+	MasterKey   Secret
+	Audience    []string
+
+	AccessTokenLifetime time.Duration
+	RefreshIdleLifetime time.Duration
+	RefreshLifetime     time.Duration
+	RefreshGrace        time.Duration
+	SessionLimit        int
+	SigningAlgorithm    string
+	JWKSMaxAge          time.Duration
+	KeyRotation         time.Duration
+
+	Signup              bool
+	PasswordMinLength   int
+	Argon2Memory        int // KiB
+	Argon2Time          int
+	Argon2Threads       int
+	PasswordConcurrency int
+	PasswordQueue       int
+	LoginAttempts       int
+	LoginAttemptEvery   time.Duration
+	LoginIPFailures     int
+	LoginIPFailureEvery time.Duration
+
+	TrustedProxies []string
+}
+
+// DefaultConfig is what is in force where nothing is set.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite:data/handstamp.db", KeysDir: "keys",
+		AccessTokenLifetime: 15 * time.Minute, RefreshIdleLifetime: 7 * 24 * time.Hour, RefreshLifetime: 30 * 24 * time.Hour,
+		RefreshGrace: 10 * time.Second, SessionLimit: 50, SigningAlgorithm: verifier.ES256, JWKSMaxAge: 5 * time.Minute, KeyRotation: 30 * 24 * time.Hour,
+		Signup: true, PasswordMinLength: password.MinLength, Argon2Memory: 19456, Argon2Time: 2, Argon2Threads: 1,
+		LoginAttempts: 10, LoginAttemptEvery: 30 * time.Second, LoginIPFailures: 100, LoginIPFailureEvery: 3 * time.Second,
+	}
+}
