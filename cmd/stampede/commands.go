@@ -147,7 +147,10 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
   stampede refresh https://auth.example.com --i-own-this-target --seed-file sessions.txt --clients 256`),
 		newLoadCommand(opLogin, "Log in with correct passwords",
 			`  stampede login http://127.0.0.1:8080 --clients 4
-  stampede login http://127.0.0.1:8080 --clients 64 --rate 500    # more than the hasher can: what is shed, and how fast?`),
+  stampede login http://127.0.0.1:8080 --clients 64 --rate 500    # more than the hasher can: what is shed, and how fast?
+
+The service allows each user few attempts and sheds the rest with 429. To measure the password hasher and nothing else, use
+many --users, or start the service with --login-attempts 1000000 --login-attempt-interval 1ms.`),
 		newLoadCommand(opBadLogin, "Log in with wrong passwords, which must cost and answer the same for all",
 			`  stampede badlogin http://127.0.0.1:8080 --clients 16`),
 		newLoadCommand(opCheck, "Show access tokens to GET /v1/me or another path",
@@ -201,7 +204,7 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 		f.BoolVar(&set.idempotent, "idempotency-key", true, "send an Idempotency-Key with each refresh, as good clients do")
 	}
 	if name == "mix" || name == opLogin || name == opBadLogin {
-		f.IntVar(&set.users, "users", 16, "users to sign up for logins")
+		f.IntVar(&set.users, "users", 100, "users to sign up for logins; the service lets each try login_attempts times at once")
 	}
 	if name != opForged && name != opGet {
 		f.StringVar(&set.usersFile, "users-file", "", "use the users in this file, \"EMAIL PASSWORD\" a line, instead of signing up")
@@ -221,7 +224,7 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 
 func sessionFlags(cmd *cobra.Command, set *settings, sessions int) {
 	cmd.Flags().IntVar(&set.sessions, "sessions", sessions, "sessions to start; each costs the service a password hash")
-	cmd.Flags().IntVar(&set.sessionsPerUser, "sessions-per-user", 40, "sessions of one user; keep below the service's limit")
+	cmd.Flags().IntVar(&set.sessionsPerUser, "sessions-per-user", 10, "sessions of one user; keep within the service's login_attempts and session_limit")
 }
 
 func targetFlags(cmd *cobra.Command, set *settings) {

@@ -111,7 +111,7 @@ func (c *client) settle(t *turn, s *schedule, due, now time.Time, resp *response
 		t.recorder.failed(kind, now)
 	case due.Before(s.begin):
 	case isShed(resp):
-		t.recorder.refused(now)
+		t.recorder.refused(statusKind(resp), now)
 	default:
 		t.recorder.answered(now.Sub(due), now)
 	}

@@ -14,7 +14,7 @@ type recorder struct {
 	mu       sync.Mutex
 	total    *hdrhistogram.Histogram // nanoseconds
 	tick     *hdrhistogram.Histogram // the same since the last progress line; nil without one
-	shed     int64
+	shed     map[string]int64
 	failures map[string]int64
 	last     time.Time // when the latest request ended
 }
@@ -31,7 +31,7 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func newRecorder(progress bool) *recorder {
-	r := &recorder{total: newHistogram(), failures: map[string]int64{}}
+	r := &recorder{total: newHistogram(), failures: map[string]int64{}, shed: map[string]int64{}}
 	if progress {
 		r.tick = newHistogram()
 	}
@@ -51,9 +51,9 @@ func (r *recorder) answered(latency time.Duration, at time.Time) {
 }
 
 // refused counts a request that the server turned away with Retry-After.
-func (r *recorder) refused(at time.Time) {
+func (r *recorder) refused(kind string, at time.Time) {
 	r.mu.Lock()
-	r.shed++
+	r.shed[kind]++
 	r.ended(at)
 	r.mu.Unlock()
 }
@@ -78,11 +78,7 @@ func (r *recorder) lap() (count int64, p99 time.Duration, troubles int64) {
 	defer r.mu.Unlock()
 	count, p99 = r.tick.TotalCount(), time.Duration(r.tick.ValueAtQuantile(99))
 	r.tick.Reset()
-	troubles = r.shed
-	for _, n := range r.failures {
-		troubles += n
-	}
-	return count, p99, troubles
+	return count, p99, sum(r.shed) + sum(r.failures)
 }
 
 // latencies are milliseconds.
@@ -106,23 +102,25 @@ type result struct {
 	Answered  int64            `json:"answered"`
 	PerSecond float64          `json:"per_second"` // answered as they should be
 	Latency   latencies        `json:"latency_ms"`
-	Shed      int64            `json:"shed"` // 429 or 503 with Retry-After
+	Shed      map[string]int64 `json:"shed"` // 429 or 503 with Retry-After, by kind
 	Failures  map[string]int64 `json:"failures"`
 }
 
 func (r *recorder) result(elapsed time.Duration) result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res := result{Answered: r.total.TotalCount(), Latency: summarize(r.total), Shed: r.shed, Failures: maps.Clone(r.failures)}
+	res := result{Answered: r.total.TotalCount(), Latency: summarize(r.total), Shed: maps.Clone(r.shed), Failures: maps.Clone(r.failures)}
 	if elapsed > 0 {
 		res.PerSecond = float64(res.Answered) / elapsed.Seconds()
 	}
 	return res
 }
 
-func (r result) failed() (n int64) {
-	for _, f := range r.Failures {
-		n += f
+func (r result) failed() int64 { return sum(r.Failures) }
+
+func sum(counts map[string]int64) (n int64) {
+	for _, c := range counts {
+		n += c
 	}
 	return n
 }

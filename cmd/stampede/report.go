@@ -48,7 +48,7 @@ func (w *workload) report(s *schedule, cpu time.Duration) *report {
 		res := rec.result(elapsed)
 		rep.Operations[name] = res
 		rep.PerSecond += res.PerSecond
-		requests += res.Answered + res.Shed
+		requests += res.Answered + sum(res.Shed)
 	}
 	for _, c := range w.chains {
 		if c.dead {
@@ -93,15 +93,18 @@ func (r *report) writeText(out io.Writer) error {
 		}
 		l := res.Latency
 		fmt.Fprintf(tw, "%s\t%d\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t%d\t\n",
-			name, res.Answered, res.PerSecond, l.P50, l.P90, l.P99, l.P999, l.Max, res.Shed, res.failed())
+			name, res.Answered, res.PerSecond, l.P50, l.P90, l.P99, l.P999, l.Max, sum(res.Shed), res.failed())
 	}
 	if err := tw.Flush(); err != nil {
 		return err
 	}
 	for _, name := range operationNames() {
-		failures := r.Operations[name].Failures
-		for _, kind := range slices.Sorted(maps.Keys(failures)) {
-			fmt.Fprintf(&b, "\nfailed: %s: %s: %d", name, kind, failures[kind])
+		res := r.Operations[name]
+		for _, kind := range slices.Sorted(maps.Keys(res.Shed)) {
+			fmt.Fprintf(&b, "\nshed: %s: %s: %d", name, kind, res.Shed[kind])
+		}
+		for _, kind := range slices.Sorted(maps.Keys(res.Failures)) {
+			fmt.Fprintf(&b, "\nfailed: %s: %s: %d", name, kind, res.Failures[kind])
 		}
 	}
 	fmt.Fprintln(&b)

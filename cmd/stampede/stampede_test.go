@@ -166,7 +166,7 @@ func TestLoadFinds(t *testing.T) {
 			return false
 		}
 		rep := measure(t, exitOK, "refresh", s.URL, "--count", "20")
-		if got := rep.Operations[opRefresh]; got.Shed != 20 || got.Answered != 0 {
+		if got := rep.Operations[opRefresh]; got.Shed["status 503"] != 20 || got.Answered != 0 {
 			t.Errorf("%+v", got)
 		}
 	})

@@ -266,13 +266,13 @@ func (b *bench) storm(ctx context.Context) ([]figure, error) {
 			return nil, err
 		}
 		r, err := b.beside(ctx, func(ctx context.Context, length string) (*loadReport, error) {
-			return b.stampede(ctx, "login", b.postgres.url, "--clients", "16", "--users", "8", "--duration", length)
+			return b.stampede(ctx, "login", b.postgres.url, "--clients", "16", "--users", "64", "--duration", length)
 		}, p99(&stormy))
 		if err != nil {
 			return nil, err
 		}
 		login := r.Operations["login"]
-		logins, shed = append(logins, login.PerSecond), append(shed, login.Shed/r.Seconds)
+		logins, shed = append(logins, login.PerSecond), append(shed, float64(sum(login.Shed))/r.Seconds)
 		_, highest, err := memoryOf(b.postgres.process.pid())
 		if err != nil {
 			return nil, err
@@ -293,6 +293,13 @@ func (b *bench) storm(ctx context.Context) ([]figure, error) {
 		newFigure("refresh p99, 64 clients, during a flood of forged tokens", "ms", flooded, "without", quiet, ratioUnder(2)),
 		newFigure("forged tokens refused during it, 8 clients", "/s", flood, "", nil, nil),
 	}, nil
+}
+
+func sum(counts map[string]int64) (n int64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
 
 // forged is how fast forged tokens are refused when there is nothing else to do. The flood is pipelined, as a flood would be; so is its
