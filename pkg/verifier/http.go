@@ -66,7 +66,7 @@ func TokenFrom(r *http.Request) (string, error) {
 	if raw == "" || !isToken68(raw) {
 		return "", fmt.Errorf("%w: not one token after Bearer", ErrRequest)
 	}
-	if r.URL != nil && strings.Contains(r.URL.RawQuery, "access_token") && r.URL.Query().Has("access_token") {
+	if r.URL != nil && r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
 		return "", fmt.Errorf("%w: a second token in the query", ErrRequest)
 	}
 	return raw, nil
@@ -85,7 +85,8 @@ func isToken68(s string) bool {
 	return s != ""
 }
 
-// InsufficientError is a valid token that is not enough for what is asked. Exactly one of the fields is set.
+// InsufficientError is a valid token that is not enough for what is asked. One of the lists is set,
+// or else MaxAge is what counts.
 type InsufficientError struct {
 	Scopes []string      // all of these are needed
 	Roles  []string      // one of these is needed
@@ -109,7 +110,7 @@ func (e *InsufficientError) Error() string {
 // CheckScope returns an *InsufficientError unless the token carries all of the scopes.
 func (c *Claims) CheckScope(scopes ...string) error {
 	if !c.HasScope(scopes...) {
-		return &InsufficientError{Scopes: scopes}
+		return &InsufficientError{Scopes: append([]string{}, scopes...)}
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func (c *Claims) CheckScope(scopes ...string) error {
 // CheckRole returns an *InsufficientError unless the user had one of the roles when the token was minted.
 func (c *Claims) CheckRole(roles ...string) error {
 	if !c.HasRole(roles...) {
-		return &InsufficientError{Roles: roles}
+		return &InsufficientError{Roles: append([]string{}, roles...)}
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func (c *Claims) CheckAuthTime(maxAge time.Duration) error {
 // CheckACR returns an *InsufficientError unless the user authenticated in one of the ways that values name.
 func (c *Claims) CheckACR(values ...string) error {
 	if c.ACR == "" || !slices.Contains(values, c.ACR) {
-		return &InsufficientError{ACR: values}
+		return &InsufficientError{ACR: append([]string{}, values...)}
 	}
 	return nil
 }
