@@ -1,0 +1,38 @@
+package api_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+)
+
+func TestWalkThrough(t *testing.T) {
+	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db)
+		other := servicetest.Start(t, db, sameIssuer(s))
+		first := s.SignUp(t, "ann@example.com")
+		tokens := s.LogIn(t, "ann@example.com")
+
+		if r := other.Get(t, "/v1/me", tokens.AccessToken); r.Status != http.StatusOK {
+			t.Fatalf("me on the other replica: %d %s", r.Status, r.Body)
+		}
+		second := s.Refresh(t, tokens.RefreshToken).Tokens(t)
+		if again := other.Refresh(t, tokens.RefreshToken).Tokens(t); again.RefreshToken != second.RefreshToken {
+			t.Fatalf("a repeat within the grace period got another successor")
+		}
+		third := other.Refresh(t, second.RefreshToken).Tokens(t)
+		if r := s.Refresh(t, tokens.RefreshToken); r.Status != http.StatusBadRequest || r.Code() != "invalid_grant" {
+			t.Fatalf("reuse: %d %s", r.Status, r.Body)
+		}
+		if r := s.Refresh(t, third.RefreshToken); r.Code() != "invalid_grant" {
+			t.Fatalf("after reuse: %d %s", r.Status, r.Body)
+		}
+		servicetest.Eventually(t, "the access token is refused on the other replica", func() bool {
+			return other.Get(t, "/v1/me", third.AccessToken).Status == http.StatusUnauthorized
+		})
+		if r := s.Get(t, "/v1/me", first.AccessToken); r.Status != http.StatusOK {
+			t.Fatalf("the other session: %d %s", r.Status, r.Body)
+		}
+	})
+}
