@@ -75,6 +75,25 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_user_id ON sessions (user_id);
 CREATE INDEX sessions_expires_at ON sessions (expires_at);
 
+-- Ends the user's oldest live sessions until a new one and the given number of others are left. This is a function because its
+-- statement sees what is committed when it begins: the caller holds the lock on the user's row, so that is every login before.
+-- A statement that has itself waited for the lock still sees the sessions as they were before it waited.
+-- +goose StatementBegin
+CREATE FUNCTION end_surplus_sessions(of_user text, new_session uuid, now timestamptz, others bigint, reason text)
+    RETURNS TABLE (ended uuid, begun timestamptz) LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN QUERY
+        UPDATE sessions s SET revoked_at = now, revoke_reason = reason
+        WHERE s.id IN (
+            SELECT o.id FROM sessions o
+            WHERE o.user_id = of_user AND o.id <> new_session AND o.revoked_at IS NULL AND o.idle_expires_at > now AND o.expires_at > now
+            ORDER BY o.created_at DESC, o.id DESC OFFSET others
+        ) AND s.revoked_at IS NULL
+        RETURNING s.id, s.created_at;
+END
+$$;
+-- +goose StatementEnd
+
 -- xid is the transaction that last wrote the entry: a reader that remembers which transactions were still running when it read
 -- finds what they committed since, in whatever order they did.
 CREATE TABLE blocklist (
@@ -135,6 +154,7 @@ DROP TABLE login_attempts;
 DROP TABLE audit_events;
 DROP TABLE signing_keys;
 DROP TABLE blocklist;
+DROP FUNCTION end_surplus_sessions(text, uuid, timestamptz, bigint, text);
 DROP TABLE sessions;
 DROP TABLE clients;
 DROP TABLE users;

@@ -78,10 +78,10 @@ func (db *DB) clients(ctx context.Context, doing, sql string, args ...any) ([]oa
 // DisableClient implements oauth.ClientStore.
 func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	const sql = `WITH disabled AS (
-			UPDATE clients SET disabled_at = COALESCE(disabled_at, $12::timestamptz), updated_at = $12::timestamptz WHERE id = $11 RETURNING id
+			UPDATE clients SET disabled_at = $12::timestamptz, updated_at = $12::timestamptz WHERE id = $11 AND disabled_at IS NULL RETURNING id
 		), blocked AS (` + insertEntries + ` SELECT $13::bytea, $14::bigint, $15::bigint FROM disabled ` + largerEntry + `
 		), noted AS (` + insertEvent + ` FROM disabled)
-		SELECT true, ` + notify + ` FROM disabled`
+		SELECT EXISTS (SELECT FROM clients WHERE id = $11), CASE WHEN EXISTS (SELECT FROM disabled) THEN ` + notify + ` END`
 	var found bool
 	err := db.run(ctx, "disable client", one(sql, to(&found, nil),
 		withEvent(e, id, when(at), entry.Key[:], entry.NotBefore.Unix(), seconds(entry.DropAfter))...))

@@ -57,8 +57,8 @@ type DB struct {
 
 // Options are for what the URL does not say. The zero value is usable.
 type Options struct {
-	// Logger hears about settings of the server that weaken the service. Nil for none.
-	Logger *slog.Logger
+	// Log hears about settings of the server that weaken the service. Nil for nobody.
+	Log *slog.Logger
 }
 
 // Open prepares a pool for the database that a URL names, "postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE"
@@ -74,11 +74,11 @@ func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if o.Logger != nil {
+	if o.Log != nil {
 		var once sync.Once
 		config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 			var err error
-			once.Do(func() { err = warn(ctx, c, o.Logger) })
+			once.Do(func() { err = warn(ctx, c, o.Log) })
 			return err
 		}
 	}

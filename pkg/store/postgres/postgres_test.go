@@ -1,21 +1,20 @@
-package postgres_test
+package postgres
 
 import (
 	"testing"
 
-	"github.com/handstamp/handstamp/pkg/store/postgres"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 )
 
 // open returns a migrated database.
-func open(t testing.TB) *postgres.DB {
+func open(t testing.TB) *DB {
 	t.Helper()
 	return openURL(t, pgtest.URL(t), true)
 }
 
-func openURL(t testing.TB, url string, migrate bool) *postgres.DB {
+func openURL(t testing.TB, url string, migrate bool) *DB {
 	t.Helper()
-	db, err := postgres.Open(t.Context(), url, postgres.Options{})
+	db, err := Open(t.Context(), url, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,4 +30,3 @@ func openURL(t testing.TB, url string, migrate bool) *postgres.DB {
 	}
 	return db
 }
-

@@ -22,41 +22,44 @@ const (
 	notifyEnded = `CASE WHEN EXISTS (SELECT FROM ended) THEN ` + notify + ` END`
 )
 
-// endOf ends sessions. All that were not revoked are, also those that are over by their times: another replica's clock may see that
-// otherwise. What is told is which of them were alive.
+// A statement that ends a user's sessions is endWhich, perhaps another condition on the session, endThem, a condition under which there is
+// something to record, and endTold.
 //
 // The parameters after the event's are: 11 the time, 12 the user, 13 the session to spare, 14 the reason, 15 the end of the block in seconds.
 const (
 	endWhich = `WITH mine AS (
-			SELECT s.id, s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz AS live FROM sessions s
-			WHERE s.user_id = $12::text AND s.id <> $13::uuid AND s.revoked_at IS NULL `
+			SELECT s.id FROM sessions s
+			WHERE s.user_id = $12::text AND s.id <> $13::uuid
+				AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz`
 
 	endThem = ` ORDER BY s.id FOR NO KEY UPDATE
 		), ended AS (
 			UPDATE sessions s SET revoked_at = $11::timestamptz, revoke_reason = $14::text
-			FROM mine WHERE s.id = mine.id AND s.revoked_at IS NULL
-			RETURNING s.id, mine.live, $15::bigint AS not_before, $15::bigint AS drop_after
-		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent
+			FROM mine WHERE s.id = mine.id
+			RETURNING s.id, $15::bigint AS not_before, $15::bigint AS drop_after
+		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` WHERE `
 
 	endTold = `)
-		SELECT ARRAY (SELECT id FROM ended WHERE live ORDER BY id), ` + notifyEnded
+		SELECT ARRAY (SELECT id FROM ended ORDER BY id), ` + notifyEnded
 
-	endSessions = endWhich + endThem + ` WHERE EXISTS (SELECT FROM users WHERE id = $12::text)` + endTold
+	someEnded   = `EXISTS (SELECT FROM ended)`
+	userExists  = `EXISTS (SELECT FROM users WHERE id = $12::text)`
+	userWritten = `EXISTS (SELECT FROM users WHERE id = $12::text AND xmin = pg_current_xact_id()::xid)` // by this transaction
 )
 
 // ending are the parameters of these statements.
-func ending(userID string, except session.ID, e session.Ending, more ...any) []any {
-	return withEvent(e.Event, append([]any{when(e.At), userID, uuid(except), string(e.Reason), seconds(e.BlockUntil)}, more...)...)
+func ending(userID string, except session.ID, e session.Ending) []any {
+	return withEvent(e.Event, when(e.At), userID, uuid(except), string(e.Reason), seconds(e.BlockUntil))
 }
 
 // EndSession implements session.Store.
 func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (bool, error) {
 	const sql = `WITH ended AS (
 			UPDATE sessions s SET revoked_at = $11::timestamptz, revoke_reason = $13::text
-			WHERE s.id = $12 AND s.revoked_at IS NULL
-			RETURNING s.id, s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz AS live, $14::bigint AS not_before, $14::bigint AS drop_after
-		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM ended WHERE live)
-		SELECT EXISTS (SELECT FROM ended WHERE live), ` + notifyEnded
+			WHERE s.id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz
+			RETURNING s.id, $14::bigint AS not_before, $14::bigint AS drop_after
+		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM ended)
+		SELECT EXISTS (SELECT FROM ended), ` + notifyEnded
 	var ended bool
 	err := db.run(ctx, "end session", one(sql, to(&ended, nil),
 		withEvent(e.Event, when(e.At), uuid(id), string(e.Reason), seconds(e.BlockUntil))...))
@@ -65,26 +68,25 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 
 // EndSessions implements session.Store.
 func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
+	const sql = endWhich + endThem + someEnded + endTold
 	var ended []pgtype.UUID
-	err := db.run(ctx, "end sessions", one(endSessions, to(&ended, nil), ending(userID, except, e)...))
+	err := db.run(ctx, "end sessions", one(sql, to(&ended, nil), ending(userID, except, e)...))
 	return ids(ended), err
 }
 
 // SetPassword implements session.Store.
 func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
 	const (
-		first = `UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2 RETURNING true`
-		// A hash is salted, so that the replacement stands there only if the first statement has put it there.
-		replaced = `EXISTS (SELECT FROM users WHERE id = $12::text AND password_hash = $16::text)`
-		then     = endWhich + ` AND ` + replaced + endThem + ` WHERE ` + replaced + endTold
+		replace = `UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2 RETURNING true`
+		end     = endWhich + ` AND ` + userWritten + endThem + userWritten + endTold
 	)
 	var (
 		changed bool
 		ended   []pgtype.UUID
 	)
 	err := db.run(ctx, "set password",
-		one(first, to(&changed), userID, old, replacement, when(e.At)),
-		one(then, to(&ended, nil), ending(userID, session.ID{}, e, replacement)...))
+		one(replace, to(&changed), userID, old, replacement, when(e.At)),
+		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...))
 	if err == nil && !changed {
 		return nil, user.ErrChanged
 	}
@@ -93,14 +95,19 @@ func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, 
 
 // DisableUser implements session.Store.
 func (db *DB) DisableUser(ctx context.Context, userID string, e session.Ending) ([]session.ID, error) {
-	const disable = `UPDATE users SET disabled_at = COALESCE(disabled_at, $2), updated_at = $2 WHERE id = $1 RETURNING true`
+	const (
+		disable = `WITH disabled AS (
+				UPDATE users SET disabled_at = $2::timestamptz, updated_at = $2::timestamptz WHERE id = $1 AND disabled_at IS NULL
+			) SELECT EXISTS (SELECT FROM users WHERE id = $1)`
+		end = endWhich + endThem + userWritten + ` OR ` + someEnded + endTold
+	)
 	var (
 		found bool
 		ended []pgtype.UUID
 	)
 	err := db.run(ctx, "disable user",
 		one(disable, to(&found), userID, when(e.At)),
-		one(endSessions, to(&ended, nil), ending(userID, session.ID{}, e)...))
+		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...))
 	if err == nil && !found {
 		return nil, user.ErrNotFound
 	}
@@ -110,8 +117,11 @@ func (db *DB) DisableUser(ctx context.Context, userID string, e session.Ending) 
 // DeleteUser implements session.Store.
 func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) ([]session.ID, error) {
 	const (
-		lock   = `SELECT true FROM users WHERE id = $1 FOR UPDATE`
-		remove = `DELETE FROM users WHERE id = $1`
+		lock = `SELECT true FROM users WHERE id = $1 FOR UPDATE`
+		end  = endWhich + endThem + userExists + endTold
+		// The address may not be found in the table of attempts either.
+		remove = `WITH removed AS (DELETE FROM users WHERE id = $1 RETURNING email_key)
+			DELETE FROM login_attempts a USING removed WHERE a.key = sha256(convert_to(removed.email_key, 'UTF8'))`
 	)
 	var (
 		found bool
@@ -120,7 +130,7 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 	// The sessions are ended like any others before they go with their user.
 	err := db.run(ctx, "delete user",
 		one(lock, to(&found), userID),
-		one(endSessions, to(&ended, nil), ending(userID, session.ID{}, e)...),
+		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
 		do(remove, userID))
 	if err == nil && !found {
 		return nil, user.ErrNotFound
@@ -128,23 +138,25 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 	return ids(ended), err
 }
 
-// SetRoles implements session.Store. The floor of a session may be ahead of the time; its tokens then live longer, and so must the entry.
+// SetRoles implements session.Store.
 func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e session.Ending) error {
 	const (
 		first = `UPDATE users SET roles = $2, updated_at = $3 WHERE id = $1 RETURNING true`
 		then  = `WITH mine AS (
-				SELECT s.id FROM sessions s WHERE s.user_id = $12 AND s.revoked_at IS NULL ORDER BY s.id FOR NO KEY UPDATE
+				SELECT s.id FROM sessions s
+				WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
+				ORDER BY s.id FOR NO KEY UPDATE
 			), ended AS (
 				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1
-				FROM mine WHERE s.id = mine.id AND s.revoked_at IS NULL
-				RETURNING s.id, s.iat_floor - 1 AS not_before, $14::bigint + s.iat_floor - 1 - $11::bigint AS drop_after
+				FROM mine WHERE s.id = mine.id
+				RETURNING s.id, s.iat_floor - 1 AS not_before, $14::bigint AS drop_after
 			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM users WHERE id = $12)
 			SELECT ` + notifyEnded
 	)
 	var found bool
 	err := db.run(ctx, "set roles",
 		one(first, to(&found), userID, list(roles), when(e.At)),
-		do(then, withEvent(e.Event, e.At.Unix(), userID, list(roles), seconds(e.BlockUntil))...))
+		do(then, withEvent(e.Event, e.At.Unix(), userID, list(roles), seconds(e.BlockUntil), when(e.At))...))
 	if err == nil && !found {
 		return user.ErrNotFound
 	}

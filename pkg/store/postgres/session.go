@@ -48,15 +48,15 @@ func (r *row) session() *session.Session {
 	return s
 }
 
-// Start implements session.Store. The user's row is share-locked: a change of roles or state that is under way is waited for and seen, and one
-// that comes later waits for this session and finds it.
+// Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for and seen, and one
+// that comes later waits for this session and finds it. Logins of one user take turns, so that the limit holds among them.
 func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, error) {
 	const sql = `WITH u AS (
-			SELECT disabled_at, password_hash, roles FROM users WHERE id = $12 FOR SHARE
+			SELECT id, disabled_at, password_hash, roles FROM users WHERE id = $12 FOR NO KEY UPDATE
 		), c AS (
 			SELECT disabled_at FROM clients WHERE id = $13
 		), allowed AS (
-			SELECT u.roles FROM u, c
+			SELECT u.id, u.roles FROM u, c
 			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
 		), created AS (
 			INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at, revoked_at,
@@ -65,21 +65,16 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz
 			FROM allowed
 			RETURNING id
-		), surplus AS (
-			SELECT s.id FROM sessions s, allowed
-			WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $31 AND s.expires_at > $31
-			ORDER BY s.created_at DESC, s.id DESC OFFSET $32::bigint
 		), ended AS (
-			UPDATE sessions s SET revoked_at = $31, revoke_reason = $33::text
-			FROM surplus WHERE s.id = surplus.id AND s.revoked_at IS NULL
-			RETURNING s.id, $34::bigint AS not_before, $34::bigint AS drop_after
+			SELECT e.ended AS id, e.begun, $34::bigint AS not_before, $34::bigint AS drop_after
+			FROM allowed, end_surplus_sessions(allowed.id, $11::uuid, $31::timestamptz, $32::bigint, $33::text) AS e
 		), blocked AS (` + blockEnded + `
 		), forgotten AS (
 			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
 		), noted AS (` + insertEvent + ` FROM allowed)
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
 			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'),
-			ARRAY (SELECT id FROM ended ORDER BY id), ` + notifyEnded
+			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
 
 	s := &start.Session
 	others := int64(math.MaxInt32)

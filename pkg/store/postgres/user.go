@@ -79,10 +79,8 @@ func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, li
 	const sql = `WITH u AS (
 			SELECT ` + userColumns + ` FROM users u WHERE u.email_key = $1
 		), k AS (
-			SELECT CASE WHEN $2::text <> '' AND EXISTS (
-				SELECT FROM u JOIN sessions s ON s.user_id = u.id
-				WHERE s.ip = $2::text AND s.revoked_at IS NULL AND s.idle_expires_at > $5 AND s.expires_at > $5
-			) THEN $4::bytea ELSE $3::bytea END AS key
+			SELECT CASE WHEN $2::text <> '' AND EXISTS (SELECT FROM u JOIN sessions s ON s.user_id = u.id WHERE s.ip = $2::text)
+				THEN $4::bytea ELSE $3::bytea END AS key
 		), counted AS (
 			INSERT INTO login_attempts AS a (key, free_at) SELECT k.key, $5::timestamptz + $6::interval FROM k
 			ON CONFLICT (key) DO UPDATE SET free_at = GREATEST(a.free_at, $5) + $6
@@ -136,9 +134,9 @@ func (db *DB) ReplacePasswordHash(ctx context.Context, id, old, replacement stri
 // EnableUser implements user.Store.
 func (db *DB) EnableUser(ctx context.Context, id string, e audit.Event) error {
 	const sql = `WITH enabled AS (
-			UPDATE users SET disabled_at = NULL, updated_at = $1::timestamptz WHERE id = $11 RETURNING id
+			UPDATE users SET disabled_at = NULL, updated_at = $1::timestamptz WHERE id = $11 AND disabled_at IS NOT NULL RETURNING id
 		), noted AS (` + insertEvent + ` FROM enabled)
-		SELECT count(*) = 1 FROM enabled`
+		SELECT EXISTS (SELECT FROM users WHERE id = $11)`
 	var found bool
 	err := db.run(ctx, "enable user", one(sql, to(&found), withEvent(e, id)...))
 	if err == nil && !found {
