@@ -6,6 +6,8 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
+	"sync"
 )
 
 // TokenPrefix starts every refresh token, so that secret scanners find it.
@@ -45,15 +47,16 @@ type Deriver interface {
 // nonce that a presented token must match is known before the database is asked. The check value is keyed too: a forged or
 // mistyped token costs no statement.
 type Codec struct {
-	tagKey, checkKey []byte
+	tags, checks *sync.Pool // of HMAC-SHA256 states; one that is used again has hashed its key already
 }
 
 // NewCodec derives the codec's keys from the master key.
 func NewCodec(master Deriver) *Codec {
-	return &Codec{
-		tagKey:   master.Derive("handstamp/v1/refresh-token-tag", sha256.Size),
-		checkKey: master.Derive("handstamp/v1/refresh-token-check", sha256.Size),
+	keyed := func(label string) *sync.Pool {
+		key := master.Derive(label, sha256.Size)
+		return &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
 	}
+	return &Codec{tags: keyed("handstamp/v1/refresh-token-tag"), checks: keyed("handstamp/v1/refresh-token-check")}
 }
 
 // Format writes the refresh token of one generation of a session.
@@ -94,16 +97,20 @@ func (c *Codec) Parse(raw string) (Presented, error) {
 // mask sets dst to src XOR the keyed function of position; it is its own inverse.
 func (c *Codec) mask(dst, src, position []byte) {
 	var sum [sha256.Size]byte
-	h := hmac.New(sha256.New, c.tagKey)
-	h.Write(position)
-	subtle.XORBytes(dst, src, h.Sum(sum[:0])[:len(src)])
+	subtle.XORBytes(dst, src, keyedHash(c.tags, sum[:0], position)[:len(src)])
 }
 
 func (c *Codec) check(dst, message []byte) {
 	var sum [sha256.Size]byte
-	h := hmac.New(sha256.New, c.checkKey)
+	copy(dst, keyedHash(c.checks, sum[:0], message))
+}
+
+func keyedHash(states *sync.Pool, dst, message []byte) []byte {
+	h := states.Get().(hash.Hash) //nolint:forcetypeassert // the pool makes nothing else
+	defer states.Put(h)
+	h.Reset()
 	h.Write(message)
-	copy(dst, h.Sum(sum[:0]))
+	return h.Sum(dst)
 }
 
 // HashRequest identifies an Idempotency-Key; an empty key has the zero hash, which matches nothing.
