@@ -456,7 +456,7 @@ func TestOA06_IDToken(t *testing.T) {
 		"fail/at_hash wrong":  claim("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"),
 		"fail/keys not a set": func(l *liar) { l.jwks = func([]map[string]any) any { return "x" } },
 		"fail/keys are empty": func(l *liar) { l.jwks = func([]map[string]any) any { return map[string]any{"keys": []any{}} } },
-		"fail/small key": func(l *liar) { l.key = small },
+		"fail/small key":      func(l *liar) { l.key = small },
 	} {
 		if name == "fail/SUB beside sub" { // encoding/json lets the later member win; ours is the exact one
 			lie = raw(func(l *liar, c jwt.MapClaims) string {
