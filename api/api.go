@@ -141,6 +141,8 @@ func (a *API) routes() []route {
 		{http.MethodGet, "/v1/blocklist", anyone, sharedAll, a.blocklist},
 		{http.MethodGet, "/v1/blocklist/stream", anyone, sharedAll, a.blocklistStream},
 
+		{http.MethodGet, "/v1/forward-auth", anyone, notShared, a.forwardAuth},
+
 		{http.MethodGet, "/openapi.yaml", anyone, sharedAll, a.openapi},
 		{http.MethodGet, "/healthz", anyone, notShared, a.healthz},
 		{http.MethodGet, "/readyz", anyone, notShared, a.readyz},

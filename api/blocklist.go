@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -49,7 +50,31 @@ func (a *API) blocklist(c echo.Context) error {
 	if matchesETag(c.Request(), etag) {
 		return c.NoContent(http.StatusNotModified)
 	}
-	return writeJSON(c, http.StatusOK, "application/json", a.feed(change, asOf))
+	feed := a.feed(change, asOf)
+	if !strings.Contains(c.Request().Header.Get("Accept"), signedFeed) {
+		return writeJSON(c, http.StatusOK, "application/json", feed)
+	}
+	signed, err := a.signFeed(ctx, feed)
+	if err != nil {
+		return err
+	}
+	return writeBytes(c, http.StatusOK, signedFeed, []byte(signed))
+}
+
+const (
+	// signedFeed is the media type of the document as a JWT, which a cache that nobody has to trust can carry.
+	signedFeed = "application/blocklist+jwt"
+	// signedFeedLifetime is how long a signed document may be believed.
+	signedFeedLifetime = 5 * time.Minute
+)
+
+func (a *API) signFeed(ctx context.Context, feed verifier.Feed) (string, error) {
+	now := time.Now()
+	return a.Minter.Sign(ctx, token.TypeBlocklist, "", struct {
+		verifier.Feed
+		IssuedAt  int64 `json:"iat"`
+		ExpiresAt int64 `json:"exp"`
+	}{feed, now.Unix(), now.Add(signedFeedLifetime).Unix()})
 }
 
 // merge joins changes into one, which stands at the last one's cursor.

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// forwardAuth is GET /v1/forward-auth: a gateway asks whether a request may pass, and gets the identity as X-Auth-* headers (nginx
+// auth_request, Traefik ForwardAuth, Caddy forward_auth). ?audience=, ?scope= and ?role= demand what the route behind needs; without an
+// audience the token must be meant for this service. It costs no query.
+func (a *API) forwardAuth(c echo.Context) error {
+	query := c.Request().URL.Query()
+	for name := range query {
+		if !slices.Contains([]string{"audience", "scope", "role"}, name) {
+			return invalidRequest(cut(name), "unknown parameter; the parameters are audience, scope, role")
+		}
+	}
+	if strings.ContainsAny(query.Get("scope"), "\"\\\r\n") {
+		return invalidRequest("scope", "holds characters that no scope has")
+	}
+	accepts := a.Verifier
+	audience := query.Get("audience")
+	if audience != "" {
+		accepts = a.AnyAudience
+	}
+	raw, err := verifier.TokenFrom(c.Request())
+	if err != nil {
+		return err
+	}
+	claims, err := accepts.Verify(c.Request().Context(), raw)
+	if err != nil {
+		return err
+	}
+	noStore(c.Response().Header())
+	eventOf(c).userID, eventOf(c).clientID, eventOf(c).sessionID = claims.Subject, claims.ClientID, claims.SessionID
+	if audience != "" && !slices.Contains(claims.Audience, audience) {
+		return invalidToken("the access token is for another audience", nil)
+	}
+	scopes, role := strings.Fields(query.Get("scope")), query.Get("role")
+	if !claims.HasScope(scopes...) || role != "" && !claims.HasRole(role) {
+		return &Problem{
+			Status: http.StatusForbidden, Code: "insufficient_scope", Title: "Not allowed", Detail: "the access token lacks a scope or role",
+			Challenge: `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`,
+		}
+	}
+	h := c.Response().Header()
+	for name, value := range map[string]string{
+		"X-Auth-Subject": claims.Subject, "X-Auth-Client-Id": claims.ClientID, "X-Auth-Session-Id": claims.SessionID,
+		"X-Auth-Scope": strings.Join(claims.Scope, " "), "X-Auth-Roles": strings.Join(claims.Roles, " "),
+	} {
+		h.Set(name, value) // also when empty: a header of the caller's must not reach the application
+	}
+	return c.NoContent(http.StatusOK)
+}
