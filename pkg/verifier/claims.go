@@ -122,7 +122,7 @@ func parseClaims(payload string, key *Key) (*Claims, error) {
 	case !c.ExpiresAt.After(c.IssuedAt):
 		return nil, fmt.Errorf("%w: exp is not after iat", ErrMalformed)
 	}
-	c.keys = [4]BlockKey{KeyOf(BlockJTI, c.ID), KeyOf(BlockClient, c.ClientID), KeyOf(BlockKID, key.id)}
+	c.keys = [4]BlockKey{KeyOf(BlockJTI, c.ID), KeyOf(BlockClient, c.ClientID), key.block}
 	if c.SessionID != "" {
 		c.keys[3] = KeyOf(BlockSID, c.SessionID)
 	}

@@ -41,13 +41,13 @@ func FuzzHeader(f *testing.F) {
 	f.Add(`{"typ":"at+jwt","kid":"a\u0062","alg":"x"}`)
 	f.Add(`{"alg":"x","kid":"y","typ":"at+jwt","typ":"at+jwt"}`)
 	f.Fuzz(func(t *testing.T, header string) {
-		alg, kid, err := parseHeader(encode([]byte(header)))
+		h, err := parseHeader(encode([]byte(header)))
 		if err != nil {
 			return
 		}
 		var got map[string]string
-		if err := json.Unmarshal([]byte(header), &got); err != nil || !reflect.DeepEqual(got, map[string]string{"alg": alg, "kid": kid, "typ": "at+jwt"}) {
-			t.Errorf("parseHeader(%q) = %q, %q, but encoding/json reads %v, %v", header, alg, kid, got, err)
+		if err := json.Unmarshal([]byte(header), &got); err != nil || !reflect.DeepEqual(got, map[string]string{"alg": h.alg, "kid": h.kid, "typ": "at+jwt"}) {
+			t.Errorf("parseHeader(%q) = %q, %q, but encoding/json reads %v, %v", header, h.alg, h.kid, got, err)
 		}
 	})
 }

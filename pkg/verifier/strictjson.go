@@ -56,13 +56,8 @@ func (s *scanner) accept(c byte) bool {
 }
 
 func (s *scanner) blank() {
-	for s.pos < len(s.text) {
-		switch s.text[s.pos] {
-		case ' ', '\t', '\n', '\r':
-			s.pos++
-		default:
-			return
-		}
+	for c := s.next(); c == ' ' || c == '\t' || c == '\n' || c == '\r'; c = s.next() {
+		s.pos++
 	}
 }
 
@@ -184,22 +179,20 @@ func (s *scanner) str() bool {
 	if !s.accept('"') {
 		return false
 	}
-	for s.pos < len(s.text) {
-		switch c := s.text[s.pos]; {
-		case c == '"':
-			s.pos++
+	for i := s.pos; i < len(s.text); {
+		c := s.text[i]
+		if c == '"' {
+			s.pos = i + 1
 			return true
-		case c < 0x20:
-			return false
-		case c == '\\':
-			n := escape(s.text[s.pos:])
-			if n == 0 {
-				return false
-			}
-			s.pos += n
-		default:
-			s.pos++
 		}
+		n := 1
+		if c == '\\' {
+			n = escape(s.text[i:])
+		}
+		if c < 0x20 || n == 0 {
+			return false
+		}
+		i += n
 	}
 	return false
 }

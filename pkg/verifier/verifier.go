@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +17,8 @@ type Verifier struct {
 	issuer string
 	settings
 	key   func(ctx context.Context, kid string) (*Key, error)
-	cache *cache // nil if none is wanted
+	cache *cache                 // nil if none is wanted
+	last  atomic.Pointer[header] // of an authentic token; the next one most likely has the same
 
 	fetcher  *keyFetcher // nil if the keys are in-process
 	follower *follower   // nil if the blocklist is in-process or not wanted
@@ -174,19 +177,26 @@ func (v *Verifier) authenticate(ctx context.Context, raw string) (*Claims, error
 	if err != nil {
 		return nil, err
 	}
-	alg, kid, err := parseHeader(token.header)
+	h := v.last.Load()
+	known := h != nil && h.part == token.header
+	if !known {
+		if h, err = parseHeader(token.header); err != nil {
+			return nil, err
+		}
+	}
+	key, err := v.key(ctx, h.kid)
 	if err != nil {
 		return nil, err
 	}
-	key, err := v.key(ctx, kid)
-	if err != nil {
-		return nil, err
-	}
-	if alg != key.alg { // the key decides; a token has no say (RFC 8725, section 3.1)
+	if h.alg != key.alg { // the key decides; a token has no say (RFC 8725, section 3.1)
 		return nil, fmt.Errorf("%w: alg is not the key's", ErrSignature)
 	}
 	if err := key.verify(token.signed, token.signature); err != nil {
 		return nil, err
+	}
+	if !known {
+		h.part = strings.Clone(h.part) // not the whole token
+		v.last.Store(h)
 	}
 	payload, err := decodePart(token.payload)
 	if err != nil {
