@@ -153,7 +153,21 @@ type wire struct {
 	lose   bool          // fail it after it was carried out
 	frozen chan struct{} // calls hang until it is closed: the process is stopped
 	slow   time.Duration // each call takes so long
+
+	writes int // made so far
+	dieAt  int // the write at which the process dies, counted from 1
+	death  death
+	dead   bool
 }
+
+// death is the moment at which a process dies.
+type death int
+
+const (
+	beforeWrite  death = iota // the store has not done it
+	beforeAnswer              // the store has done it, the process does not know
+	beforeLook                // the process knows, and comes no further
+)
 
 func (w *wire) call(ctx context.Context, do func(context.Context) error) error {
 	w.mu.Lock()
@@ -189,6 +203,24 @@ func (w *wire) set(change func(*wire)) {
 	change(w)
 }
 
+func (w *wire) write(ctx context.Context, do func(context.Context) error) error {
+	w.mu.Lock()
+	w.writes++
+	dying := w.writes == w.dieAt
+	if dying && w.death == beforeWrite {
+		w.down, w.dead = true, true
+	}
+	w.mu.Unlock()
+	err := w.call(ctx, do)
+	if dying && w.death != beforeWrite {
+		w.set(func(w *wire) { w.down, w.dead = true, true })
+		if w.death == beforeAnswer {
+			return errDown
+		}
+	}
+	return err
+}
+
 func (w *wire) SigningKeys(ctx context.Context) (keys []keyring.Record, err error) {
 	err = w.call(ctx, func(ctx context.Context) error {
 		keys, err = w.Store.SigningKeys(ctx)
@@ -201,17 +233,17 @@ func (w *wire) SigningKeys(ctx context.Context) (keys []keyring.Record, err erro
 }
 
 func (w *wire) InsertSigningKey(ctx context.Context, i keyring.Insertion) error {
-	return w.call(ctx, func(ctx context.Context) error { return w.Store.InsertSigningKey(ctx, i) })
+	return w.write(ctx, func(ctx context.Context) error { return w.Store.InsertSigningKey(ctx, i) })
 }
 
 func (w *wire) ActivateSigningKey(ctx context.Context, a keyring.Activation) error {
-	return w.call(ctx, func(ctx context.Context) error { return w.Store.ActivateSigningKey(ctx, a) })
+	return w.write(ctx, func(ctx context.Context) error { return w.Store.ActivateSigningKey(ctx, a) })
 }
 
 func (w *wire) RevokeSigningKey(ctx context.Context, r keyring.Revocation) error {
-	return w.call(ctx, func(ctx context.Context) error { return w.Store.RevokeSigningKey(ctx, r) })
+	return w.write(ctx, func(ctx context.Context) error { return w.Store.RevokeSigningKey(ctx, r) })
 }
 
 func (w *wire) DeleteSigningKeys(ctx context.Context, at time.Time) error {
-	return w.call(ctx, func(ctx context.Context) error { return w.Store.DeleteSigningKeys(ctx, at) })
+	return w.write(ctx, func(ctx context.Context) error { return w.Store.DeleteSigningKeys(ctx, at) })
 }
