@@ -13,7 +13,7 @@ CREATE TABLE users (
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL,
     disabled_at       INTEGER
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE clients (
     id                        TEXT    NOT NULL PRIMARY KEY,
@@ -33,7 +33,7 @@ CREATE TABLE clients (
     created_at                INTEGER NOT NULL,
     updated_at                INTEGER NOT NULL,
     disabled_at               INTEGER
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE INDEX clients_updated_at ON clients (updated_at);
 
@@ -43,7 +43,7 @@ INSERT INTO clients (id, name, type, secret_hash, redirect_uris, post_logout_red
 VALUES ('default', '', 'public', '', '[]', '[]', '', '[]', '["refresh_token"]', '[]', '[]', 0, '', 0, 0);
 
 -- A rotation writes generation, rotated_at, last_request_hash, idle_expires_at and iat_floor: none of them is indexed,
--- so it dirties one page.
+-- so it writes one page. The rows are too wide for WITHOUT ROWID to help.
 CREATE TABLE sessions (
     id                BLOB    NOT NULL PRIMARY KEY,
     user_id           TEXT    NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -66,7 +66,7 @@ CREATE TABLE sessions (
     user_agent        TEXT    NOT NULL,
     ip                TEXT    NOT NULL,
     created_at        INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE INDEX sessions_user_id ON sessions (user_id);
 CREATE INDEX sessions_expires_at ON sessions (expires_at);
@@ -103,7 +103,7 @@ CREATE TABLE signing_keys (
     retired_at   INTEGER,
     remove_at    INTEGER,
     revoked_at   INTEGER
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE UNIQUE INDEX signing_keys_active ON signing_keys (algorithm) WHERE state = 'active';
 CREATE UNIQUE INDEX signing_keys_upcoming ON signing_keys (algorithm) WHERE state = 'upcoming';

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
@@ -31,14 +32,16 @@ func (db *DB) Events(ctx context.Context, userID string, before time.Time, limit
 			events = append(events, e)
 			return nil
 		}
+		end := int64(math.MaxInt64)
+		if !before.IsZero() {
+			end = before.UnixMicro()
+		}
 		if userID == "" {
 			return c.query(`SELECT `+eventColumns+` FROM audit_events
-				WHERE ?1 IS NULL OR at < ?1
-				ORDER BY at DESC, id DESC LIMIT ?2`, each, before, limit)
+				WHERE at < ? ORDER BY at DESC, id DESC LIMIT ?`, each, end, limit)
 		}
 		return c.query(`SELECT `+eventColumns+` FROM audit_events
-			WHERE user_id = ?1 AND user_id <> '' AND (?2 IS NULL OR at < ?2)
-			ORDER BY at DESC, id DESC LIMIT ?3`, each, userID, before, limit)
+			WHERE user_id = ? AND user_id <> '' AND at < ? ORDER BY at DESC, id DESC LIMIT ?`, each, userID, end, limit)
 	})
 	return events, err
 }

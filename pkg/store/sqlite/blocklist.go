@@ -132,7 +132,7 @@ type wake struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
 	closed  bool
-	seen    int64 // feed.head when Wait last returned
+	head    int64 // feed.head when Wait last returned
 }
 
 func (w *wake) next() <-chan struct{} {
@@ -159,13 +159,16 @@ func (w *wake) close() {
 	}
 }
 
-// news reports whether head is another than the last one.
-func (w *wake) news(head int64) bool {
+func (w *wake) seen() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	old := w.seen
-	w.seen = head
-	return head != old
+	return w.head
+}
+
+func (w *wake) tell(head int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.head = head
 }
 
 // announce is write for what Wait is about.
@@ -178,26 +181,25 @@ func (db *DB) announce(ctx context.Context, doing string, do func(c *conn) error
 }
 
 // Wait implements [blocklist.Store]. SQLite cannot notify, so it looks at data_version, which costs a read of shared memory,
-// and asks further only when somebody has written.
+// and asks further only when somebody has written. What was written since Wait last returned makes it return at once.
 func (db *DB) Wait(ctx context.Context) error {
-	version := int64(-1)
+	known, version := db.wake.seen(), int64(-1)
 	for {
 		changed := db.wake.next()
-		news := false
+		head := known
 		err := db.watcher.use(ctx, func(c *conn) error {
 			old := version
 			if _, err := c.one(`PRAGMA data_version`, func(r *row) { r.scan(&version) }); err != nil || version == old {
 				return err
 			}
-			var head int64
 			_, err := c.one(`SELECT head FROM feed`, func(r *row) { r.scan(&head) })
-			news = err == nil && db.wake.news(head)
 			return err
 		})
 		if err != nil {
 			return wrap("wait for changes", err)
 		}
-		if news {
+		if head != known {
+			db.wake.tell(head)
 			return nil
 		}
 		timer := time.NewTimer(pollInterval)

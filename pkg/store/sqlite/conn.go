@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -27,8 +28,7 @@ type conn struct {
 	kept   map[string]statement
 	args   []driver.NamedValue
 	row    row
-	failed bool // its state is not known: close it
-	broken bool
+	failed bool // its state is not known: it must be closed
 }
 
 // transaction runs do between BEGIN IMMEDIATE and COMMIT.
@@ -228,6 +228,9 @@ func list(v driver.Value) (out []string, ok bool) {
 	text, ok := v.(string)
 	if text == "[]" {
 		return nil, true
+	}
+	if len(text) > 4 && !strings.Contains(text, `\`) { // then every quote is a delimiter
+		return strings.Split(text[2:len(text)-2], `","`), true
 	}
 	return out, ok && json.Unmarshal([]byte(text), &out) == nil
 }

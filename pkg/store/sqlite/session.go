@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	sessionColumns = `id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
+	sessionColumns = `sessions.id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
 		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at`
 
 	// sessionFacts are of the session's client.
@@ -33,7 +34,7 @@ func scanSession(r *row, s *session.Session) {
 
 // Start implements [session.Store].
 func (db *DB) Start(ctx context.Context, s session.Start) (started session.Started, err error) {
-	err = db.announce(ctx, "start session", func(c *conn) error {
+	err = db.write(ctx, "start session", func(c *conn) error {
 		if err := startFacts(c, s, &started); err != nil {
 			return err
 		}
@@ -57,6 +58,9 @@ func (db *DB) Start(ctx context.Context, s session.Start) (started session.Start
 	})
 	if err != nil {
 		return session.Started{}, err
+	}
+	if len(started.Ended) > 0 {
+		db.wake.all()
 	}
 	return started, nil
 }
@@ -95,7 +99,8 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 
 func insertSession(c *conn, s session.Session, roles []string) error {
 	_, err := c.exec(`
-		INSERT INTO sessions (`+sessionColumns+`)
+		INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
+			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.ID[:], s.UserID, s.ClientID, s.Generation, s.Nonce[:], s.RotatedAt, s.LastRequestHash[:], s.IdleExpiresAt, s.ExpiresAt,
 		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt)
@@ -103,46 +108,78 @@ func insertSession(c *conn, s session.Session, roles []string) error {
 }
 
 // Rotate implements [session.Store]. Rotations that come together are one transaction, and so one sync of the log.
-func (db *DB) Rotate(ctx context.Context, rotations []session.Rotation) ([]*session.Session, error) {
-	if len(rotations) == 1 {
-		s, err := db.update(ctx, "rotate session", func(c *conn) (*session.Session, error) { return rotate(c, rotations[0]) })
+func (db *DB) Rotate(ctx context.Context, rotations []session.Rotation) (rows []*session.Session, err error) {
+	switch len(rotations) {
+	case 0:
+		return nil, nil
+	case 1:
+		row, err := db.update(ctx, "rotate session", func(c *conn) (*session.Session, error) {
+			return oneSession(c, rotate+` RETURNING `+sessionColumns+sessionFacts, rotateArgs(rotations[0])...)
+		})
 		if err != nil {
 			return nil, err
 		}
-		return []*session.Session{s}, nil
+		return []*session.Session{row}, nil
 	}
-	out := make([]*session.Session, len(rotations))
-	if len(rotations) == 0 {
-		return out, nil
-	}
-	err := db.write(ctx, "rotate sessions", func(c *conn) (err error) {
-		for i, r := range rotations {
-			if slices.ContainsFunc(out[:i], func(s *session.Session) bool { return s != nil && s.ID == r.ID }) {
-				continue // one of several succeeds
-			}
-			if out[i], err = rotate(c, r); err != nil {
-				return err
-			}
-		}
-		return nil
+	err = db.write(ctx, "rotate sessions", func(c *conn) (err error) {
+		rows, err = rotateAll(c, rotations)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	return rows, nil
 }
 
-// exact is the condition that a row is as presented.
-const exact = `id = ?2 AND generation = ?3 AND nonce = ?4 AND client_id = ?5 AND ` + alive + `
-	AND (SELECT disabled_at IS NULL FROM clients WHERE clients.id = sessions.client_id)`
+const (
+	// exact is the condition that a row is as presented.
+	exact = `id = ?2 AND generation = ?3 AND nonce = ?4 AND client_id = ?5 AND ` + alive + `
+		AND (SELECT disabled_at IS NULL FROM clients WHERE clients.id = sessions.client_id)`
 
-func rotate(c *conn, r session.Rotation) (*session.Session, error) {
-	return oneSession(c, `
+	rotate = `
 		UPDATE sessions SET
 			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at), iat_floor = max(iat_floor, ?9)
-		WHERE `+exact+`
-		RETURNING `+sessionColumns+sessionFacts,
-		r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.To, r.RequestHash[:], r.IdleExpiresAt, r.At.Unix())
+		WHERE ` + exact
+)
+
+func rotateArgs(r session.Rotation) []any {
+	return []any{r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.To, r.RequestHash[:], r.IdleExpiresAt, r.At.Unix()}
+}
+
+// rotateAll updates row by row and then reads all that were updated. RETURNING would build a temporary table for each row and cost
+// twice as much.
+func rotateAll(c *conn, rotations []session.Rotation) ([]*session.Session, error) {
+	at := make(map[session.ID]int, len(rotations)) // where the rows that were updated go
+	ids := []byte{'['}
+	for i, r := range rotations {
+		if _, done := at[r.ID]; done {
+			continue // of several rotations of one session one succeeds
+		}
+		n, err := c.exec(rotate, rotateArgs(r)...)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			continue
+		}
+		at[r.ID] = i
+		if len(ids) > 1 {
+			ids = append(ids, ',')
+		}
+		ids = append(hex.AppendEncode(append(ids, '"'), r.ID[:]), '"')
+	}
+	rows := make([]*session.Session, len(rotations))
+	if len(at) == 0 {
+		return rows, nil
+	}
+	err := c.query(`SELECT `+sessionColumns+sessionFacts+` FROM json_each(?) AS wanted CROSS JOIN sessions ON sessions.id = unhex(wanted.value)`,
+		func(r *row) error {
+			var s session.Session
+			scanSession(r, &s)
+			rows[at[s.ID]] = &s
+			return nil
+		}, string(append(ids, ']')))
+	return rows, err
 }
 
 // Repeat implements [session.Store].

@@ -32,7 +32,7 @@ const Prefix = "sqlite:"
 
 const (
 	// busyTimeout is how long a statement waits for another process that writes.
-	busyTimeout = 5 * time.Second
+	busyTimeout = 3 * time.Second
 	// readers is how many statements read at once.
 	readers = 4
 )
@@ -142,6 +142,8 @@ func source(path string, readOnly bool) string {
 	}
 	if readOnly {
 		q.Set("_query_only", "on")
+	} else {
+		q.Add("_pragma", "cache_size(-16384)") // KiB: the sessions that are refreshed just now
 	}
 	return "file://" + (&url.URL{Path: p}).EscapedPath() + "?" + q.Encode()
 }
@@ -237,15 +239,10 @@ func newPool(size int, source string) *pool {
 
 // use waits for a connection, or until ctx ends, and lends it to do.
 func (p *pool) use(ctx context.Context, do func(c *conn) error) (err error) {
-	var c *conn
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case <-p.done:
-		return errClosed
-	default:
-	}
+	var c *conn
 	select {
 	case c = <-p.slots:
 	case <-ctx.Done():
@@ -253,22 +250,21 @@ func (p *pool) use(ctx context.Context, do func(c *conn) error) (err error) {
 	case <-p.done:
 		return errClosed
 	}
+	sound := false // stays so if do panics
 	defer func() {
-		if c != nil && c.broken {
+		if c != nil && !sound {
 			err = errors.Join(err, c.close())
 			c = nil
 		}
 		p.slots <- c
 	}()
 	if c == nil {
-		if c, err = connect(ctx, p.source); err != nil {
+		if c, err = connect(p.source); err != nil {
 			return err
 		}
 	}
-	// Whoever leaves do by a panic leaves a connection in an unknown state.
-	c.broken = true
 	err = do(c)
-	c.broken = c.failed
+	sound = !c.failed
 	return err
 }
 
@@ -285,12 +281,13 @@ func (p *pool) close() (err error) {
 	return err
 }
 
-func connect(ctx context.Context, source string) (*conn, error) {
+// connect opens a connection. It takes no context: the driver would interrupt the connection when it ends.
+func connect(source string) (*conn, error) {
 	connector, err := sqlite.NewConnector(source)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := connector.Connect(context.WithoutCancel(ctx))
+	raw, err := connector.Connect(context.Background())
 	if err != nil {
 		return nil, err
 	}
