@@ -37,6 +37,9 @@ type slot struct {
 	times atomic.Uint64 // NotBefore<<32 | DropAfter
 }
 
+// dropAfter is the part of a slot's times that is DropAfter.
+const dropAfter = 1<<32 - 1
+
 // A table is rebuilt when it is more than maxLoad full, to be minLoad full: at 25 bytes a slot that is 31 bytes an entry at most.
 const (
 	minLoad = 0.82
@@ -75,11 +78,26 @@ func (s *BlockSet) Blocked(keys []BlockKey, iat int64) bool {
 	return false
 }
 
+// Entries returns all entries in wire form, in no particular order.
+func (s *BlockSet) Entries() Entries {
+	out := make(Entries, 0, s.Len()*EntrySize)
+	for i := range s.shards {
+		if t := s.shards[i].Load(); t != nil {
+			for key, times := range t.since(0) {
+				out = binary.BigEndian.AppendUint64(append(out, key[:]...), times)
+			}
+		}
+	}
+	return out
+}
+
 // Add merges one entry into the set. Of two entries with one key, the larger NotBefore and the larger DropAfter hold.
 func (s *BlockSet) Add(e Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reserve(s.shard(e.Key), 1)
+	if _, known := s.Lookup(e.Key); !known {
+		s.reserve(s.shard(e.Key), 1)
+	}
 	s.add(e)
 }
 
@@ -93,7 +111,9 @@ func (s *BlockSet) Merge(entries Entries) error {
 	defer s.mu.Unlock()
 	var more [len(s.shards)]int
 	for e := range entries.All() {
-		more[shardOf(e.Key)]++
+		if _, known := s.Lookup(e.Key); !known { // a snapshot that is merged again takes no more room
+			more[shardOf(e.Key)]++
+		}
 	}
 	for i, n := range more {
 		s.reserve(&s.shards[i], n)
@@ -108,7 +128,7 @@ func (s *BlockSet) Merge(entries Entries) error {
 func (s *BlockSet) Purge(t time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unix, removed := t.Unix(), 0
+	unix, removed := uint64(max(t.Unix(), 0)), 0
 	for i := range s.shards {
 		old := s.shards[i].Load()
 		if old == nil {
@@ -144,7 +164,7 @@ func (s *BlockSet) reserve(p *atomic.Pointer[shard], n int) {
 }
 
 // rebuild returns a table with room for n entries that holds those of old whose DropAfter is not before unix.
-func (s *BlockSet) rebuild(old *shard, n int, unix int64) *shard {
+func (s *BlockSet) rebuild(old *shard, n int, unix uint64) *shard {
 	if n == 0 {
 		return nil
 	}
@@ -171,7 +191,7 @@ func (t *shard) put(key *BlockKey, times, seed uint64) bool {
 	e, free, tag := t.find(key, seed)
 	if e != nil {
 		old := e.times.Load()
-		e.times.Store(max(old>>32, times>>32)<<32 | uint64(max(uint32(old), uint32(times))))
+		e.times.Store(max(old>>32, times>>32)<<32 | max(old&dropAfter, times&dropAfter))
 		return false
 	}
 	t.slots[free].key = *key
@@ -189,7 +209,7 @@ func (t *shard) find(key *BlockKey, seed uint64) (e *slot, free int, tag uint64)
 	hash := hi ^ lo
 	tag = max(hash&0xff, 1)
 	home, _ := bits.Mul64(hash, uint64(len(t.tags)))
-	for g := int(home); ; {
+	for g := int(home); ; { //nolint:gosec // below len(t.tags)
 		word := t.tags[g].Load()
 		// Exactly the bytes of x that are zero get their top bit set in match; a slot that is not published is not looked at.
 		x := word ^ tag*ones
@@ -208,27 +228,14 @@ func (t *shard) find(key *BlockKey, seed uint64) (e *slot, free int, tag uint64)
 }
 
 // since iterates over the key and the times of the entries whose DropAfter is not before unix.
-func (t *shard) since(unix int64) iter.Seq2[*BlockKey, uint64] {
+func (t *shard) since(unix uint64) iter.Seq2[*BlockKey, uint64] {
 	return func(yield func(*BlockKey, uint64) bool) {
 		for i := range t.slots {
 			e := &t.slots[i]
 			taken := t.tags[i/8].Load()>>(i%8*8)&0xff != 0
-			if times := e.times.Load(); taken && int64(uint32(times)) >= unix && !yield(&e.key, times) {
+			if times := e.times.Load(); taken && times&dropAfter >= unix && !yield(&e.key, times) {
 				return
 			}
 		}
 	}
-}
-
-// Entries returns all entries in wire form, in no particular order.
-func (s *BlockSet) Entries() Entries {
-	out := make(Entries, 0, s.Len()*EntrySize)
-	for i := range s.shards {
-		if t := s.shards[i].Load(); t != nil {
-			for key, times := range t.since(0) {
-				out = out.Append(Entry{Key: *key, NotBefore: uint32(times >> 32), DropAfter: uint32(times)})
-			}
-		}
-	}
-	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -70,10 +71,8 @@ type settings struct {
 // WithAudience names this resource server: a token is accepted if its aud has at least one of the names. It is required.
 func WithAudience(audiences ...string) Option {
 	return func(s *settings) error {
-		for _, a := range audiences {
-			if a == "" {
-				return errors.New("verifier: empty audience")
-			}
+		if slices.Contains(audiences, "") {
+			return errors.New("verifier: empty audience")
 		}
 		s.audiences = append(s.audiences, audiences...)
 		return nil

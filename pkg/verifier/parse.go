@@ -176,7 +176,7 @@ func verifyES256(public *ecdsa.PublicKey, signed string, sig []byte) bool {
 	// SEQUENCE { INTEGER r, INTEGER s }; both are below 2^256, so every length fits one byte.
 	var space [72]byte
 	der := appendInteger(appendInteger(append(space[:0], 0x30, 0), sig[:32]), sig[32:])
-	der[1] = byte(len(der) - 2)
+	der[1] = byte(len(der) - 2) //nolint:gosec // at most 70
 	hash := sha256.Sum256([]byte(signed))
 	return ecdsa.VerifyASN1(public, hash[:], der)
 }
@@ -190,12 +190,10 @@ func inOrder(b []byte) bool {
 // appendInteger appends a DER INTEGER with the value of the big-endian b, which is not zero.
 func appendInteger(der, b []byte) []byte {
 	b = bytes.TrimLeft(b, "\x00")
-	if b[0] >= 0x80 {
-		der = append(der, 0x02, byte(len(b)+1), 0)
-	} else {
-		der = append(der, 0x02, byte(len(b)))
+	if b[0] >= 0x80 { // else it would be a negative number
+		b = append([]byte{0}, b...)
 	}
-	return append(der, b...)
+	return append(append(der, 0x02, byte(len(b))), b...) //nolint:gosec // at most 33
 }
 
 // equal reports whether two keys are the same under the same kid.

@@ -3,11 +3,11 @@ package verifier
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -206,9 +206,8 @@ func (a *answer) age() time.Duration {
 
 // jitter returns a random duration between d/2 and d, so that followers of one issuer do not move in step.
 func jitter(d time.Duration) time.Duration {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
-	return d/2 + time.Duration(binary.LittleEndian.Uint64(b[:])%uint64(d/2+1))
+	n, _ := rand.Int(rand.Reader, big.NewInt(int64(d/2)+1)) // never fails, see crypto/rand
+	return d/2 + time.Duration(n.Int64())
 }
 
 // backoff grows the time between attempts that fail, from first to limit.
