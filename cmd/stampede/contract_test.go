@@ -23,6 +23,8 @@ type contractServer struct {
 	before func(w http.ResponseWriter, r *http.Request) bool
 	// loseAnswer, if set, tells whether the answer to a rotation is lost after it was committed.
 	loseAnswer func() bool
+	// suffix, if set, makes the feed speak of other sessions than those that end.
+	suffix string
 
 	mu       sync.Mutex
 	users    map[string]string // e-mail to password
@@ -195,7 +197,7 @@ func (s *contractServer) logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	se.ended = true
-	key := sessionKey(se.sid)
+	key := sessionKey(se.sid + s.suffix)
 	s.feed = binary.BigEndian.AppendUint64(append(s.feed, key[:]...), 1)
 	close(s.changed)
 	s.changed = make(chan struct{})

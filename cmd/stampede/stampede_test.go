@@ -372,6 +372,14 @@ func TestFollowers(t *testing.T) {
 			t.Errorf("%+v", rep)
 		}
 	})
+	t.Run("fail/entries of other sessions", func(t *testing.T) {
+		s := newContractServer(t, httptest.NewServer)
+		s.suffix = "x"
+		rep := followers(t, exitFailed, s.URL, "--n", "3", "--revocations", "1", "--patience", "50ms")
+		if rep.Heard != 0 || rep.Failures["a revocation did not reach every follower"] != 1 {
+			t.Errorf("%+v", rep)
+		}
+	})
 	t.Run("fail/no streams", func(t *testing.T) {
 		s := newContractServer(t, httptest.NewServer)
 		s.before = func(w http.ResponseWriter, r *http.Request) bool {

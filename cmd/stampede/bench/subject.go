@@ -44,7 +44,7 @@ func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string
 	s := &subject{name: name, url: "http://" + addr, keys: keys, seeds: filepath.Join(dir, "sessions.txt")}
 	s.process, err = start(dir, name, b.program("handstamp"), []string{
 		"HANDSTAMP_LISTEN=" + addr, "HANDSTAMP_ISSUER=" + s.url, "HANDSTAMP_DATABASE_URL=" + databaseURL, "HANDSTAMP_KEYS_DIR=" + keys,
-		"HANDSTAMP_METRICS_LISTEN=", // several services run at once
+		"HANDSTAMP_METRICS_LISTEN=",                                                                                 // several services run at once
 		"HANDSTAMP_LOGIN_ATTEMPTS=1000000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1ms", "HANDSTAMP_LOGIN_IP_FAILURES=0", // the hasher is measured, not its gate
 	}, "serve", "--migrate")
 	if err != nil {
