@@ -669,6 +669,34 @@ func TestKEY08_JWKSWhileTheStoreIsDown(t *testing.T) {
 	})
 }
 
+// While an algorithm has no key at all, the one that it gets will sign at once; so nobody may keep a copy without it.
+func TestIncompleteJWKSIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{Store: &memory{}, dieAt: 3} // the first RS256 key
+		k := open(t, w, keyring.Options{})
+		begin := time.Now()
+		doc := k.JWKS(t.Context())
+		if len(kids(t, doc)) != 1 || doc.MaxAge != 0 || time.Since(begin) != 3*time.Second {
+			t.Errorf("%s for %v after %v", doc.Body, doc.MaxAge, time.Since(begin))
+		}
+		if _, err := k.Signer(t.Context(), verifier.RS256); !errors.Is(err, keyring.ErrNotReady) {
+			t.Error(err)
+		}
+		signer(t, k, verifier.ES256)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin = time.Now()
+		if k.JWKS(ctx); time.Since(begin) != time.Second {
+			t.Errorf("a caller who leaves is kept for %v", time.Since(begin))
+		}
+		w.set(func(w *wire) { w.down = false })
+		signer(t, k, verifier.RS256)
+		if doc := k.JWKS(t.Context()); len(kids(t, doc)) != 2 || doc.MaxAge != 5*time.Minute {
+			t.Errorf("%s for %v", doc.Body, doc.MaxAge)
+		}
+	})
+}
+
 // A process that was stopped looks at the store before it answers from what it knew.
 func TestSuspendedProcessLooksFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
