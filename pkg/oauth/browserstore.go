@@ -1,0 +1,130 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/session"
+)
+
+// Hash is the SHA-256 of a secret that a browser or a client holds; the database has no other form of it.
+type Hash [32]byte
+
+// Sentinels of the browser flow.
+var (
+	// ErrCodeNotFound says that there is no such authorization code (any more).
+	ErrCodeNotFound = errors.New("authorization code not found")
+	// ErrCodeUsed says that the code was redeemed before; the row tells which session it gave.
+	ErrCodeUsed = errors.New("authorization code was used before")
+	// ErrBrowserSessionNotFound says that the browser is not logged in (any more).
+	ErrBrowserSessionNotFound = errors.New("browser session not found")
+	// ErrRequestNotFound says that there is no such pushed authorization request (any more).
+	ErrRequestNotFound = errors.New("pushed authorization request not found")
+)
+
+// Code is an authorization code (RFC 6749, section 4.1.2) and what it stands for.
+type Code struct {
+	Hash           Hash
+	ClientID       string
+	UserID         string
+	RedirectURI    string // as in the authorization request, compared exactly at redemption
+	Challenge      string // code_challenge, S256 (RFC 7636)
+	Scope          string
+	Audience       []string
+	Nonce          string // OpenID Connect Core, section 3.1.2.1
+	AMR            []string
+	ACR            string
+	AuthTime       time.Time
+	BrowserSession Hash // that the code was given in
+	CreatedAt      time.Time
+	ExpiresAt      time.Time
+	UsedAt         time.Time  // zero until redeemed
+	SessionID      session.ID // that it gave
+}
+
+// BrowserSession is a browser that is logged in at the hosted pages, so that the next client finds it logged in (single sign-on). It is
+// not a session: no token belongs to it. Its cookie holds a secret of which Hash is the hash.
+type BrowserSession struct {
+	Hash      Hash
+	UserID    string
+	AMR       []string
+	ACR       string
+	AuthTime  time.Time
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+// PushedRequest is an authorization request that a client has sent ahead (RFC 9126).
+type PushedRequest struct {
+	Hash       Hash // of the request_uri
+	ClientID   string
+	Parameters string // form-encoded
+	ExpiresAt  time.Time
+}
+
+// Consent is what a user has allowed a third-party client.
+type Consent struct {
+	UserID    string
+	ClientID  string
+	Scope     string
+	GrantedAt time.Time
+}
+
+// LogoutDelivery is a logout token to be sent to a client whose session has ended (OpenID Connect Back-Channel Logout 1.0). Rows are added
+// by the store methods that end sessions, in their transaction, for clients with a back-channel logout URI.
+type LogoutDelivery struct {
+	ID          int64
+	ClientID    string
+	URI         string
+	UserID      string
+	SessionID   session.ID
+	Attempts    int
+	CreatedAt   time.Time
+	LeasedUntil time.Time
+}
+
+// BrowserStore is what the browser flow needs of a database. Each method is one transaction.
+//
+// What ends all sessions of a user (a changed password, a disabled or deleted user, log out everywhere) ends the user's browser sessions and
+// unused codes as well, in the same transaction; ending one session ends neither.
+type BrowserStore interface {
+	// SaveCode keeps a code until it is swept.
+	SaveCode(ctx context.Context, c Code) error
+	// Code reads a code, used or not. ErrCodeNotFound.
+	Code(ctx context.Context, h Hash) (Code, error)
+	// RedeemCode marks a code as used by the session to start and starts it, as session.Store.Start does, in one transaction: of all who try, one succeeds.
+	// The code is used up also if the session may not start. ErrCodeNotFound if it is unknown or expired at Start.Session.CreatedAt, ErrCodeUsed.
+	RedeemCode(ctx context.Context, h Hash, s session.Start) (session.Started, error)
+
+	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login always makes a new one.
+	// user.ErrNotFound if the user is gone or disabled.
+	SaveBrowserSession(ctx context.Context, b BrowserSession, replaces Hash) error
+	// BrowserSession reads the browser session of an enabled user that is alive at a time. ErrBrowserSessionNotFound.
+	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)
+	// EndBrowserSession ends one, and every session that its codes gave, and blocks their sids; it says which. Nil if it is unknown.
+	EndBrowserSession(ctx context.Context, h Hash, e session.Ending) ([]session.ID, error)
+
+	// SavePushedRequest keeps a pushed request until it is taken or swept.
+	SavePushedRequest(ctx context.Context, r PushedRequest) error
+	// TakePushedRequest removes and returns a request that is alive at a time, for one caller. ErrRequestNotFound.
+	TakePushedRequest(ctx context.Context, h Hash, at time.Time) (PushedRequest, error)
+
+	// Consent reads what a user has allowed a client; the zero Consent for nothing.
+	Consent(ctx context.Context, userID, clientID string) (Consent, error)
+	// Consents lists what a user has allowed, by client.
+	Consents(ctx context.Context, userID string) ([]Consent, error)
+	// SaveConsent replaces what a user has allowed a client, together with its event.
+	SaveConsent(ctx context.Context, c Consent, e audit.Event) error
+	// RevokeConsent forgets it, ends the user's sessions at the client, and blocks their sids; it says which.
+	RevokeConsent(ctx context.Context, userID, clientID string, e session.Ending) ([]session.ID, error)
+
+	// LeaseLogoutDeliveries reserves at most limit due deliveries for the caller until a time: no other replica gets them before.
+	LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]LogoutDelivery, error)
+	// FinishLogoutDelivery removes a delivery that was made or given up, or puts it off until a later time if that is not zero.
+	FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error
+
+	// SweepBrowser deletes at most limit codes, browser sessions and pushed requests that expired before a time, and says how many.
+	SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error)
+}
