@@ -10,10 +10,11 @@ RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib/handstamp \
 	&& echo 'nonroot:x:65532:65532:nonroot:/var/lib/handstamp:/sbin/nologin' > /root-fs/etc/passwd \
 	&& echo 'nonroot:x:65532:' > /root-fs/etc/group \
 	&& cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
-	&& chmod 1777 /root-fs/tmp && chmod 700 /root-fs/var/lib/handstamp && chown 65532:65532 /root-fs/var/lib/handstamp
+	&& chmod 1777 /root-fs/tmp && chmod 700 /root-fs/var/lib/handstamp
 
 FROM scratch
 COPY --from=build /root-fs /
+COPY --from=build --chown=65532:65532 /root-fs/var/lib/handstamp /var/lib/handstamp
 # SQLite's data/ and the secrets in keys/ are made here; the rest of the file system may be read-only.
 WORKDIR /var/lib/handstamp
 VOLUME /var/lib/handstamp
