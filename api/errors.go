@@ -197,15 +197,15 @@ func writeOAuthError(c echo.Context, err error) error {
 	h := c.Response().Header()
 	noStore(h)
 	body := struct {
-		Error       oauth.Code `json:"error"`
-		Description string     `json:"error_description,omitempty"`
+		Error       oauth.ErrorCode `json:"error"`
+		Description string          `json:"error_description,omitempty"`
 	}{oauth.InvalidRequest, ""}
 	status := http.StatusBadRequest
 
 	if p, ok := errors.AsType[*Problem](err); ok { // a body that could not be read
 		status, body.Description = p.Status, p.Detail
 		if p.Code == "invalid_token" || p.Code == "unauthorized" { // an endpoint that takes access tokens (RFC 6750, section 3.1)
-			body.Error = oauth.Code(p.Code)
+			body.Error = oauth.ErrorCode(p.Code)
 			h.Set("WWW-Authenticate", p.Challenge)
 		}
 	} else if e, ok := errors.AsType[*echo.HTTPError](err); ok {

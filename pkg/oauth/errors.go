@@ -10,24 +10,24 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// Code is an error code of RFC 6749, section 5.2, or of the extension that its comment names.
-type Code string
+// ErrorCode is an error code of RFC 6749, section 5.2, or of the extension that its comment names.
+type ErrorCode string
 
 // The codes.
 const (
-	InvalidRequest         Code = "invalid_request"
-	InvalidClient          Code = "invalid_client"
-	InvalidGrant           Code = "invalid_grant"
-	UnauthorizedClient     Code = "unauthorized_client"
-	UnsupportedGrantType   Code = "unsupported_grant_type"
-	InvalidScope           Code = "invalid_scope"
-	InvalidTarget          Code = "invalid_target"          // RFC 8707, section 2
-	TemporarilyUnavailable Code = "temporarily_unavailable" // RFC 6749, section 4.1.2.1; here with 503
+	InvalidRequest         ErrorCode = "invalid_request"
+	InvalidClient          ErrorCode = "invalid_client"
+	InvalidGrant           ErrorCode = "invalid_grant"
+	UnauthorizedClient     ErrorCode = "unauthorized_client"
+	UnsupportedGrantType   ErrorCode = "unsupported_grant_type"
+	InvalidScope           ErrorCode = "invalid_scope"
+	InvalidTarget          ErrorCode = "invalid_target"          // RFC 8707, section 2
+	TemporarilyUnavailable ErrorCode = "temporarily_unavailable" // RFC 6749, section 4.1.2.1; here with 503
 )
 
 // Error is a refusal in the protocol's words. Err, if there is one, is for logs only.
 type Error struct {
-	Code        Code
+	Code        ErrorCode
 	Description string // ASCII without quotes and backslashes (RFC 6749, section 5.2)
 	Err         error
 	RetryAfter  time.Duration // for TemporarilyUnavailable
@@ -44,7 +44,7 @@ func (e *Error) Error() string {
 // Unwrap returns what caused the refusal.
 func (e *Error) Unwrap() error { return e.Err }
 
-func refuse(code Code, format string, args ...any) *Error {
+func refuse(code ErrorCode, format string, args ...any) *Error {
 	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}
 }
 
@@ -54,7 +54,7 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	known := func(code Code, description string) *Error {
+	known := func(code ErrorCode, description string) *Error {
 		return &Error{Code: code, Description: description, Err: err}
 	}
 	switch {
