@@ -75,7 +75,7 @@ func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, 
 	v.complete = !slices.ContainsFunc(k.options.Algorithms, func(algorithm string) bool {
 		_, hasActive := v.find(algorithm, StateActive)
 		upcoming, hasUpcoming := v.find(algorithm, StateUpcoming)
-		return !hasActive && !(hasUpcoming && k.due(upcoming, false).After(at))
+		return !hasActive && (!hasUpcoming || !k.due(upcoming, false).After(at))
 	})
 	return v, k.publish(v)
 }

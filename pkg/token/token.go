@@ -107,14 +107,14 @@ func (m *Minter) Mint(ctx context.Context, access Access) (Minted, error) {
 	if err != nil {
 		return Minted{}, err
 	}
-	var random [24]byte
+	var random [20]byte
 	_, _ = rand.Read(random[:]) // never fails
 	minted := Minted{ID: base64.RawURLEncoding.EncodeToString(random[:16]), IssuedAt: access.IssuedAt}
 	if minted.IssuedAt.IsZero() {
 		minted.IssuedAt = time.Now()
 	}
 	minted.IssuedAt = minted.IssuedAt.UTC().Truncate(time.Second)
-	minted.ExpiresAt = minted.IssuedAt.Add(shorten(access.Lifetime, binary.NativeEndian.Uint64(random[16:])))
+	minted.ExpiresAt = minted.IssuedAt.Add(shorten(access.Lifetime, binary.NativeEndian.Uint32(random[16:])))
 
 	var space [1024]byte // enough for nearly all, and then on the stack
 	claims, err := m.appendClaims(space[:0], access, minted)
@@ -126,9 +126,9 @@ func (m *Minter) Mint(ctx context.Context, access Access) (Minted, error) {
 }
 
 // shorten takes up to a twentieth off a lifetime, in whole seconds; random is uniform.
-func shorten(lifetime time.Duration, random uint64) time.Duration {
-	seconds := uint64(lifetime / time.Second)
-	return time.Duration(seconds-random%(seconds/20+1)) * time.Second
+func shorten(lifetime time.Duration, random uint32) time.Duration {
+	seconds := int64(lifetime / time.Second)
+	return time.Duration(seconds-int64(random)%(seconds/20+1)) * time.Second
 }
 
 func (m *Minter) check(access Access) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -136,9 +137,7 @@ func TestMint(t *testing.T) {
 					"iss": issuer, "sub": "usr_1", "aud": "https://api.example", "client_id": "default", "roles": []any{},
 					"iat": float64(at.Unix()), "exp": float64(minted.ExpiresAt.Unix()), "jti": minted.ID,
 				}
-				for name, value := range c.want {
-					want[name] = value
-				}
+				maps.Copy(want, c.want)
 				if diff := gocmp.Diff(want, claims); diff != "" {
 					t.Error(diff)
 				}
