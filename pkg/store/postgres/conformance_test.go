@@ -9,8 +9,15 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) (first, second store.Store) {
-		url := pgtest.URL(t)
-		return openURL(t, url, false), openURL(t, url, false)
-	})
+	for name, parameter := range map[string]string{
+		"direct":          "",
+		"behind a pooler": "&default_query_exec_mode=cache_describe",
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) (first, second store.Store) {
+				url := pgtest.URL(t) + parameter
+				return openURL(t, url), openURL(t, url)
+			})
+		})
+	}
 }

@@ -67,7 +67,7 @@ type Options struct {
 //
 // Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core,
 // and 2). Behind a pooler that hands out connections by transaction, such as PgBouncer, use
-// default_query_exec_mode=cache_describe or exec. Then nothing is set on the connection either, because a pooler would
+// default_query_exec_mode=cache_describe (exec is taken for it). Then nothing is set on the connection either, because a pooler would
 // refuse it or hand it to others: set statement_timeout, lock_timeout and idle_in_transaction_session_timeout for the role.
 func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	config, err := parse(databaseURL)
@@ -101,8 +101,13 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 		return nil, errors.New("a host, port or parameter of the URL is not valid, or a file that it names cannot be read")
 	}
 	c := config.ConnConfig
-	if c.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
-		return nil, errors.New("default_query_exec_mode=simple_protocol puts values into the text of statements: use cache_describe or exec")
+	switch c.DefaultQueryExecMode {
+	case pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe:
+	case pgx.QueryExecModeSimpleProtocol:
+		return nil, errors.New("default_query_exec_mode=simple_protocol puts values into the text of statements: use cache_describe")
+	default:
+		// The others work where this one does. It knows the types of a result beforehand and gets it in binary.
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 
 	set := func(name, value string) {

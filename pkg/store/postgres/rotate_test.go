@@ -1,67 +1,240 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 )
 
-// noon is the time in these tests.
-func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
-
 // seed adds n sessions of one user, by SQL because the point is to have many. Session i has ID and nonce i.
 func seed(t testing.TB, url string, n int) {
 	t.Helper()
-	c, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(t.Context()) //nolint:errcheck // the test has what it wants
-	for _, sql := range []string{
-		`INSERT INTO users (id, email, email_key, name, password_hash, roles, created_at, updated_at)
-			SELECT 'usr_seeded', 'seeded@example.test', 'seeded@example.test', '', 'hash', '{member}', $1, $1 WHERE $2::int > 0`,
-		`INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at, revoke_reason, scope, audience,
-				roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
-			SELECT lpad(to_hex(i), 32, '0')::uuid, 'usr_seeded', 'default', 1, decode(lpad(to_hex(i), 32, '0'), 'hex'), $1, NULL, $1::timestamptz + interval '7 days',
-				$1::timestamptz + interval '30 days', '', 'openid profile', '{https://api.example.test}', '{member}', 1, '{pwd}', '', $1,
-				'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.7', $1
-			FROM generate_series(0, $2::int - 1) i`,
-	} {
-		if _, err := c.Exec(t.Context(), sql, noon(), n); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c := connect(t, url)
+	_, err := c.Exec(t.Context(), `INSERT INTO users (id, email, email_key, name, password_hash, roles, created_at, updated_at)
+		VALUES ('usr_seeded', 'seeded@example.test', 'seeded@example.test', '', 'hash', '{member}', $1, $1)`, noon())
+	must(t, err)
+	_, err = c.Exec(t.Context(), `INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
+			revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
+		SELECT lpad(to_hex(i), 32, '0')::uuid, 'usr_seeded', 'default', 1, decode(lpad(to_hex(i), 32, '0'), 'hex'), $1, NULL, $1::timestamptz + interval '7 days',
+			$1::timestamptz + interval '30 days', '', 'openid profile', '{https://api.example.test}', '{member}', 1, '{pwd}', '', $1,
+			'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.7', $1
+		FROM generate_series(0, $2::int - 1) i`, noon(), n)
+	must(t, err)
 }
 
 // seeded is the rotation of session i from a generation.
 func seeded(i int, from uint32) session.Rotation {
 	r := session.Rotation{ClientID: "default", From: from, To: from + 1, At: noon().Add(time.Minute), IdleExpiresAt: noon().Add(8 * 24 * time.Hour), RequestHash: session.RequestHash{1}}
 	for b := range 4 {
-		r.ID[15-b] = byte(i >> (8 * b))
+		r.ID[15-b] = byte(i >> (8 * b)) //nolint:gosec // the byte is meant
 	}
 	r.Nonce = session.Nonce(r.ID)
 	return r
 }
 
+// rotate fails if one of the rotations does.
+func rotate(t testing.TB, db *DB, batch []session.Rotation) {
+	t.Helper()
+	got, err := db.Rotate(t.Context(), batch)
+	must(t, err)
+	if i := slices.Index(got, nil); i >= 0 {
+		t.Fatalf("rotation %d of %d failed", i, len(got))
+	}
+}
+
+// TestPlans pins how the hot statements find their rows, on connections as the store makes them. The plans are made when all
+// tables are still empty, which is when a planner left alone would choose to read them from end to end for ever after.
+func TestPlans(t *testing.T) {
+	db, _ := open(t)
+	for name, c := range map[string]struct {
+		sql  string
+		args int
+		want []string
+	}{
+		"one":  {rotateOne, 9, []string{"Index Scan using sessions_pkey on sessions s", "Index Cond: (id = $1)"}},
+		"many": {rotateMany, 9, []string{"Function Scan on r", "Index Scan using sessions_pkey on sessions s", "Index Cond: (id = r.id)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := db.pool.Acquire(t.Context())
+			must(t, err)
+			defer conn.Release()
+			_, err = conn.Exec(t.Context(), "PREPARE "+name+" AS "+c.sql)
+			must(t, err)
+			nulls := strings.TrimSuffix(strings.Repeat("NULL,", c.args), ",")
+			rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE "+name+"("+nulls+")")
+			must(t, err)
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			must(t, err)
+			plan := strings.Join(lines, "\n")
+			for _, want := range c.want {
+				if !strings.Contains(plan, want) {
+					t.Errorf("the plan has no %q", want)
+				}
+			}
+			for _, not := range []string{"Seq Scan", "Hash", "Merge", "Sort", "JIT"} {
+				if strings.Contains(plan, not) {
+					t.Errorf("the plan has a %s", not)
+				}
+			}
+			// The requests come from the outermost loop, so rows are locked in the order of the requests.
+			if c.want[0] == "Function Scan on r" && strings.Index(plan, "Function Scan on r") > strings.Index(plan, "Index Scan") {
+				t.Error("the requests are not the outermost loop")
+			}
+			if t.Failed() {
+				t.Log("\n" + plan)
+			}
+		})
+	}
+}
+
+// TestRotationsStayInPlace counts what rotations write: one new version of the row on the row's page, no index entry, no growth.
+func TestRotationsStayInPlace(t *testing.T) {
+	const sessions, rounds, together = 10_000, 3, 64
+	url := pgtest.URL(t)
+	db := openURL(t, url+"&pool_max_conns=1") // one connection, whose statistics are complete when it says so
+	must(t, db.Migrate(t.Context()))
+	seed(t, url, sessions)
+	size := func() (table, indexes int64) {
+		must(t, db.pool.QueryRow(t.Context(), `SELECT pg_relation_size('sessions'), pg_indexes_size('sessions')`).Scan(&table, &indexes))
+		return table, indexes
+	}
+	table, indexes := size()
+
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // not a secret
+	for round := range rounds {
+		for chosen := range slices.Chunk(random.Perm(sessions), together) {
+			batch := make([]session.Rotation, len(chosen))
+			for i, n := range chosen {
+				batch[i] = seeded(n, uint32(round+1)) //nolint:gosec // small
+			}
+			rotate(t, db, batch)
+		}
+	}
+
+	var updated, hot int64
+	_, err := db.pool.Exec(t.Context(), "SELECT pg_stat_force_next_flush()")
+	must(t, err)
+	must(t, db.pool.QueryRow(t.Context(), `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'`).Scan(&updated, &hot))
+	if updated != sessions*rounds || hot != updated {
+		t.Errorf("%d rotations made %d updates, %d of them heap-only", sessions*rounds, updated, hot)
+	}
+	if afterTable, afterIndexes := size(); afterTable != table || afterIndexes != indexes {
+		t.Errorf("table and indexes have grown from %d and %d bytes to %d and %d", table, indexes, afterTable, afterIndexes)
+	}
+}
+
+// hold locks a row on a connection of its own until release is called.
+func hold(t *testing.T, url, sql string, args ...any) (conn *pgx.Conn, release func()) {
+	t.Helper()
+	c := connect(t, url)
+	tx, err := c.Begin(t.Context())
+	must(t, err)
+	tag, err := tx.Exec(t.Context(), sql, args...)
+	must(t, err)
+	if tag.RowsAffected() != 1 {
+		t.Fatalf("%d rows locked, want 1", tag.RowsAffected())
+	}
+	return c, func() { must(t, tx.Commit(t.Context())) }
+}
+
+const (
+	holdSession = `SELECT FROM sessions WHERE id = $1 FOR UPDATE`
+	holdUser    = `SELECT FROM users WHERE id = $1 FOR UPDATE`
+)
+
+// waitForWaiting returns when n connections to the database wait for a lock.
+func waitForWaiting(t *testing.T, url string, n int) {
+	t.Helper()
+	c := connect(t, url)
+	for range 1000 {
+		var waiting int
+		must(t, c.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		if waiting == n {
+			return
+		}
+		_, err := c.Exec(t.Context(), "SELECT pg_sleep(0.005)")
+		must(t, err)
+	}
+	t.Fatalf("never were %d connections waiting for a lock", n)
+}
+
+// TestDeadlock makes a batch the victim of a deadlock: it has locked the first session and waits for the second, whose holder
+// wants the first. The batch is undone and its rotations are made one by one.
+func TestDeadlock(t *testing.T) {
+	db, url := open(t)
+	_, a := login(t, db)
+	_, b := login(t, db)
+	if slices.Compare(a.ID[:], b.ID[:]) > 0 {
+		a, b = b, a
+	}
+	other, release := hold(t, url, holdSession, [16]byte(b.ID))
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		// In any order of the requests the rows are locked in the order of their IDs.
+		got, err := db.Rotate(t.Context(), []session.Rotation{rotation(b), rotation(a)})
+		if err != nil || got[0] == nil || got[1] == nil {
+			t.Errorf("rotated %v: %v", got, err)
+			return
+		}
+		if got[0].ID != b.ID || got[1].ID != a.ID || got[0].Generation != 2 {
+			t.Errorf("rotated %+v", got)
+		}
+	})
+	waitForWaiting(t, url, 1)
+	_, err := other.Exec(t.Context(), holdSession, [16]byte(a.ID)) // returns when the deadlock has been resolved
+	must(t, err)
+	release()
+	wg.Wait()
+
+	var deadlocks int
+	for range 1000 { // statistics come late
+		must(t, other.QueryRow(t.Context(), `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&deadlocks))
+		if deadlocks > 0 {
+			return
+		}
+		_, err := other.Exec(t.Context(), "SELECT pg_sleep(0.005), pg_stat_clear_snapshot()")
+		must(t, err)
+	}
+	t.Error("there was no deadlock")
+}
+
+// TestHeldRow has somebody sit on one session of a batch. The others are rotated all the same.
+func TestHeldRow(t *testing.T) {
+	db, url := open(t)
+	impatient := openURL(t, url+"&lock_timeout=50")
+	_, a := login(t, db)
+	_, b := login(t, db)
+	_, release := hold(t, url, holdSession, [16]byte(b.ID))
+	_, err := impatient.Rotate(t.Context(), []session.Rotation{rotation(a), rotation(b)})
+	if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != codeLockNotAvailable {
+		t.Errorf("Rotate: %v, want a lock timeout", err)
+	}
+	release()
+	for id, want := range map[session.ID]uint32{a.ID: 2, b.ID: 1} {
+		got, err := db.Session(t.Context(), id)
+		must(t, err)
+		if got.Generation != want {
+			t.Errorf("generation %d, want %d", got.Generation, want)
+		}
+	}
+}
+
 func BenchmarkRotate(b *testing.B) {
 	const sessions = 100_000
-	url := pgtest.URL(b)
-	db, err := Open(b.Context(), url, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close() //nolint:errcheck // the benchmark has what it wants
-	if err := db.Migrate(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	db, url := open(b)
 	seed(b, url, sessions)
-
 	generation := make([]uint32, sessions)
 	for i := range generation {
 		generation[i] = 1
@@ -69,23 +242,15 @@ func BenchmarkRotate(b *testing.B) {
 	for _, size := range []int{1, 8, 32, 64} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			b.ReportAllocs()
+			batch := make([]session.Rotation, size)
 			for b.Loop() {
-				batch := make([]session.Rotation, size)
-				first := rand.IntN(sessions - size)
+				first := rand.IntN(sessions) //nolint:gosec // not a secret
 				for i := range batch {
 					n := (first + i*7919) % sessions
 					batch[i] = seeded(n, generation[n])
 					generation[n]++
 				}
-				got, err := db.Rotate(b.Context(), batch)
-				if err != nil {
-					b.Fatal(err)
-				}
-				for i, s := range got {
-					if s == nil {
-						b.Fatalf("rotation %d failed", i)
-					}
-				}
+				rotate(b, db, batch)
 			}
 			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "rotations/s")
 		})

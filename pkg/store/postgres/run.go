@@ -48,6 +48,11 @@ func to(targets ...any) func(rows pgx.Rows) error {
 
 // run carries out the steps in one transaction, and does so again if the server has certainly undone it.
 func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
+	return db.repeat(ctx, undone, doing, steps)
+}
+
+// repeat carries out the steps in one transaction, several times if need be, as long as again says so of the failure.
+func (db *DB) repeat(ctx context.Context, again func(err error) bool, doing string, steps []step) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -55,7 +60,7 @@ func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
 		if err == nil {
 			return nil
 		}
-		if attempt == maxAttempts || ctx.Err() != nil || !undone(err) {
+		if attempt == maxAttempts || ctx.Err() != nil || !again(err) {
 			return failed(doing, err)
 		}
 	}

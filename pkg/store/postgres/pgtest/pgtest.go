@@ -32,6 +32,9 @@ func URL(t testing.TB) string {
 	execute(t, server, "CREATE DATABASE "+name)
 	t.Cleanup(func() { execute(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
 	u.Path = "/" + name
+	if u.RawQuery == "" {
+		u.RawQuery = "application_name=test" // so that a test can append parameters
+	}
 	return u.String()
 }
 

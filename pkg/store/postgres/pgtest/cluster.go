@@ -1,0 +1,188 @@
+package pgtest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ProgramsVariable names the environment variable with the directory of the server programs, for tests that need servers of
+// their own. Without it they are looked for.
+const ProgramsVariable = "HANDSTAMP_TEST_PG_BIN"
+
+// Cluster is a server that a test may stop, replicate and configure. It is gone when the test ends.
+type Cluster struct {
+	t    testing.TB
+	dir  string
+	port int
+}
+
+// NewCluster starts a server with the given lines of configuration.
+func NewCluster(t testing.TB, settings ...string) *Cluster {
+	t.Helper()
+	c := newCluster(t)
+	c.program("initdb", "-D", c.dir, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
+	c.start(settings...)
+	return c
+}
+
+// Standby starts a copy that follows the server.
+func (c *Cluster) Standby() *Cluster {
+	c.t.Helper()
+	s := newCluster(c.t)
+	s.program("pg_basebackup", "-D", s.dir, "-R", "-c", "fast", "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres")
+	s.start()
+	return s
+}
+
+// Promote ends the copying and lets the server take writes.
+func (c *Cluster) Promote() {
+	c.t.Helper()
+	c.program("pg_ctl", "-D", c.dir, "-w", "promote")
+}
+
+// Crash stops the server as if it had lost power.
+func (c *Cluster) Crash() {
+	c.t.Helper()
+	c.program("pg_ctl", "-D", c.dir, "-m", "immediate", "-w", "stop")
+}
+
+// Set changes a setting of the running server.
+func (c *Cluster) Set(name, value string) {
+	c.t.Helper()
+	execute(c.t, c.URL(), "ALTER SYSTEM SET "+pgx.Identifier{name}.Sanitize()+" = '"+value+"'")
+	c.program("pg_ctl", "-D", c.dir, "reload")
+}
+
+// Host is the server's host and port.
+func (c *Cluster) Host() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
+
+// URL is the URL of an empty database on the server.
+func (c *Cluster) URL() string {
+	return "postgres://postgres@" + c.Host() + "/postgres?sslmode=disable"
+}
+
+func newCluster(t testing.TB) *Cluster {
+	t.Helper()
+	parent, err := os.MkdirTemp("", "handstamp-cluster-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(parent); err != nil {
+			t.Error(err)
+		}
+	})
+	c := &Cluster{t: t, dir: filepath.Join(parent, "data")}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		u := unprivileged(t)
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		if err := cmp.Or(os.Chmod(parent, 0o711), os.Chown(c.dir, uid, gid)); err != nil { //nolint:gosec // the data stay private
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func (c *Cluster) start(settings ...string) {
+	c.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // listened on tcp
+	_ = l.Close()
+
+	var lines bytes.Buffer
+	for _, s := range append([]string{
+		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", fmt.Sprintf("port = %d", c.port), "max_connections = 50", "shared_buffers = '32MB'",
+	}, settings...) {
+		lines.WriteString(s + "\n")
+	}
+	f, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := f.Write(lines.Bytes()); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.program("pg_ctl", "-D", c.dir, "-l", filepath.Join(c.dir, "log"), "-w", "start")
+	c.t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(c.dir, "postmaster.pid")); err == nil {
+			c.Crash()
+		}
+	})
+}
+
+// program runs one of the server programs as somebody whom PostgreSQL runs for.
+func (c *Cluster) program(name string, args ...string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), time.Minute)
+	defer cancel()
+	command := append([]string{filepath.Join(programs(c.t), name)}, args...)
+	if os.Geteuid() == 0 {
+		u := unprivileged(c.t)
+		command = append([]string{"setpriv", "--reuid=" + u.Uid, "--regid=" + u.Gid, "--clear-groups"}, command...)
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the programs of PostgreSQL
+	cmd.Dir = "/"
+	// To a file, because the server inherits it: a pipe would not end before the server does.
+	output, err := os.CreateTemp("", "handstamp-output-*")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer os.Remove(output.Name()) //nolint:errcheck // in the temporary directory
+	defer output.Close()           //nolint:errcheck // read by name
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Run(); err != nil {
+		said, _ := os.ReadFile(output.Name())
+		logged, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+		c.t.Fatalf("%s: %v\n%s\n%s", name, err, said, logged)
+	}
+}
+
+func unprivileged(t testing.TB) *user.User {
+	t.Helper()
+	for _, name := range []string{"postgres", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			return u
+		}
+	}
+	t.Fatal("PostgreSQL does not run as root, and there is no user postgres or nobody")
+	return nil
+}
+
+func programs(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv(ProgramsVariable); dir != "" {
+		return dir
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			return filepath.Dir(path)
+		}
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		t.Fatalf("the programs of a PostgreSQL server are not found: run `make test`, or set %s to their directory", ProgramsVariable)
+	}
+	return filepath.Dir(found[len(found)-1])
+}
