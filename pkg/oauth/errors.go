@@ -60,7 +60,8 @@ func AsError(err error) *Error {
 	switch {
 	case errors.Is(err, session.ErrMalformed), errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse),
 		errors.Is(err, session.ErrWrongClient), errors.Is(err, session.ErrNotFound),
-		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged):
+		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged),
+		errors.Is(err, ErrCodeNotFound), errors.Is(err, ErrCodeUsed):
 		// One text for all: a thief learns nothing from it.
 		return known(InvalidGrant, "the grant is invalid, expired or revoked, or was issued to another client")
 	case errors.Is(err, session.ErrClientDisabled), errors.Is(err, ErrClientNotFound):

@@ -16,6 +16,7 @@ import (
 
 // Config is what the protocol needs to know of the service.
 type Config struct {
+	Issuer              string
 	Audience            []string // of tokens whose client has no audiences of its own
 	AccessTokenLifetime time.Duration
 }
@@ -32,6 +33,7 @@ type Store interface {
 type Server struct {
 	config   Config
 	store    Store
+	browser  BrowserStore
 	clients  *Registry
 	sessions *session.Manager
 	minter   *token.Minter
@@ -39,8 +41,8 @@ type Server struct {
 }
 
 // NewServer returns a server. The verifier checks the service's own access tokens, whatever their audience.
-func NewServer(config Config, store Store, clients *Registry, sessions *session.Manager, minter *token.Minter, v *verifier.Verifier) *Server {
-	return &Server{config: config, store: store, clients: clients, sessions: sessions, minter: minter, verifier: v}
+func NewServer(config Config, store Store, browser BrowserStore, clients *Registry, sessions *session.Manager, minter *token.Minter, v *verifier.Verifier) *Server {
+	return &Server{config: config, store: store, browser: browser, clients: clients, sessions: sessions, minter: minter, verifier: v}
 }
 
 // TokenResponse is RFC 6749, section 5.1.

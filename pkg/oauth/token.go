@@ -49,6 +49,7 @@ type grant func(s *Server, ctx context.Context, c Client, r Request) (*TokenResp
 // grants is the table of the token endpoint.
 func grants() map[string]grant {
 	return map[string]grant{
+		GrantAuthorizationCode: (*Server).authorizationCode,
 		GrantRefreshToken:      (*Server).refresh,
 		GrantClientCredentials: (*Server).clientCredentials,
 	}

@@ -65,6 +65,12 @@ type Login struct {
 // Start begins a session and returns its first refresh token.
 // ErrUserDisabled, ErrUserChanged, ErrClientDisabled; any other error is a storage failure.
 func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
+	return m.StartWith(ctx, l, m.store.Start)
+}
+
+// StartWith is Start by another store method, which does what Start does and something that belongs to it in the same transaction. The
+// sentinels of that method come back as they are.
+func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Context, Start) (Started, error)) (Issued, error) {
 	now := time.Now()
 	s := Session{
 		ID: NewID(now), UserID: l.User.ID, ClientID: l.ClientID, Generation: 1,
@@ -86,7 +92,7 @@ func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
 	if l.CheckPassword {
 		start.PasswordHash, start.ResetAttempts = l.User.PasswordHash, l.User.Email
 	}
-	facts, err := m.store.Start(ctx, start)
+	facts, err := method(ctx, start)
 	if err != nil {
 		return Issued{}, fmt.Errorf("start session: %w", err)
 	}

@@ -138,8 +138,8 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		SignupDisabled: !c.Signup, HSTS: strings.HasPrefix(c.Issuer, "https:"),
 	}, api.Parts{
 		Store: s,
-		OAuth: oauth.NewServer(oauth.Config{Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
-			s, v.Clients, v.Sessions, minter, forAnyone),
+		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
+			s, nil, v.Clients, v.Sessions, minter, forAnyone),
 		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,

@@ -1,0 +1,123 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// CodeLifetime is how long an authorization code can be redeemed (RFC 6749, section 4.1.2, allows ten minutes).
+const CodeLifetime = 60 * time.Second
+
+// Issue makes the authorization code that answers a request, for a user who is logged in at this browser.
+func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, scope string) (code string, err error) {
+	code = "hsa_" + rand.Text()
+	now := time.Now()
+	return code, s.browser.SaveCode(ctx, Code{
+		Hash: sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
+		Scope: scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,
+		CreatedAt: now, ExpiresAt: now.Add(CodeLifetime),
+	})
+}
+
+// authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is shown again ends the session that it
+// gave: two parties hold it.
+func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
+	var raw, redirectURI, verifier string
+	for name, into := range map[string]*string{"code": &raw, "code_verifier": &verifier} {
+		v, err := r.Form.Required(name)
+		if err != nil {
+			return nil, err
+		}
+		*into = v
+	}
+	redirectURI, err := r.Form.One("redirect_uri")
+	if err != nil {
+		return nil, err
+	}
+	hash := Hash(sha256.Sum256([]byte(raw)))
+	code, err := s.browser.Code(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	if err := code.accepts(c, redirectURI, verifier); err != nil {
+		return nil, err // nothing is used up: who cannot prove to be the client must not be able to spoil its code
+	}
+	if !code.UsedAt.IsZero() {
+		return nil, s.endReused(ctx, code, r.Origin)
+	}
+	u, err := s.store.UserByID(ctx, code.UserID)
+	if errors.Is(err, user.ErrNotFound) {
+		return nil, session.ErrUserChanged
+	}
+	if err != nil {
+		return nil, err
+	}
+	issued, err := s.sessions.StartWith(ctx, session.Login{
+		User: u, ClientID: c.ID, Scope: code.Scope, Audience: code.Audience, AMR: code.AMR, ACR: code.ACR, AuthTime: code.AuthTime, Origin: r.Origin,
+	}, func(ctx context.Context, start session.Start) (session.Started, error) {
+		return s.browser.RedeemCode(ctx, hash, start)
+	})
+	if errors.Is(err, ErrCodeUsed) { // another request was faster
+		if code, err = s.browser.Code(ctx, hash); err != nil {
+			return nil, err
+		}
+		return nil, s.endReused(ctx, code, r.Origin)
+	}
+	if err != nil {
+		return nil, err
+	}
+	audience, err := grantedAudience(code.Audience, r.resources())
+	if err != nil {
+		return nil, err
+	}
+	response, err := s.respond(ctx, c, issued, issued.Scope, audience)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Allows(GrantRefreshToken) {
+		response.RefreshToken = ""
+	}
+	return response, s.addIDToken(ctx, response, c, issued, u, code.Nonce)
+}
+
+// accepts reports whether a code was given to the client, for the redirect URI, to whoever made the challenge.
+func (c Code) accepts(client Client, redirectURI, verifier string) error {
+	sum := sha256.Sum256([]byte(verifier))
+	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
+	switch {
+	case c.ClientID != client.ID:
+		return session.ErrWrongClient
+	case redirectURI != c.RedirectURI && (redirectURI != "" || len(client.RedirectURIs) != 1):
+		return refuse(InvalidGrant, "redirect_uri differs from the authorization request")
+	case !validVerifier(verifier) || subtle.ConstantTimeCompare([]byte(challenge), []byte(c.Challenge)) != 1:
+		return refuse(InvalidGrant, "code_verifier does not match the code_challenge")
+	}
+	return nil
+}
+
+// validVerifier is the form of a code verifier (RFC 7636, section 4.1).
+func validVerifier(s string) bool {
+	return len(s) >= 43 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._~", r)
+	})
+}
+
+// endReused ends the session that a code gave, and says that the grant is invalid once that is committed (RFC 6749, section 4.1.2).
+func (s *Server) endReused(ctx context.Context, code Code, origin audit.Origin) error {
+	err := s.sessions.End(ctx, session.Session{ID: code.SessionID, UserID: code.UserID, ClientID: code.ClientID}, session.ReasonCodeReuse,
+		session.By{Actor: audit.ActorSystem, ClientID: code.ClientID, Origin: origin})
+	if err != nil {
+		return err
+	}
+	return ErrCodeUsed
+}
