@@ -142,7 +142,7 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 	if c.ConnectTimeout == 0 || !u.Query().Has("connect_timeout") {
 		c.ConnectTimeout = connectTimeout
 	}
-	if c.ValidateConnect == nil {
+	if !u.Query().Has("target_session_attrs") {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // after a failover, the old primary will not do
 	}
 	c.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
