@@ -34,9 +34,9 @@ var (
 	errTooLarge = errors.New("answer is larger than 1 MiB")
 )
 
-// newClient makes the HTTP client for everything that is fetched on a provider's behalf. Where requests go is in part decided by
-// documents that a provider publishes, and so by whoever controls it; the client must not become a way into the network
-// we stand in. There is no proxy setting: through a proxy the address that is dialed could not be checked.
+// newClient makes the HTTP client for everything that is fetched on a provider's behalf. Where requests go is in part
+// decided by documents that a provider publishes, and so by whoever controls it; the client must not become a way into
+// the network we stand in. There is no proxy setting: through a proxy the address that is dialed could not be checked.
 func newClient(allowPrivate bool, roots *x509.CertPool, resolver *net.Resolver) *http.Client {
 	rules := newAddressRules(allowPrivate)
 	dialer := &net.Dialer{

@@ -27,10 +27,10 @@ const (
 
 // Config is one provider of the configuration file.
 type Config struct {
-	ID     string `yaml:"id"`   // part of the callback: /oauth2/callback/{id}
-	Type   Type   `yaml:"type"` //
-	Name   string `yaml:"name"` // what the user reads on the button; the type's own name if empty
-	Issuer string `yaml:"issuer"`
+	ID     string `yaml:"id"` // part of the callback: /oauth2/callback/{id}
+	Type   Type   `yaml:"type"`
+	Name   string `yaml:"name"`   // what the user reads on the button; the type's own name if empty
+	Issuer string `yaml:"issuer"` // where the metadata is, and what ID tokens and callbacks must say; the type's own if empty
 
 	ClientID string `yaml:"client_id"`
 	// ClientSecret, or the content of ClientSecretFile. Apple has none, see Apple.
@@ -71,8 +71,8 @@ type Endpoints struct {
 	Emails        string `yaml:"emails"`   // GitHub only: .../user/emails
 }
 
-// Claims name the members of an OAuth 2 provider's user document. Empty ones stand for OpenID's names, except that EmailVerified has
-// to be named: a member that is called so by chance proves nothing.
+// Claims name the members of an OAuth 2 provider's user document. Empty ones stand for OpenID's names, except that
+// EmailVerified has to be named: a member that is called so by chance proves nothing.
 type Claims struct {
 	Subject       string `yaml:"subject"`
 	Email         string `yaml:"email"`
@@ -199,8 +199,8 @@ func (c Config) fault(setting, text string) error {
 	return fmt.Errorf("providers[%s].%s %s", c.ID, setting, text)
 }
 
-// Validate reports every fault in the providers' configuration, each with its remedy; nil if there is none. Files are read
-// before (ReadFiles).
+// Validate reports every fault in the providers' configuration, each with its remedy; nil if there is none. Files are
+// read before (ReadFiles).
 func Validate(configs []Config) error {
 	var faults []error
 	seen := make(map[string]bool, len(configs))

@@ -17,7 +17,8 @@ var (
 	ErrState = errors.New("login attempt is unknown, finished, expired or of another browser")
 	// ErrDenied says that the user, or the provider on the user's behalf, said no. The user may start again.
 	ErrDenied = errors.New("login was declined at the provider")
-	// ErrUnavailable says that the provider can't be reached, is too slow or has a failure of its own. Try again later; nothing was made.
+	// ErrUnavailable says that the provider can't be reached, is too slow or has a failure of its own. Try again later;
+	// nothing was made.
 	ErrUnavailable = errors.New("provider is unavailable")
 	// ErrInvalidAnswer says that the provider, or somebody in its name, answered something that must not be believed.
 	ErrInvalidAnswer = errors.New("provider gave an invalid answer")

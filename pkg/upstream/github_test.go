@@ -18,8 +18,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
-// fakegithub is not GitHub. It answers the four requests that a login makes as GitHub's documentation says, and what it answers for the
-// REST API is held against GitHub's published description (testdata/github/openapi.json, cut from @octokit/openapi).
+// fakegithub is not GitHub. It answers the four requests that a login makes as GitHub's documentation says, and what it
+// answers for the REST API is held against GitHub's published description (testdata/github/openapi.json, cut from
+// @octokit/openapi).
 type fakegithub struct {
 	*httptest.Server
 	user   map[string]any

@@ -46,7 +46,7 @@ func (p *Provider) identify(ctx context.Context, m *metadata, answer *oauth2.Tok
 	if token.AccessTokenHash != "" && token.VerifyAccessToken(answer.AccessToken) != nil {
 		return nil, p.fail(ErrInvalidAnswer, verifying, errors.New("at_hash does not match"))
 	}
-	if p.cfg.Type == OIDC && m.Userinfo != "" && c.text("email") == "" {
+	if p.cfg.Type == OIDC && m.Userinfo != "" && c.text("email") == "" && slices.Contains(p.cfg.Scopes, "email") {
 		if c, err = p.userinfo(ctx, m, answer.AccessToken, c); err != nil {
 			return nil, err
 		}
@@ -92,8 +92,8 @@ func (p *Provider) VerifyIDToken(ctx context.Context, raw, nonce string) (*Ident
 	return p.openIDIdentity(c)
 }
 
-// verifyIDToken checks all of OpenID Connect Core 1.0, section 3.1.3.7 but the nonce. clients are the client IDs of ours for which
-// the token may be.
+// verifyIDToken checks all of OpenID Connect Core 1.0, section 3.1.3.7 but the nonce. clients are the client IDs of
+// ours for which the token may be.
 func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, raw string, clients []string) (*oidc.IDToken, claims, error) {
 	invalid := func(text string) (*oidc.IDToken, claims, error) {
 		return nil, nil, p.fail(ErrInvalidAnswer, verifying, errors.New(text))
@@ -144,8 +144,8 @@ func (p *Provider) idTokenFailed(ctx context.Context, err error) error {
 	return p.fail(ErrInvalidAnswer, verifying, errors.New("issuer, signature or form is wrong"))
 }
 
-// audienceAllowed implements Core, section 3.1.3.7, steps 3 to 5. A token for several parties must say that it was made for us, and azp must
-// never name another: sibling applications of one operator are issued tokens by the same provider.
+// audienceAllowed implements Core, section 3.1.3.7, steps 3 to 5. A token for several parties must say that it was made
+// for us, and azp must never name another: sibling applications of one operator are issued tokens by the same provider.
 func audienceAllowed(c claims, clients []string) bool {
 	audience := c.texts("aud")
 	_, hasParty := c["azp"]
@@ -155,7 +155,8 @@ func audienceAllowed(c claims, clients []string) bool {
 	return slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(clients, a) })
 }
 
-// userinfo adds what the provider says at its UserInfo endpoint, for providers that keep ID tokens short (Core, section 5.4).
+// userinfo adds what the provider says at its UserInfo endpoint, for providers that keep ID tokens short (Core, section
+// 5.4).
 func (p *Provider) userinfo(ctx context.Context, m *metadata, access string, idToken claims) (claims, error) {
 	const doing = "read userinfo"
 	var c claims
@@ -196,8 +197,9 @@ func (p *Provider) openIDIdentity(c claims) (*Identity, error) {
 	return p.finish(id)
 }
 
-// microsoftIdentity: the subject is the user's ID within the tenant, which all applications of an operator see alike (sub differs by application). The
-// address is whatever the tenant's administrator wrote, unless xms_edov says that its domain is verified for the tenant.
+// microsoftIdentity: the subject is the user's ID within the tenant, which all applications of an operator see alike
+// (sub differs by application). The address is whatever the tenant's administrator wrote, unless xms_edov says that its
+// domain is verified for the tenant.
 func (p *Provider) microsoftIdentity(c claims, id *Identity) (*Identity, error) {
 	tenant, object := c.text("tid"), c.text("oid")
 	if !isTenantID(tenant) || !isTenantID(object) {
@@ -226,8 +228,8 @@ func (p *Provider) oauth2Identity(ctx context.Context, m *metadata, access strin
 	})
 }
 
-// githubIdentity: the numeric ID is the subject, because a login name that its owner gives up can be taken by anybody. The
-// address in the user document is the one that the user chose to show, verified or not; so it is not looked at.
+// githubIdentity: the numeric ID is the subject, because a login name that its owner gives up can be taken by anybody.
+// The address in the user document is the one that the user chose to show, verified or not; so it is not looked at.
 func (p *Provider) githubIdentity(ctx context.Context, m *metadata, access string) (*Identity, error) {
 	var profile claims
 	if err := get(ctx, p.client, m.Userinfo, access, &profile); err != nil {

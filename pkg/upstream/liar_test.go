@@ -29,8 +29,8 @@ const (
 	clientSecret = "s3cret of the client+/%"
 )
 
-// liar is an OpenID provider that really speaks the protocol, over TLS, with PKCE, one-use codes and client authentication, and
-// that tells a lie wherever a test asks it to.
+// liar is an OpenID provider that really speaks the protocol, over TLS, with PKCE, one-use codes and client
+// authentication, and that tells a lie wherever a test asks it to.
 type liar struct {
 	*httptest.Server
 	path string // of the issuer

@@ -20,8 +20,8 @@ var (
 	ErrProviderLinked = errors.New("user is linked to this provider already")
 	// ErrAmbiguousEmail says that several users have the address, so that it tells nothing.
 	ErrAmbiguousEmail = errors.New("more than one user has this address")
-	// ErrEmailRequired says that a new user needs an address that the provider has verified, and there is none. The user can log
-	// in otherwise and add the identity then.
+	// ErrEmailRequired says that a new user needs an address that the provider has verified, and there is none. The
+	// user can log in otherwise and add the identity then.
 	ErrEmailRequired = errors.New("provider gave no verified e-mail address")
 	// ErrSignupClosed says that nobody becomes a user by this way.
 	ErrSignupClosed = errors.New("new users are not accepted")
@@ -122,8 +122,8 @@ func decideByEmail(s Situation) Decision {
 	case candidate.Disabled:
 		return Decision{Err: ErrUserDisabled}
 	case !candidate.EmailVerified:
-		// Whoever made this user never proved the address; it may have been made to wait for its owner. What they can log in
-		// with must not survive.
+		// Whoever made this user never proved the address; it may have been made to wait for its owner. What they can
+		// log in with must not survive.
 		return Decision{Action: Adopt, UserID: candidate.UserID, Email: s.provenEmail()}
 	case candidate.HasProvider:
 		// The same address, another person at the provider: it was given to somebody else there.
@@ -139,16 +139,18 @@ type Linker struct {
 	SignupAllowed bool
 	// EmailRequired: a user must have a verified address.
 	EmailRequired bool
-	// AccessTokenLifetime is how long access tokens that have been minted can be alive, leeway included: for so long the sessions of an
-	// adopted user stay on the blocklist.
+	// AccessTokenLifetime is how long access tokens that have been minted can be alive, leeway included: for so long
+	// the sessions of an adopted user stay on the blocklist.
 	AccessTokenLifetime time.Duration
 }
 
 // Resolve finds, links or makes the user whom the identity stands for. userID is that of the attempt: the logged-in
-// user who adds the identity, or empty. The user may still not log in without what else is required (a second factor, for one).
+// user who adds the identity, or empty. The user may still not log in without what else is required (a second factor,
+// for one).
 //
-// Errors: the reasons of this package (ErrUserDisabled, ErrIdentityTaken, ErrProviderLinked, ErrAmbiguousEmail, ErrEmailRequired,
-// ErrSignupClosed); ErrConflict if others keep changing the same user; anything else is a storage failure.
+// Errors: the reasons of this package (ErrUserDisabled, ErrIdentityTaken, ErrProviderLinked, ErrAmbiguousEmail,
+// ErrEmailRequired, ErrSignupClosed); ErrConflict if others keep changing the same user; anything else is a storage
+// failure.
 func (l Linker) Resolve(ctx context.Context, p *Provider, id Identity, userID string, origin audit.Origin) (Decision, error) {
 	const tries = 4
 	for range tries {

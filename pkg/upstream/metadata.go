@@ -48,15 +48,18 @@ func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata,
 	}
 	// Discovery, section 4.3: the document must be the issuer's own.
 	if m.Issuer != p.cfg.Issuer && (p.cfg.Type != Microsoft || !sameMicrosoft(m.Issuer, p.cfg.Issuer)) {
-		return nil, p.fail(ErrInvalidAnswer, "read metadata", fmt.Errorf("the document is of issuer %q, not %q", cleanText(m.Issuer, 200), p.cfg.Issuer))
+		return nil, p.fail(ErrInvalidAnswer, "read metadata",
+			fmt.Errorf("the document is of issuer %q, not %q", cleanText(m.Issuer, 200), p.cfg.Issuer))
 	}
 	// The browser is sent to one of these and the client secret to another, so they keep the rules of the configuration.
-	for name, address := range map[string]string{"authorization_endpoint": m.Authorization, "token_endpoint": m.Token, "jwks_uri": m.JWKS, "userinfo_endpoint": m.Userinfo} {
-		if name == "userinfo_endpoint" && address == "" {
-			continue
+	for _, endpoint := range []struct{ name, address string }{
+		{"authorization_endpoint", m.Authorization}, {"token_endpoint", m.Token}, {"jwks_uri", m.JWKS}, {"userinfo_endpoint", m.Userinfo},
+	} {
+		if endpoint.address == "" && endpoint.name == "userinfo_endpoint" {
+			continue // the one that a provider may be without
 		}
-		if err := checkURL(address, p.cfg.AllowPrivateNetwork); err != nil {
-			return nil, p.fail(ErrInvalidAnswer, "read metadata", fmt.Errorf("%s: %w", name, err))
+		if err := checkURL(endpoint.address, p.cfg.AllowPrivateNetwork); err != nil {
+			return nil, p.fail(ErrInvalidAnswer, "read metadata", fmt.Errorf("%s: %w", endpoint.name, err))
 		}
 	}
 	m.Algorithms = slices.DeleteFunc(m.Algorithms, func(a string) bool { return !slices.Contains(signatureAlgorithms(), a) })

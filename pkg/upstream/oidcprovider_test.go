@@ -15,7 +15,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
-// startOIDCProvider runs npm's oidc-provider until the test ends, and returns its issuer. It installs the locked version if it is missing.
+// startOIDCProvider runs npm's oidc-provider until the test ends, and returns its issuer. It installs the locked
+// version if it is missing.
 func startOIDCProvider(t *testing.T) string {
 	t.Helper()
 	const dir = "testdata/oidc-provider"

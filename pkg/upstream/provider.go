@@ -35,8 +35,8 @@ type Providers struct {
 	ordered []*Provider
 }
 
-// NewProviders makes the providers of a configuration, or reports all its faults. It calls none of them: a provider that is
-// down does not keep this server from starting.
+// NewProviders makes the providers of a configuration, or reports all its faults. It calls none of them: a provider
+// that is down does not keep this server from starting.
 func NewProviders(configs []Config, o Options) (*Providers, error) {
 	if err := Validate(configs); err != nil {
 		return nil, err
@@ -173,8 +173,10 @@ func (p *Provider) parameters(m *metadata, r Request, state Secret) map[string]s
 	case Apple:
 		out["response_mode"] = "form_post" // Apple's rule as soon as name or email is asked for
 	}
-	// Core, section 11: offline_access is ignored unless the user is asked.
-	if r.Prompt == "" && p.cfg.KeepTokens && (p.cfg.Type == Google || slices.Contains(p.scopes(m), offlineAccess)) {
+	// Core, section 11: offline_access is ignored unless the user is asked. So does Google at every login but the first;
+	// Microsoft does not.
+	asks := p.cfg.Type == Google || p.cfg.Type == OIDC && slices.Contains(p.scopes(m), offlineAccess)
+	if r.Prompt == "" && p.cfg.KeepTokens && asks {
 		out["prompt"] = "consent"
 	}
 	for name, value := range out {
@@ -242,7 +244,8 @@ func ParseCallback(v url.Values) (Callback, error) {
 func (p *Provider) Complete(ctx context.Context, a Attempt, browser Secret, cb Callback) (*Identity, *Tokens, error) {
 	const doing = "check the callback"
 	state := Secret(cb.State)
-	if a.Provider != p.cfg.ID || !sameHash(a.StateHash, HashSecret(state)) || !sameHash(a.BrowserHash, HashSecret(browser)) || !time.Now().Before(a.ExpiresAt) {
+	if a.Provider != p.cfg.ID || !sameHash(a.StateHash, HashSecret(state)) ||
+		!sameHash(a.BrowserHash, HashSecret(browser)) || !time.Now().Before(a.ExpiresAt) {
 		return nil, nil, p.fail(ErrState, doing, nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
@@ -283,8 +286,9 @@ func (p *Provider) context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, oauth2.HTTPClient, p.client)
 }
 
-// checkIssuer holds the answer to the provider that was asked (RFC 9207, section 2.4), so that a code of one provider is not
-// carried to another. A provider without a known issuer has nothing to compare with; the state is bound to its callback.
+// checkIssuer holds the answer to the provider that was asked (RFC 9207, section 2.4), so that a code of one provider
+// is not carried to another. A provider without a known issuer has nothing to compare with; the state is bound to its
+// callback.
 func (p *Provider) checkIssuer(m *metadata, cb Callback) error {
 	switch {
 	case cb.Issuer == "" && !m.IssParameter, m.Issuer == "":
@@ -297,8 +301,8 @@ func (p *Provider) checkIssuer(m *metadata, cb Callback) error {
 	return nil
 }
 
-// authorizationRefused sorts the error codes of RFC 6749, section 4.1.2.1, OpenID Connect Core 1.0, section 3.1.2.6 and of providers
-// with words of their own.
+// authorizationRefused sorts the error codes of RFC 6749, section 4.1.2.1, OpenID Connect Core 1.0, section 3.1.2.6 and
+// of providers with words of their own.
 func authorizationRefused(code string) error {
 	switch code {
 	case "access_denied", "user_cancelled_authorize", "user_cancelled_login", "login_required", "interaction_required",

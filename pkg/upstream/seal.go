@@ -11,8 +11,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 )
 
-// ErrSealed says that sealed tokens can't be opened: they were sealed under another master key, belong to another identity, or
-// were changed. The user can log in at the provider again; the operator should look at the master key.
+// ErrSealed says that sealed tokens can't be opened: they were sealed under another master key, belong to another
+// identity, or were changed. The user can log in at the provider again; the operator should look at the master key.
 var ErrSealed = errors.New("sealed provider tokens can't be opened")
 
 // sealVersion is the first byte of everything sealed.

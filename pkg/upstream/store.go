@@ -103,29 +103,31 @@ type Store interface {
 
 	// Known answers the question in one snapshot.
 	Known(ctx context.Context, q Question) (Known, error)
-	// LinkIdentity adds an identity to a user. If verifiedEmail is not empty, it must still be the user's address, and verified. ErrConflict
-	// if not, if the identity is linked already, if the user is linked to the provider by another, or is gone or disabled.
+	// LinkIdentity adds an identity to a user. If verifiedEmail is not empty, it must still be the user's address, and
+	// verified. ErrConflict if not, if the identity is linked already, if the user is linked to the provider by
+	// another, or is gone or disabled.
 	LinkIdentity(ctx context.Context, l Link, verifiedEmail string) error
 	// AdoptUser removes every credential that the user could have without having proven the address: password, other
-	// identities with their tokens, second factors, recovery codes, pending changes and mailed links. It ends all sessions
-	// and blocks their sids, marks the address as verified at Link.At, sets the name to the identity's, and links the
-	// identity. ErrConflict if Email is not the user's unverified address any more, if the identity is linked already, or
-	// if the user is gone or disabled.
+	// identities with their tokens, second factors, recovery codes, pending changes and mailed links. It ends all
+	// sessions and blocks their sids, marks the address as verified at Link.At, sets the name to the identity's, and
+	// links the identity. ErrConflict if Email is not the user's unverified address any more, if the identity is linked
+	// already, or if the user is gone or disabled.
 	AdoptUser(ctx context.Context, a Adoption) error
 	// CreateUserWithIdentity adds a user and the identity. ErrConflict if the address is taken or the identity linked.
 	CreateUserWithIdentity(ctx context.Context, u user.User, l Link) error
 	// Identities lists a user's, by provider.
 	Identities(ctx context.Context, userID string) ([]LinkedIdentity, error)
-	// RemoveIdentity removes one, with its tokens, if a password or an identity at one of Removal.Providers remains. ErrNotFound,
-	// ErrLastCredential.
+	// RemoveIdentity removes one, with its tokens, if a password or an identity at one of Removal.Providers remains.
+	// ErrNotFound, ErrLastCredential.
 	RemoveIdentity(ctx context.Context, r Removal) error
 
-	// SaveTokens stores the tokens of a linked identity after a login: no lease, no need to log in again, next version. ErrNotFound.
+	// SaveTokens stores the tokens of a linked identity after a login: no lease, no need to log in again, next version.
+	// ErrNotFound.
 	SaveTokens(ctx context.Context, provider, subject string, sealed []byte) error
 	// Tokens reads the tokens of a user's identity. ErrNotFound if there is no identity or nothing is kept for it.
 	Tokens(ctx context.Context, userID, provider string) (TokenRow, error)
-	// LeaseTokens reserves the refresh for the caller until a time, if the row has the version and is not leased at another; it
-	// returns the next version. ErrConflict.
+	// LeaseTokens reserves the refresh for the caller until a time, if the row has the version and is not leased at
+	// another; it returns the next version. ErrConflict.
 	LeaseTokens(ctx context.Context, row TokenRow, at, until time.Time) (version int64, err error)
 	// FinishTokens writes Sealed and NeedsReauth and ends the lease, if the row still has the version. ErrConflict.
 	FinishTokens(ctx context.Context, row TokenRow) error

@@ -35,8 +35,9 @@ func (k Keeper) Save(ctx context.Context, id Identity, t Tokens) error {
 // done by one replica at a time, because most providers rotate refresh tokens and some end everything when an old one
 // is shown again. No transaction is open meanwhile.
 //
-// Errors: ErrNotFound if nothing is kept, ErrUnknownProvider, ErrReauthNeeded (also later, until the user logs in at the
-// provider again), ErrUnavailable, ErrInvalidAnswer, ErrMisconfigured, ErrBusy, ErrSealed; anything else is a storage failure.
+// Errors: ErrNotFound if nothing is kept, ErrUnknownProvider, ErrReauthNeeded (also later, until the user logs in at
+// the provider again), ErrUnavailable, ErrInvalidAnswer, ErrMisconfigured, ErrBusy, ErrSealed; anything else is a
+// storage failure.
 func (k Keeper) Token(ctx context.Context, userID, providerID string) (Tokens, error) {
 	p, err := k.Providers.Provider(providerID)
 	if err != nil {

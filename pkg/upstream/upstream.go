@@ -96,8 +96,8 @@ func derive(key []byte, purpose, provider string, state Secret) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// cleanText makes foreign text fit for display and storage: valid UTF-8, no control or format characters (bidirectional overrides among
-// them), at most limit characters.
+// cleanText makes foreign text fit for display and storage: valid UTF-8, no control or format characters (bidirectional
+// overrides among them), at most limit characters.
 func cleanText(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
