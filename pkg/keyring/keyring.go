@@ -28,10 +28,10 @@ const (
 	// verifier that keeps its last good one while it cannot reach the issuer.
 	revocationLifetime = 30 * 24 * time.Hour
 
-	syncTimeout  = 5 * time.Second // of one look at the store
-	patience     = time.Second     // how long a caller waits for a look at the store
-	bootPatience = 3 * time.Second // how long a caller waits for the first keys
-	maxSteps     = 32              // of one Sync; each makes progress unless another replica did
+	syncTimeout  = 5 * time.Second  // of one look at the store
+	patience     = time.Second      // how long a caller waits for a look at the store
+	bootPatience = 10 * time.Second // how long a caller waits for the first keys; a small machine takes seconds for RSA
+	maxSteps     = 32               // of one Sync; each makes progress unless another replica did
 )
 
 // The errors of a Keyring. What is neither one of these nor ErrConflict, ErrNotFound, ErrSealed or ErrCorrupt is a
