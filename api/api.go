@@ -14,12 +14,14 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -55,6 +57,13 @@ type Parts struct {
 	Authenticator *user.Authenticator
 	Hasher        *password.Hasher
 	Passwords     password.Policy
+	Browser       oauth.BrowserStore
+	Upstream      upstream.Store
+	Providers     *upstream.Providers
+	Linker        upstream.Linker
+	Keeper        upstream.Keeper
+	Pages         *pages.Renderer
+	PageKey       []byte // 32 secret bytes: what pages carry is encrypted with it
 	Metrics       *Metrics
 	Log           *slog.Logger
 }
@@ -62,11 +71,12 @@ type Parts struct {
 // API serves the routes.
 type API struct {
 	Parts
-	config   Config
-	echo     *echo.Echo
-	failures *failureLimiter
-	stopping chan struct{} // closed when open streams have to end
-	stop     sync.Once
+	config     Config
+	echo       *echo.Echo
+	failures   *failureLimiter
+	pageStates pageSealer
+	stopping   chan struct{} // closed when open streams have to end
+	stop       sync.Once
 }
 
 // New returns the service's handler.
@@ -74,7 +84,7 @@ func New(config Config, parts Parts) *API {
 	if config.RequestTimeout == 0 {
 		config.RequestTimeout = 10 * time.Second
 	}
-	a := &API{Parts: parts, config: config, echo: echo.New(), failures: newFailureLimiter(config.LoginsPerIP), stopping: make(chan struct{})}
+	a := &API{Parts: parts, config: config, echo: echo.New(), failures: newFailureLimiter(config.LoginsPerIP), stopping: make(chan struct{}), pageStates: newPageSealer(parts.PageKey)}
 	a.echo.HideBanner, a.echo.HidePort = true, true
 	a.echo.IPExtractor = config.TrustedProxies.clientIP
 	a.echo.HTTPErrorHandler = a.writeError
@@ -98,6 +108,7 @@ const (
 	anyone               access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
 	bearer                             // a valid access token of a user
 	bearerOrRefreshToken               // the handler also takes a refresh token in the body
+	page                               // a hosted page: cookies, errors as pages, posts from our own pages only
 )
 
 // sharing says which pages of other origins may read a route's answer (CORS).
@@ -128,6 +139,19 @@ func (a *API) routes() []route {
 		{http.MethodPost, "/oauth2/revoke", anyone, sharedClient, a.revoke},
 		{http.MethodPost, "/oauth2/introspect", anyone, notShared, a.introspect},
 
+		{http.MethodGet, "/oauth2/authorize", page, notShared, a.authorize},
+		{http.MethodPost, "/oauth2/authorize", page, notShared, a.authorize},
+		{http.MethodGet, "/oauth2/login", page, notShared, a.loginPage},
+		{http.MethodPost, "/oauth2/login", page, notShared, a.loginForm},
+		{http.MethodGet, "/oauth2/signup", page, notShared, a.signupPage},
+		{http.MethodPost, "/oauth2/signup", page, notShared, a.signupForm},
+		{http.MethodPost, "/oauth2/continue", page, notShared, a.continueForm},
+		{http.MethodPost, "/oauth2/consent", page, notShared, a.consentForm},
+		{http.MethodGet, "/oauth2/provider/:id", page, notShared, a.provider},
+		{http.MethodGet, callbackPath + ":id", page, notShared, a.callback},
+		{http.MethodPost, callbackPath + ":id", page, notShared, a.callback},
+		{http.MethodGet, "/assets/*", anyone, notShared, a.assets},
+
 		{http.MethodPost, "/v1/signup", anyone, sharedClient, a.signup},
 		{http.MethodPost, "/v1/login", anyone, sharedClient, a.login},
 		{http.MethodPost, "/v1/logout", bearerOrRefreshToken, sharedClient, a.logout},
@@ -151,8 +175,11 @@ func (a *API) routes() []route {
 
 func (a *API) register(r route) {
 	handler := r.handler
-	if r.access == bearer {
+	switch r.access {
+	case bearer:
 		handler = a.authenticated(handler)
+	case page:
+		handler = a.hosted(handler)
 	}
 	if r.sharing != notShared {
 		handler = a.shared(r.sharing, handler)

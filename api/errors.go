@@ -164,7 +164,13 @@ func (a *API) writeError(err error, c echo.Context) {
 		return
 	}
 	var writeErr error
-	if strings.HasPrefix(c.Request().URL.Path, "/oauth2/") {
+	if c.Get(pageKey) != nil {
+		if refusal, ok := errors.AsType[*oauth.AuthorizationError](err); ok {
+			writeErr = a.writeRefusal(c, refusal)
+		} else {
+			writeErr = a.writeErrorPage(c, err)
+		}
+	} else if strings.HasPrefix(c.Request().URL.Path, "/oauth2/") {
 		writeErr = writeOAuthError(c, err)
 	} else {
 		writeErr = writeProblem(c, asProblem(err))

@@ -94,16 +94,7 @@ func (a *API) signup(c echo.Context) error {
 	if err := a.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
 		return err
 	}
-	if err := a.Passwords.Check(b.Password, email, name); err != nil {
-		return err
-	}
-	hash, err := a.Hasher.Hash(ctx, b.Password)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	u := user.User{ID: user.NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
-	err = a.Store.CreateUser(ctx, u, audit.Event{At: now, Kind: audit.KindSignedUp, Actor: u.ID, UserID: u.ID, Origin: from})
+	u, err := a.createUser(c, email, name, b.Password)
 	if err != nil {
 		return err
 	}
@@ -115,4 +106,19 @@ func (a *API) signup(c echo.Context) error {
 	}
 	eventOf(c).userID = u.ID
 	return writeTokens(c, http.StatusCreated, response)
+}
+
+// createUser makes a user who signs up, here or on the hosted page.
+func (a *API) createUser(c echo.Context, email, name, plain string) (user.User, error) {
+	if err := a.Passwords.Check(plain, email, name); err != nil {
+		return user.User{}, err
+	}
+	ctx := c.Request().Context()
+	hash, err := a.Hasher.Hash(ctx, plain)
+	if err != nil {
+		return user.User{}, err
+	}
+	now := time.Now()
+	u := user.User{ID: user.NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
+	return u, a.Store.CreateUser(ctx, u, audit.Event{At: now, Kind: audit.KindSignedUp, Actor: u.ID, UserID: u.ID, Origin: origin(c)})
 }

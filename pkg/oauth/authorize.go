@@ -100,6 +100,20 @@ func (s *Server) Authorize(ctx context.Context, form Form) (*Authorization, erro
 			return nil, err
 		}
 	}
+	return s.authorize(client, redirectURI, form)
+}
+
+// Resume validates again the Parameters of a request that was validated before: the client may have been changed meanwhile.
+func (s *Server) Resume(ctx context.Context, form Form) (*Authorization, error) {
+	client, redirectURI, err := s.authorizingClient(ctx, form)
+	if err != nil {
+		return nil, err
+	}
+	return s.authorize(client, redirectURI, form)
+}
+
+// authorize validates what the client may be told about.
+func (s *Server) authorize(client Client, redirectURI string, form Form) (*Authorization, error) {
 	a, err := s.validateAuthorization(client, redirectURI, form)
 	if err != nil {
 		state, _ := form.One("state")

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -21,6 +22,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/store/postgres"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
 	"github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -132,6 +134,14 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 	if err != nil {
 		return nil, err
 	}
+	hosted, err := pages.New(pages.Branding{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	providers, err := upstream.NewProviders(nil, upstream.Options{Key: master})
+	if err != nil {
+		return nil, err
+	}
 	minter := token.NewMinter(c.Issuer, v.Keys)
 	v.API = api.New(api.Config{
 		Issuer: c.Issuer, TrustedProxies: proxies, LoginsPerIP: api.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery},
@@ -143,6 +153,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
+		Providers: providers, Pages: hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
 	})
 	v.start(ctx)
 	return v, nil
