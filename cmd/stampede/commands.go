@@ -150,7 +150,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
   stampede login http://127.0.0.1:8080 --clients 64 --rate 500    # more than the hasher can: what is shed, and how fast?
 
 The service allows each user few attempts and sheds the rest with 429. To measure the password hasher and nothing else, use
-many --users, or start the service with --login-attempts 1000000 --login-attempt-interval 1ms.`),
+many --users, or start the service with --login-attempts 1000 --login-attempt-interval 1s.`),
 		newLoadCommand(opBadLogin, "Log in with wrong passwords, which must cost and answer the same for all",
 			`  stampede badlogin http://127.0.0.1:8080 --clients 16`),
 		newLoadCommand(opCheck, "Show access tokens to GET /v1/me or another path",

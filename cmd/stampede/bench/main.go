@@ -38,7 +38,9 @@ type bench struct {
 	database *database
 	postgres *subject
 	sqlite   *subject
-	note     func(format string, args ...any)
+	// subjectsErr is why the two are missing.
+	subjectsErr error
+	note        func(format string, args ...any)
 }
 
 const usage = `usage: bench [flags]
@@ -51,7 +53,10 @@ turn, and prints a table. HANDSTAMP_TEST_DATABASE_URL names a PostgreSQL server 
 // run is the program as a function of its inputs. It returns 1 if something could not be measured; a target that is missed shows in
 // the table and is no error.
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
-	b := &bench{note: func(format string, args ...any) { _, _ = fmt.Fprintf(stderr, format+"\n", args...) }}
+	began := time.Now()
+	b := &bench{note: func(format string, args ...any) {
+		_, _ = fmt.Fprintf(stderr, "%4.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {

@@ -170,7 +170,7 @@ func (d *database) counters(ctx context.Context) (c tableCounters, err error) {
 	return c, nil
 }
 
-// pgbench runs the reference statement, prepared, for a while with so many connections and returns transactions per second.
+// pgbench runs the reference statement, prepared, for two seconds or more with so many connections and returns transactions per second.
 // Each connection has rows of its own among those that active sessions would occupy, as the service's clients have:
 // nobody waits for another's row lock.
 func (d *database) pgbench(ctx context.Context, dir string, connections, active int, duration time.Duration) (float64, error) {
@@ -191,7 +191,7 @@ WHERE id = :id AND generation >= 0 AND revoked_at IS NULL AND expires_at > now()
 	}
 	n := strconv.Itoa(connections)
 	out, err := output(ctx, dir, program, "-n", "-M", "prepared", "-f", script, "-c", n, "-j", strconv.Itoa(min(connections, 2)),
-		"-T", strconv.Itoa(max(1, int(duration.Seconds()))), "-D", "connections="+n, "-D", "active="+strconv.Itoa(active), d.url(d.address()))
+		"-T", strconv.Itoa(max(2, int(duration.Seconds()))), "-D", "connections="+n, "-D", "active="+strconv.Itoa(active), d.url(d.address()))
 	if err != nil {
 		return 0, err
 	}
