@@ -59,7 +59,7 @@ func (db *DB) Clients(ctx context.Context, after string, limit int) ([]oauth.Cli
 
 // ClientsChangedSince implements [oauth.ClientStore].
 func (db *DB) ClientsChangedSince(ctx context.Context, at time.Time) ([]oauth.Client, error) {
-	return db.clients(ctx, "list changed clients", `SELECT `+clientColumns+` FROM clients WHERE updated_at >= ? ORDER BY id`, at.UnixMicro())
+	return db.clients(ctx, "list changed clients", `SELECT `+clientColumns+` FROM clients WHERE updated_at >= ? ORDER BY updated_at`, at.UnixMicro())
 }
 
 func (db *DB) clients(ctx context.Context, doing, query string, args ...any) (clients []oauth.Client, err error) {
