@@ -180,6 +180,7 @@ func (a *API) register(r route) {
 		handler = a.authenticated(handler)
 	case page:
 		handler = a.hosted(handler)
+	case anyone, bearerOrRefreshToken: // the handler knows
 	}
 	if r.sharing != notShared {
 		handler = a.shared(r.sharing, handler)

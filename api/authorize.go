@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -125,9 +126,7 @@ func (a *API) respond(c echo.Context, redirectURI, mode string, values url.Value
 		return err
 	}
 	query := target.Query()
-	for name, v := range values {
-		query[name] = v
-	}
+	maps.Copy(query, values)
 	target.RawQuery = query.Encode()
 	return a.redirect(c, target.String())
 }
@@ -202,8 +201,9 @@ func statusOf(m pages.Message) int {
 		return http.StatusTooManyRequests
 	case pages.Overloaded:
 		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadRequest
 	}
-	return http.StatusBadRequest
 }
 
 // loginPage is GET /oauth2/login: from the sign-up page back to the login page.

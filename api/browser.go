@@ -42,7 +42,7 @@ func (a *API) setCookie(c echo.Context, name, value string, lifetime time.Durati
 	if value == "" {
 		age = -1
 	}
-	c.SetCookie(&http.Cookie{
+	c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
 		Name: a.cookieName(name), Value: value, Path: "/", MaxAge: age, HttpOnly: true,
 		Secure: a.config.HSTS || sameSite == http.SameSiteNoneMode, SameSite: sameSite,
 	})
@@ -63,7 +63,7 @@ func (a *API) browser(c echo.Context) oauth.Hash {
 	if len(value) != len(rand.Text()) {
 		value = rand.Text()
 		a.setCookie(c, cookieBrowser, value, browserSessionLifetime, http.SameSiteLaxMode)
-		c.Request().AddCookie(&http.Cookie{Name: a.cookieName(cookieBrowser), Value: value}) // for the rest of this request
+		c.Request().AddCookie(&http.Cookie{Name: a.cookieName(cookieBrowser), Value: value}) //nolint:gosec // read by the rest of this request
 	}
 	return sha256.Sum256([]byte(value))
 }
@@ -115,7 +115,7 @@ func (s pageSealer) seal(p pageState) string {
 	if err != nil {
 		panic(err) // a struct of texts and numbers
 	}
-	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, text, nil))
+	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, text, nil)) //nolint:gosec // the AEAD makes its own nonce
 }
 
 func (s pageSealer) open(text string) (pageState, bool) {

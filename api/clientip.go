@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -49,8 +50,8 @@ func (t TrustedProxies) clientIP(r *http.Request) string {
 		return ip.String()
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, ok := parseIP(strings.TrimSpace(hops[i]))
+	for _, text := range slices.Backward(hops) {
+		hop, ok := parseIP(strings.TrimSpace(text))
 		if !ok {
 			break
 		}

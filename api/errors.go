@@ -21,6 +21,8 @@ import (
 )
 
 // Problem is an error of the first-party API: a problem document (RFC 9457) with a stable code.
+//
+//nolint:errname // the name of RFC 9457
 type Problem struct {
 	Status int
 	Code   string
@@ -136,6 +138,7 @@ func oauthProblem(e *oauth.Error) *Problem {
 		status = http.StatusServiceUnavailable
 	case oauth.InvalidGrant:
 		status = http.StatusUnauthorized
+	default:
 	}
 	return &Problem{Status: status, Code: string(e.Code), Title: "The request is refused", Detail: e.Description, RetryAfter: e.RetryAfter, Err: e.Err}
 }
@@ -230,6 +233,7 @@ func writeOAuthError(c echo.Context, err error) error {
 		case oauth.TemporarilyUnavailable:
 			status = http.StatusServiceUnavailable
 			setRetryAfter(h, e.RetryAfter)
+		default:
 		}
 	}
 	return writeJSON(c, status, "application/json", body)

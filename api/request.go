@@ -120,8 +120,9 @@ func kindName(t reflect.Type) string {
 		return "true or false"
 	case reflect.Slice:
 		return "an array of strings"
+	default:
+		return fmt.Sprintf("a %s", t.Kind())
 	}
-	return fmt.Sprintf("a %s", t.Kind())
 }
 
 // fieldsOf finds the fields of a struct by their JSON names.

@@ -59,9 +59,9 @@ func (s setting) flag() string { return strings.ReplaceAll(s.name, "_", "-") }
 
 // value reads and prints one kind of setting.
 type value struct {
-	kind  string
-	set   func(string) error
-	print func() string
+	kind string
+	set  func(string) error
+	show func() string
 }
 
 func text(p *string) value {
@@ -171,7 +171,7 @@ func addSettingFlags(root *cobra.Command) {
 	flags.String("config", "", "settings file (default handstamp.yaml if it exists; HANDSTAMP_CONFIG)")
 	for _, s := range settings(&c) {
 		usage := fmt.Sprintf("%s (%s)", s.help, s.env())
-		if d := s.value.print(); d != "" && !s.secret {
+		if d := s.value.show(); d != "" && !s.secret {
 			usage += " [default " + d + "]"
 		}
 		flags.String(s.flag(), "", usage)
@@ -274,7 +274,7 @@ func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, er
 }
 
 // Kubernetes puts such variables into every container beside a service named handstamp.
-var kubernetesVariable = regexp.MustCompile(`^HANDSTAMP(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)$`) //nolint:gochecknoglobals // constant
+var kubernetesVariable = regexp.MustCompile(`^HANDSTAMP(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)$`)
 
 // readEnvironment takes over HANDSTAMP_ variables, and the files that HANDSTAMP_..._FILE names for secrets.
 func (p *program) readEnvironment(table []setting) (faults []error) {
@@ -430,9 +430,9 @@ func loopback(host string) bool {
 }
 
 // print writes the settings as a handstamp.yaml, with secrets left out.
-func (c Config) print(w io.Writer) error {
+func (c Config) write(w io.Writer) error {
 	for _, s := range settings(&c) {
-		v := s.value.print()
+		v := s.value.show()
 		if s.value.kind == "text" || s.value.kind == "list" || s.value.kind == "duration" {
 			v = strconv.Quote(v)
 		}

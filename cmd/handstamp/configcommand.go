@@ -26,11 +26,11 @@ func (p *program) configCommand() *cobra.Command {
 				if p.output == "json" {
 					body := map[string]string{}
 					for _, s := range settings(&c) {
-						body[s.name] = s.value.print()
+						body[s.name] = s.value.show()
 					}
 					return p.print(body)
 				}
-				return c.print(p.stdout)
+				return c.write(p.stdout)
 			},
 		},
 	)

@@ -54,7 +54,7 @@ func checkReady(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("not ready: %s", response.Status)
 	}

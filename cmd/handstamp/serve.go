@@ -57,7 +57,7 @@ func (p *program) serve(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen: %w; choose another address with --listen", err)
 	}
-	defer listener.Close() //nolint:errcheck // closed by the server on the ordinary way
+	defer listener.Close()
 	if _, port, _ := net.SplitHostPort(c.Listen); port == "0" {
 		c = c.withAddress(listener.Addr().String())
 	}
@@ -225,7 +225,7 @@ func redirectTo(issuer string) http.Handler {
 		if r.URL.RawQuery != "" {
 			target += "?" + r.URL.RawQuery
 		}
-		http.Redirect(w, r, target, http.StatusMovedPermanently)
+		http.Redirect(w, r, target, http.StatusMovedPermanently) //nolint:gosec // the host is the configured issuer's
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -209,11 +210,11 @@ func (l *List) remembered(cursor string) ([]Change, <-chan struct{}, bool) {
 		return nil, l.changed, true
 	}
 	if cursor == l.oldest {
-		return l.recent[:len(l.recent):len(l.recent)], l.changed, true
+		return slices.Clip(l.recent), l.changed, true
 	}
-	for i := len(l.recent) - 1; i >= 0; i-- {
-		if l.recent[i].Cursor == cursor {
-			return l.recent[i+1 : len(l.recent) : len(l.recent)], l.changed, true
+	for i, change := range slices.Backward(l.recent) {
+		if change.Cursor == cursor {
+			return slices.Clip(l.recent[i+1:]), l.changed, true
 		}
 	}
 	return nil, l.changed, false
@@ -239,5 +240,5 @@ func (e Entry) wire() verifier.Entry {
 
 // seconds fits a time into the wire form, which ends in 2106.
 func seconds(t time.Time) uint32 {
-	return uint32(max(0, min(t.Unix(), 1<<32-1))) //nolint:gosec // bounded in the same expression
+	return uint32(max(0, min(t.Unix(), 1<<32-1)))
 }

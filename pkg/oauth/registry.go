@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -68,13 +69,8 @@ func (r *Registry) AllowsOrigin(origin string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, c := range r.clients {
-		if c.Disabled() {
-			continue
-		}
-		for _, o := range c.Origins {
-			if o == origin {
-				return true
-			}
+		if !c.Disabled() && slices.Contains(c.Origins, origin) {
+			return true
 		}
 	}
 	return false

@@ -39,7 +39,7 @@ func TestRefreshToken(t *testing.T) {
 	t.Run("ok/each generation has a token of its own, the same each time", func(t *testing.T) {
 		next := p
 		next.Generation++
-		if c.Format(next) == raw || c.Format(next) != c.Format(next) {
+		if first, again := c.Format(next), c.Format(next); first == raw || first != again {
 			t.Fatal("successor is not derived from session and generation")
 		}
 	})

@@ -110,6 +110,8 @@ func NewID(now time.Time) string {
 }
 
 // idEncoding writes 16 bytes as 26 lower-case characters.
+//
+//nolint:gochecknoglobals // an immutable encoding
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // ParseEmail returns the address in NFC if mail can be sent to it, else ErrInvalidEmail. Display names,

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -176,14 +177,12 @@ func (s *Service) Try(ctx context.Context, method, path string, header http.Head
 	if err != nil {
 		return Response{}, err
 	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, header)
 	response, err := client().Do(request)
 	if err != nil {
 		return Response{}, err
 	}
-	defer response.Body.Close() //nolint:errcheck // read to its end
+	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	return Response{Status: response.StatusCode, Header: response.Header, Body: string(text)}, err
 }
@@ -273,7 +272,7 @@ func (r Response) Tokens(t testing.TB) Tokens {
 }
 
 // Password is a password that the policy accepts.
-const Password = "violet-otter-93" //nolint:gosec // of users that live as long as a test
+const Password = "violet-otter-93"
 
 // SignUp creates a user and returns the tokens of the first session.
 func (s *Service) SignUp(t testing.TB, email string) Tokens {
