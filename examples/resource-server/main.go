@@ -88,7 +88,7 @@ func routes(v *verifier.Verifier) http.Handler {
 
 func hello(w http.ResponseWriter, r *http.Request) {
 	claims, _ := verifier.ClaimsFrom(r.Context())
-	writeJSON(w, map[string]any{"subject": claims.Subject, "scope": claims.Scope, "roles": claims.Roles})
+	writeJSON(w, map[string]any{"subject": claims.Subject, "client": claims.ClientID})
 }
 
 func reports(w http.ResponseWriter, r *http.Request) {

@@ -179,8 +179,7 @@ func (f *follower) fetch(ctx context.Context) error {
 	f.mu.Unlock()
 	err := f.get(ctx, cursor)
 	if status, ok := errors.AsType[*statusError](err); ok && status.status == http.StatusGone {
-		f.forget(cursor) // the issuer no longer knows what changed since then
-		err = f.get(ctx, "")
+		err = f.get(ctx, "") // the issuer no longer knows what changed since then
 	}
 	if err == nil {
 		notify(f.ready)

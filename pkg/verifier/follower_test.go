@@ -2,11 +2,14 @@ package verifier
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +133,28 @@ func TestFollowThroughRestart(t *testing.T) {
 	})
 }
 
+// A stream that breaks now and then, as each deployment of the issuer breaks it, is back within two seconds each time. The client's
+// own time limit has no part in that.
+func TestStreamComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newBubbleIssuer(t, newSigner("k"))
+		i.client.Timeout = time.Second
+		v := i.follow(t)
+		for n := range 10 {
+			time.Sleep(time.Minute)
+			if got := i.count(streamPath); got != n+1 {
+				t.Fatalf("%d streams, want %d", got, n+1)
+			}
+			i.set(func(i *issuer) { i.fail[streamPath] = 503 })
+			synctest.Wait()
+			expectFeed(t, v, "broken", FeedPolling)
+			i.set(func(i *issuer) { clear(i.fail) })
+			time.Sleep(2 * time.Second)
+			expectFeed(t, v, "again", FeedStream)
+		}
+	})
+}
+
 // The issuer forgets old cursors, or lost some of its entries with a database: the follower starts over and forgets nothing.
 func TestCursorGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -235,6 +260,7 @@ func TestStalenessPolicies(t *testing.T) {
 		},
 		"frozen replica":   func(i *issuer) { i.frozen = time.Now() },
 		"says nothing":     func(i *issuer) { i.silent = true; i.fail[feedPath] = 504 },
+		"connections hang": func(i *issuer) { i.silent = true; i.fail[feedPath], i.fail[jwksPath] = hang, hang },
 		"malformed answer": func(i *issuer) { i.fail[streamPath] = 200; i.fail[feedPath] = 200 },
 	}
 	for name, outage := range outages {
@@ -262,7 +288,7 @@ func TestStalenessPolicies(t *testing.T) {
 						t.Errorf("tokens waited %v in an outage", waited)
 					}
 					i.set(func(i *issuer) { clear(i.fail); i.frozen, i.silent = time.Time{}, false })
-					time.Sleep(pollLimit + time.Second)
+					time.Sleep(requestTimeout + pollLimit + time.Second)
 					expect(t, v, "over", raw, nil)
 					time.Sleep(2 * time.Minute)
 					expectFeed(t, v, "over", FeedStream)
@@ -270,6 +296,41 @@ func TestStalenessPolicies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A stream that speaks but has nothing fresh to say is not enough: polling takes over beside it.
+func TestStreamOfOldNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newBubbleIssuer(t, newSigner("k"))
+		var frozen atomic.Bool
+		begin := time.Now()
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != streamPath || !frozen.Load() {
+				i.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			for r.Context().Err() == nil {
+				data, _ := json.Marshal(Heartbeat{begin})
+				fmt.Fprintf(w, "event: heartbeat\ndata: %s\n\n", data)
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-r.Context().Done():
+				case <-time.After(5 * time.Second):
+				}
+			}
+		})
+		i.client = serveBubble(t, handler)
+		frozen.Store(true)
+		v := i.follow(t, WithMaxStaleness(20*time.Second, FailClosed))
+		for range 60 {
+			expect(t, v, "beside a frozen stream", i.session("a"), nil)
+			if s := v.Status().Staleness; s > streamSilence+2*time.Second {
+				t.Fatalf("staleness is %v", s)
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }
 
 // TM-03: a process that was suspended decides nothing before it has heard what it missed.

@@ -139,7 +139,7 @@ type issuer struct {
 	log       []Entry
 	changed   chan struct{}
 	requests  map[string]int
-	fail      map[string]int // path to status
+	fail      map[string]int // path to status; hang is no answer at all
 	silent    bool           // the stream accepts, and says nothing
 	frozen    time.Time      // the as_of of a replica that lost its database, if not zero
 	heartbeat time.Duration
@@ -241,6 +241,9 @@ func (i *issuer) mint(s signer, changes ...string) string {
 	return s.sign(s.header(), claims(i.url, changes...))
 }
 
+// hang as a status is no answer at all.
+const hang = -1
+
 // The paths of the issuer.
 const (
 	metaPath   = "/.well-known/oauth-authorization-server"
@@ -259,7 +262,11 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		set.Keys = append(set.Keys, k)
 	}
 	i.mu.Unlock()
-	if status != 0 {
+	switch {
+	case status == hang:
+		<-r.Context().Done()
+		return
+	case status != 0:
 		http.Error(w, "out of order", status)
 		return
 	}

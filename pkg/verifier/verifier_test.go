@@ -566,6 +566,7 @@ func TestBlocklistInProcess(t *testing.T) {
 		refused(t, v, raw, ErrBlocked)
 	}
 	set = NewBlockSet()
+	set.Add(Entry{BlockKey{}, now + 5, now + 900})
 	set.Add(Entry{KeyOf(BlockSID, ""), now + 5, now + 900}) // a token without a session is not in every session
 	if _, err := v.Verify(t.Context(), s.sign(s.header(), claims(testIssuer, "sid", ""))); err != nil {
 		t.Errorf("ok/no sid: %v", err)
