@@ -81,7 +81,7 @@ func (f *follower) open(ctx context.Context, t *target, cursor string) error {
 	if _, err := nc.Write(front); err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(nc, 2048), nil)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(nc, 2048), nil) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}

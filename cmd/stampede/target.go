@@ -33,7 +33,7 @@ func openTarget(ctx context.Context, raw, caFile string, owned bool) (*target, e
 		return nil, fmt.Errorf("target %q is not a URL", raw)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("target %q: want http://HOST[:PORT][/PREFIX] or https://...", raw)
+		return nil, fmt.Errorf("target %q: want http or https://HOST[:PORT][/PREFIX]", raw)
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +102,7 @@ type results struct {
 	Revision    string    `json:"revision,omitempty"`
 	Machine     string    `json:"machine"`
 	Postgres    string    `json:"postgres"`
+	LoadBefore  float64   `json:"load_before"` // one-minute load average when the run began; 0: unknown
 	Repetitions int       `json:"repetitions"`
 	Duration    string    `json:"duration"`
 	Figures     []figure  `json:"figures"`
@@ -108,7 +110,11 @@ type results struct {
 }
 
 func (r *results) write(out io.Writer, file string) error {
-	_, _ = fmt.Fprintf(out, "%s, PostgreSQL %s, %d repetitions of %s\n\n", r.Machine, r.Postgres, r.Repetitions, r.Duration)
+	_, _ = fmt.Fprintf(out, "%s, PostgreSQL %s, %d repetitions of %s\n", r.Machine, r.Postgres, r.Repetitions, r.Duration)
+	if r.LoadBefore > busy*float64(runtime.NumCPU()) {
+		_, _ = fmt.Fprintf(out, "OTHERS ARE USING THIS MACHINE: its load was %.1f before the run. Take no figure from here.\n", r.LoadBefore)
+	}
+	_, _ = fmt.Fprintln(out)
 	if err := writeTable(out, r.Figures); err != nil || file == "" {
 		return err
 	}
@@ -121,6 +127,9 @@ func (r *results) write(out io.Writer, file string) error {
 	enc.SetEscapeHTML(false)
 	return errors.Join(enc.Encode(r), f.Close())
 }
+
+// busy is the load for each CPU from which on figures are worth nothing.
+const busy = 0.5
 
 // step is one group of figures.
 type step struct {
@@ -162,12 +171,7 @@ func (b *bench) wanted(name string) bool {
 	if len(b.only) == 0 {
 		return true
 	}
-	for _, n := range b.only {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(b.only, name)
 }
 
 // measure builds, starts what must run, and goes through the steps. A step that fails leaves a line in the table and the others go on.
@@ -179,7 +183,8 @@ func (b *bench) measure(ctx context.Context, databaseURL, pgBin string) (_ *resu
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	b.note("building")
+	load := loadAverage()
+	b.note("building; the load of this machine was %.1f", load)
 	if err := b.build(ctx); err != nil {
 		return nil, err
 	}
@@ -188,7 +193,7 @@ func (b *bench) measure(ctx context.Context, databaseURL, pgBin string) (_ *resu
 	}
 	defer func() { err = errors.Join(err, b.database.drop(context.WithoutCancel(ctx))) }()
 	r := &results{
-		At: time.Now().UTC(), Machine: machine(), Postgres: b.database.version, Repetitions: b.repetitions, Duration: b.duration.String(),
+		At: time.Now().UTC(), Machine: machine(), Postgres: b.database.version, LoadBefore: load, Repetitions: b.repetitions, Duration: b.duration.String(),
 	}
 	if revision, err := output(ctx, b.top, "git", "describe", "--always", "--dirty"); err == nil {
 		r.Revision = strings.TrimSpace(string(revision))

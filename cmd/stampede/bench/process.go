@@ -32,7 +32,7 @@ func start(dir, name, program string, env []string, args ...string) (*process, e
 		return nil, err
 	}
 	p := &process{name: name, log: log, done: make(chan struct{})}
-	p.cmd = exec.Command(program, args...)
+	p.cmd = exec.Command(program, args...) //nolint:gosec // this program's own choice of program
 	p.cmd.Dir = dir
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	for _, kv := range os.Environ() {
@@ -101,7 +101,7 @@ func freeAddress() (string, error) {
 
 // output runs a program to its end and returns what it printed.
 func output(ctx context.Context, dir, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // this program's own choice of program
 	cmd.Dir = dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
@@ -147,6 +147,14 @@ func cpuOfFamily(pid int) time.Duration {
 		}
 	}
 	return total
+}
+
+// loadAverage is that of the last minute, from /proc; zero where there is none.
+func loadAverage() float64 {
+	b, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(b), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
 }
 
 // memoryOf returns the resident and the highest resident memory of a process in bytes, from /proc.

@@ -193,7 +193,8 @@ func (b *bench) startHello(ctx context.Context) (*subject, error) {
 }
 
 // statements counts what the service asks of PostgreSQL for a refresh, a login and a token check. Each is run n and then 11 n times, so
-// that start-up, sign-up and polling cancel out, and the result is rounded to tenths for what does not.
+// that start-up, sign-up and polling cancel out, and the result is rounded for what does not: to tenths, to
+// hundredths if n is large.
 func (b *bench) statements(ctx context.Context) ([]figure, error) {
 	if err := b.subjects(ctx); err != nil {
 		return nil, err
@@ -217,7 +218,11 @@ func (b *bench) statements(ctx context.Context) ([]figure, error) {
 			}
 			counts[i] = float64(counter.count.Load() - before)
 		}
-		return math.Round((counts[1]-counts[0])/float64(10*n)*10) / 10, nil
+		resolution := 10.0
+		if n >= 400 {
+			resolution = 100
+		}
+		return math.Round((counts[1]-counts[0])/float64(10*n)*resolution) / resolution, nil
 	}
 	var figures []figure
 	for _, m := range []struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -142,13 +143,13 @@ func failuresIn(out []byte) string {
 	if json.Unmarshal(out, &r) != nil {
 		return ""
 	}
-	s := ""
+	var kinds []string
 	for op, res := range r.Operations {
 		for kind, n := range res.Failures {
-			s += fmt.Sprintf("%s: %s: %d; ", op, kind, n)
+			kinds = append(kinds, fmt.Sprintf("%s: %s: %d", op, kind, n))
 		}
 	}
-	return s
+	return strings.Join(kinds, "; ")
 }
 
 // flags are those for a measurement of the usual length.
@@ -201,8 +202,11 @@ func firstToken(ctx context.Context, url string) error {
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusCreated || answer.AccessToken == "" {
-		return fmt.Errorf("sign up: status %d, %v", resp.StatusCode, err)
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("sign up: status %d: %w", resp.StatusCode, err)
+	}
+	if resp.StatusCode != http.StatusCreated || answer.AccessToken == "" {
+		return fmt.Errorf("sign up: status %d without a token", resp.StatusCode)
 	}
 	return nil
 }
