@@ -161,7 +161,7 @@ func (r addressRules) check(address string) error {
 }
 
 func (r addressRules) allowed(ip netip.Addr) bool {
-	ip = ip.WithZone("").Unmap()
+	ip = ip.Unmap() // an address with a zone is within no prefix, and so refused
 	switch {
 	case within(ip, r.never):
 		return false
