@@ -102,7 +102,10 @@ func (p *program) inspect(raw string) error {
 	}
 	e := json.NewEncoder(p.stdout)
 	e.SetIndent("", "  ")
-	if err := e.Encode(map[string]any{"header": header, "claims": claims}); err != nil {
+	if err := e.Encode(struct {
+		Header json.RawMessage `json:"header"`
+		Claims json.RawMessage `json:"claims"`
+	}{header, claims}); err != nil {
 		return err
 	}
 	if p.output == "text" {
