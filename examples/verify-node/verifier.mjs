@@ -90,7 +90,6 @@ export class Verifier {
         issuer: this.#issuer,
         audience: this.#audience,
         algorithms: ALGORITHMS,
-        typ: 'at+jwt', // RFC 9068, section 2.1: not an ID token or whatever else the issuer signs
         requiredClaims: ['exp', 'iat', 'sub', 'jti', 'client_id'],
       })
       checkClaims(claims)
@@ -110,9 +109,12 @@ function checkHeader(raw) {
   } catch (cause) {
     throw new InvalidToken('malformed header', { cause })
   }
-  // Exactly these: nothing in a token names a key's whereabouts, and there is no crit to understand.
+  // Exactly these: nothing in a token names a key's whereabouts, and there is no crit to understand. The typ says that it is not
+  // an ID token or whatever else the issuer signs (RFC 9068, section 2.1).
   const names = Object.keys(header).sort().join()
-  if (names !== 'alg,kid,typ' || typeof header.kid !== 'string') throw new InvalidToken('not the header of an access token')
+  if (names !== 'alg,kid,typ' || header.typ !== 'at+jwt' || typeof header.kid !== 'string') {
+    throw new InvalidToken('not the header of an access token')
+  }
 }
 
 /** Checks the types of what the blocklist goes by: a claim that it cannot look up could not be revoked. */
