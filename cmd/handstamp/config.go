@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -153,6 +155,15 @@ func settings(c *Config) []setting {
 		{"login_attempt_interval", "an account gets one more attempt this often", false, duration(&c.LoginAttemptEvery)},
 		{"login_ip_failures", "failed logins one address (IPv6: a /64) has at once; 0 for no limit", false, number(&c.LoginIPFailures)},
 		{"login_ip_failure_interval", "an address gets one more failure this often", false, duration(&c.LoginIPFailureEvery)},
+		{"brand_name", "name at the head of the hosted pages", false, text(&c.BrandName)},
+		{"brand_logo", "logo of the hosted pages: an SVG, PNG, JPEG or WebP file", false, text(&c.BrandLogo)},
+		{"brand_logo_dark", "logo for the dark scheme", false, text(&c.BrandLogoDark)},
+		{"brand_accent", "colour of buttons and links, #rrggbb", false, text(&c.BrandAccent)},
+		{"brand_accent_dark", "the same for the dark scheme", false, text(&c.BrandAccentDark)},
+		{"support_url", "linked at the foot of the hosted pages", false, text(&c.SupportURL)},
+		{"privacy_url", "linked at the foot of the hosted pages", false, text(&c.PrivacyURL)},
+		{"terms_url", "linked at the foot of the hosted pages", false, text(&c.TermsURL)},
+		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
 		{"trusted_proxies", "addresses or networks whose X-Forwarded-For is believed", false, list(&c.TrustedProxies)},
 		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
 		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},
@@ -256,6 +267,10 @@ func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, er
 	}
 	out := make(map[string]string, len(nodes))
 	var faults []error
+	if node, ok := nodes["providers"]; ok {
+		delete(nodes, "providers")
+		faults = append(faults, readProviders(&node, path, c))
+	}
 	for name, node := range nodes {
 		switch node.Kind {
 		case yaml.ScalarNode:
@@ -271,6 +286,25 @@ func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, er
 		}
 	}
 	return out, errors.Join(faults...)
+}
+
+// readProviders reads the list of providers. Unknown keys are refused as everywhere.
+func readProviders(node *yaml.Node, path string, c *Config) error {
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return fmt.Errorf("providers (%s): %w", path, err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&c.Providers); err != nil {
+		return fmt.Errorf("providers (%s): %w", path, err)
+	}
+	var faults []error
+	for i := range c.Providers {
+		faults = append(faults, c.Providers[i].ReadFiles())
+	}
+	faults = append(faults, upstream.Validate(c.Providers))
+	return errors.Join(faults...)
 }
 
 // Kubernetes puts such variables into every container beside a service named handstamp.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -57,6 +58,20 @@ type Config struct {
 	LoginIPFailureEvery time.Duration
 
 	TrustedProxies []string
+
+	// Providers are those that users may log in through besides a password.
+	Providers []upstream.Config
+
+	// The hosted pages. Logos are files.
+	BrandName       string
+	BrandLogo       string
+	BrandLogoDark   string
+	BrandAccent     string
+	BrandAccentDark string
+	SupportURL      string
+	PrivacyURL      string
+	TermsURL        string
+	LanguagesDir    string // of further or changed languages
 }
 
 // DefaultConfig is what is in force where nothing is set.
@@ -66,6 +81,6 @@ func DefaultConfig() Config {
 		AccessTokenLifetime: 15 * time.Minute, RefreshIdleLifetime: 7 * 24 * time.Hour, RefreshLifetime: 30 * 24 * time.Hour,
 		RefreshGrace: 10 * time.Second, SessionLimit: 50, SigningAlgorithm: verifier.ES256, JWKSMaxAge: 5 * time.Minute, KeyRotation: 30 * 24 * time.Hour,
 		Signup: true, PasswordMinLength: password.MinLength, Argon2Memory: 19456, Argon2Time: 2, Argon2Threads: 1,
-		LoginAttempts: 10, LoginAttemptEvery: 30 * time.Second, LoginIPFailures: 100, LoginIPFailureEvery: 3 * time.Second,
+		LoginAttempts: 10, LoginAttemptEvery: 30 * time.Second, LoginIPFailures: 100, LoginIPFailureEvery: 3 * time.Second, BrandName: "Handstamp",
 	}
 }

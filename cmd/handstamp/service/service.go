@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -134,11 +135,11 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 	if err != nil {
 		return nil, err
 	}
-	hosted, err := pages.New(pages.Branding{}, nil)
+	hosted, err := newPages(c)
 	if err != nil {
 		return nil, err
 	}
-	providers, err := upstream.NewProviders(nil, upstream.Options{Key: master})
+	providers, err := upstream.NewProviders(c.Providers, upstream.Options{Key: master})
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +181,30 @@ func NewHasher(c Config) (*password.Hasher, error) {
 		Params:      password.Params{Memory: uint32(c.Argon2Memory), Time: uint32(c.Argon2Time), Threads: uint8(c.Argon2Threads)}, //nolint:gosec // bounded by the configuration
 		Concurrency: c.PasswordConcurrency, Queue: c.PasswordQueue,
 	})
+}
+
+// newPages prepares the hosted pages in the operator's look.
+func newPages(c Config) (*pages.Renderer, error) {
+	b := pages.Branding{
+		Name: c.BrandName, Accent: c.BrandAccent, AccentDark: c.BrandAccentDark, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyURL, TermsURL: c.TermsURL,
+	}
+	for _, logo := range []struct {
+		file string
+		into *[]byte
+	}{{c.BrandLogo, &b.Logo}, {c.BrandLogoDark, &b.LogoDark}} {
+		if logo.file == "" {
+			continue
+		}
+		content, err := os.ReadFile(logo.file)
+		if err != nil {
+			return nil, fmt.Errorf("brand logo: %w", err)
+		}
+		*logo.into = content
+	}
+	if c.LanguagesDir == "" {
+		return pages.New(b, nil)
+	}
+	return pages.New(b, os.DirFS(c.LanguagesDir))
 }
 
 // verifiers check the service's own access tokens, with keys and blocklist of this process: one those that are meant for this service,
