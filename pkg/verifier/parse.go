@@ -190,10 +190,11 @@ func inOrder(b []byte) bool {
 // appendInteger appends a DER INTEGER with the value of the big-endian b, which is not zero.
 func appendInteger(der, b []byte) []byte {
 	b = bytes.TrimLeft(b, "\x00")
-	if b[0] >= 0x80 { // else it would be a negative number
-		b = append([]byte{0}, b...)
+	der = append(der, 0x02, byte(len(b))+b[0]>>7) //nolint:gosec // at most 33
+	if b[0] >= 0x80 {
+		der = append(der, 0) // else it would be a negative number
 	}
-	return append(append(der, 0x02, byte(len(b))), b...) //nolint:gosec // at most 33
+	return append(der, b...)
 }
 
 // equal reports whether two keys are the same under the same kid.
