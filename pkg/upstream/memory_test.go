@@ -237,6 +237,7 @@ func (m *memory) FinishTokens(_ context.Context, row upstream.TokenRow) error {
 	if i == nil || i.tokens == nil || i.tokens.Version != row.Version {
 		return upstream.ErrConflict
 	}
+	i.tokens.Version++
 	i.tokens.Sealed, i.tokens.NeedsReauth, i.tokens.LeasedUntil = row.Sealed, row.NeedsReauth, time.Time{}
 	return nil
 }

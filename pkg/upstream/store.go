@@ -81,7 +81,7 @@ type Removal struct {
 	Event     audit.Event
 }
 
-// TokenRow is an identity's stored provider tokens. Version counts its changes.
+// TokenRow is an identity's stored provider tokens. Version becomes one more with every write.
 type TokenRow struct {
 	Provider    string
 	Subject     string
@@ -129,7 +129,8 @@ type Store interface {
 	// LeaseTokens reserves the refresh for the caller until a time, if the row has the version and is not leased at
 	// another; it returns the next version. ErrConflict.
 	LeaseTokens(ctx context.Context, row TokenRow, at, until time.Time) (version int64, err error)
-	// FinishTokens writes Sealed and NeedsReauth and ends the lease, if the row still has the version. ErrConflict.
+	// FinishTokens writes Sealed and NeedsReauth and ends the lease, if the row still has the version. It makes the next
+	// version, so that who read the row during the lease can't lease the old tokens after it. ErrConflict.
 	FinishTokens(ctx context.Context, row TokenRow) error
 
 	// SweepUpstream deletes at most limit attempts and used ID tokens that expired before a time, and says how many.

@@ -180,6 +180,27 @@ func TestKeeper(t *testing.T) {
 			t.Errorf("the crashed one came back: %v", err)
 		}
 	})
+	t.Run("fail/lease on what was read during another's lease", func(t *testing.T) {
+		h := setup(t, time.Now().Add(-time.Minute))
+		first, err := h.Tokens(t.Context(), "u", "up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		if first.Version, err = h.LeaseTokens(t.Context(), first, now, now.Add(30*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		during, err := h.Tokens(t.Context(), "u", "up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.FinishTokens(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.LeaseTokens(t.Context(), during, now, now.Add(30*time.Second)); !errors.Is(err, upstream.ErrConflict) {
+			t.Errorf("the old tokens would be refreshed twice: %v", err)
+		}
+	})
 	t.Run("fail/nothing kept", func(t *testing.T) {
 		h := setup(t, time.Now())
 		if _, err := h.Token(t.Context(), "nobody", "up"); !errors.Is(err, upstream.ErrNotFound) {
