@@ -6,15 +6,15 @@ COPY . .
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags '-s -w' -o /root-fs/usr/bin/handstamp ./cmd/handstamp
 # What a program expects of a root file system: who it is, whom to trust, where to put what lasts and what does not.
-RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib/handstamp \
+RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib /state/handstamp \
 	&& echo 'nonroot:x:65532:65532:nonroot:/var/lib/handstamp:/sbin/nologin' > /root-fs/etc/passwd \
 	&& echo 'nonroot:x:65532:' > /root-fs/etc/group \
 	&& cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
-	&& chmod 1777 /root-fs/tmp && chmod 700 /root-fs/var/lib/handstamp
+	&& chmod 1777 /root-fs/tmp && chmod 700 /state/handstamp
 
 FROM scratch
 COPY --from=build /root-fs /
-COPY --from=build --chown=65532:65532 /root-fs/var/lib/handstamp /var/lib/handstamp
+COPY --from=build --chown=65532:65532 /state /var/lib
 # SQLite's data/ and the secrets in keys/ are made here; the rest of the file system may be read-only.
 WORKDIR /var/lib/handstamp
 VOLUME /var/lib/handstamp
