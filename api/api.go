@@ -105,10 +105,10 @@ func (a *API) Stop() { a.stop.Do(func() { close(a.stopping) }) }
 type access int
 
 const (
-	anyone               access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
-	bearer                             // a valid access token of a user
-	bearerOrRefreshToken               // the handler also takes a refresh token in the body
-	page                               // a hosted page: cookies, errors as pages, posts from our own pages only
+	anyone    access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
+	bearer                  // a valid access token of a user
+	ownBearer               // the handler checks the access token itself: of whatever audience, or a refresh token instead
+	page                    // a hosted page: cookies, errors as pages, posts from our own pages only
 )
 
 // sharing says which pages of other origins may read a route's answer (CORS).
@@ -139,6 +139,12 @@ func (a *API) routes() []route {
 		{http.MethodPost, "/oauth2/revoke", anyone, sharedClient, a.revoke},
 		{http.MethodPost, "/oauth2/introspect", anyone, notShared, a.introspect},
 
+		{http.MethodPost, "/oauth2/par", anyone, notShared, a.push},
+		{http.MethodGet, "/oauth2/userinfo", ownBearer, sharedClient, a.userinfo},
+		{http.MethodPost, "/oauth2/userinfo", ownBearer, sharedClient, a.userinfo},
+		{http.MethodGet, "/oauth2/logout", page, notShared, a.endSessionPage},
+		{http.MethodPost, "/oauth2/logout", page, notShared, a.endSessionPage},
+		{http.MethodPost, "/oauth2/logout/confirm", page, notShared, a.endSessionForm},
 		{http.MethodGet, "/oauth2/authorize", page, notShared, a.authorize},
 		{http.MethodPost, "/oauth2/authorize", page, notShared, a.authorize},
 		{http.MethodGet, "/oauth2/login", page, notShared, a.loginPage},
@@ -154,7 +160,7 @@ func (a *API) routes() []route {
 
 		{http.MethodPost, "/v1/signup", anyone, sharedClient, a.signup},
 		{http.MethodPost, "/v1/login", anyone, sharedClient, a.login},
-		{http.MethodPost, "/v1/logout", bearerOrRefreshToken, sharedClient, a.logout},
+		{http.MethodPost, "/v1/logout", ownBearer, sharedClient, a.logout},
 		{http.MethodGet, "/v1/me", bearer, sharedClient, a.me},
 		{http.MethodPatch, "/v1/me", bearer, sharedClient, a.updateMe},
 		{http.MethodDelete, "/v1/me", bearer, sharedClient, a.deleteMe},
@@ -180,7 +186,7 @@ func (a *API) register(r route) {
 		handler = a.authenticated(handler)
 	case page:
 		handler = a.hosted(handler)
-	case anyone, bearerOrRefreshToken: // the handler knows
+	case anyone, ownBearer: // the handler knows
 	}
 	if r.sharing != notShared {
 		handler = a.shared(r.sharing, handler)

@@ -192,7 +192,7 @@ func (a *API) hosted(next echo.HandlerFunc) echo.HandlerFunc {
 		c.Set(pageKey, true)
 		noStore(c.Response().Header())
 		r := c.Request()
-		if r.Method == http.MethodPost && !strings.HasPrefix(c.Path(), callbackPath) && c.Path() != "/oauth2/authorize" {
+		if r.Method == http.MethodPost && !strings.HasPrefix(c.Path(), callbackPath) && c.Path() != "/oauth2/authorize" && c.Path() != "/oauth2/logout" {
 			if origin := r.Header.Get("Origin"); origin == a.config.Issuer {
 				return next(c) // behind a proxy the Host header is not the issuer's
 			}

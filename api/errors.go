@@ -211,9 +211,12 @@ func writeOAuthError(c echo.Context, err error) error {
 	}{oauth.InvalidRequest, ""}
 	status := http.StatusBadRequest
 
+	if errors.Is(err, verifier.ErrInvalid) || errors.Is(err, verifier.ErrNoToken) || errors.Is(err, verifier.ErrRequest) {
+		err = asProblem(err)
+	}
 	if p, ok := errors.AsType[*Problem](err); ok { // a body that could not be read
 		status, body.Description = p.Status, p.Detail
-		if p.Code == "invalid_token" || p.Code == "unauthorized" { // an endpoint that takes access tokens (RFC 6750, section 3.1)
+		if p.Challenge != "" { // an endpoint that takes access tokens (RFC 6750, section 3.1)
 			body.Error = oauth.ErrorCode(p.Code)
 			h.Set("WWW-Authenticate", p.Challenge)
 		}

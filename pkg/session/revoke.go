@@ -78,6 +78,11 @@ func (m *Manager) blockUntil(at time.Time) time.Time {
 	return at.Add(m.config.AccessTokenLifetime + blockMargin).Truncate(time.Second)
 }
 
+// Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that end sessions.
+func (m *Manager) Ending(reason Reason, userID string, by By) Ending {
+	return m.ending(audit.KindSessionsEnded, userID, reason, by)
+}
+
 func (m *Manager) ending(kind audit.Kind, userID string, reason Reason, by By) Ending {
 	now := time.Now()
 	return Ending{

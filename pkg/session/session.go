@@ -106,6 +106,7 @@ const (
 	ReasonUserDeleted    Reason = "user_deleted"
 	ReasonLimit          Reason = "session_limit" // the user's oldest session made way for a new one
 	ReasonCodeReuse      Reason = "code_reuse"    // the authorization code that started it was used twice
+	ReasonAdopted        Reason = "user_adopted"  // the user's address was proven by somebody, who need not be who began the session
 )
 
 // Session is one row. Times have microsecond precision.
