@@ -207,7 +207,7 @@ func TestRT06_LoginInFlight(t *testing.T) {
 		for order, loginFirst := range map[string]bool{"after a login": true, "before a login": false} {
 			t.Run(name+"/"+order, func(t *testing.T) {
 				u, _ := login(t, db)
-				start := starting(u, session.NewID(noon()))
+				start := startFor(u, session.NewID(noon()))
 				var started session.Started
 				calls := []func(){
 					func() {

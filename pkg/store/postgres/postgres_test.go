@@ -74,7 +74,7 @@ func login(t testing.TB, db *DB) (user.User, session.Session) {
 		ID: user.NewID(noon()), Email: id.String() + "@example.test", PasswordHash: "hash", Roles: []string{"old"}, CreatedAt: noon(), UpdatedAt: noon(),
 	}
 	must(t, db.CreateUser(t.Context(), u, event()))
-	start := starting(u, id)
+	start := startFor(u, id)
 	started, err := db.Start(t.Context(), start)
 	must(t, err)
 	if !started.Created {
@@ -84,7 +84,7 @@ func login(t testing.TB, db *DB) (user.User, session.Session) {
 	return u, start.Session
 }
 
-func starting(u user.User, id session.ID) session.Start {
+func startFor(u user.User, id session.ID) session.Start {
 	return session.Start{
 		Session: session.Session{
 			ID: id, UserID: u.ID, ClientID: "default", Generation: 1, Nonce: session.Nonce(id), RotatedAt: noon(), IdleExpiresAt: noon().Add(24 * time.Hour),
@@ -201,6 +201,10 @@ func TestErrorsShowNoValues(t *testing.T) {
 		if strings.Contains(err.Error(), part) {
 			t.Errorf("%q is in the error %q", part, err)
 		}
+	}
+	err = errors.Join(err, failed("test", db.run(t.Context(), "convert", do("SELECT $1::text::integer", secret))))
+	if strings.Contains(err.Error(), secret) {
+		t.Errorf("a value is in the error %q", err)
 	}
 	if !strings.HasPrefix(err.Error(), "create user: ") {
 		t.Errorf("error %q does not say what was being done", err)
