@@ -72,6 +72,9 @@ func asProblem(err error) *Problem {
 	if attempt, ok := errors.AsType[*user.AttemptError](err); ok {
 		return tooManyAttempts(attempt.RetryAfter)
 	}
+	if p := upstreamProblem(err); p != nil {
+		return p
+	}
 	problem := func(status int, code, title, detail, field string) *Problem {
 		return &Problem{Status: status, Code: code, Title: title, Detail: detail, Field: field, Err: err}
 	}

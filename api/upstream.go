@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
@@ -29,7 +30,17 @@ func (a *API) beginProvider(c echo.Context, f flow, id string) error {
 	if err != nil {
 		return err
 	}
-	return a.begin(c, p, upstream.Request{Continue: f.Parameters, LoginHint: f.LoginHint, UILocales: f.UILocales})
+	return a.begin(c, p, upstream.Request{Continue: f.Parameters, LoginHint: f.LoginHint, UILocales: f.UILocales, Prompt: providerPrompt(f)})
+}
+
+// providerPrompt is what the provider is told to ask: a client that wants the user to authenticate now means the provider as well.
+func providerPrompt(f flow) string {
+	for _, p := range []string{oauth.PromptLogin, oauth.PromptSelectAccount} {
+		if f.Asks(p) {
+			return p
+		}
+	}
+	return ""
 }
 
 func (a *API) begin(c echo.Context, p *upstream.Provider, r upstream.Request) error {
@@ -81,6 +92,13 @@ func (a *API) callback(c echo.Context) error {
 	identity, tokens, err := p.Complete(ctx, attempt, browser, answer)
 	if err != nil {
 		return a.providerFailed(c, p, attempt, err)
+	}
+	if attempt.UserID != "" {
+		if b, err := a.browserSession(c); err != nil {
+			return err
+		} else if b.UserID != attempt.UserID { // logged out, or somebody else, meanwhile
+			return upstream.ErrState
+		}
 	}
 	decision, err := a.Linker.Resolve(ctx, p, *identity, attempt.UserID, origin(c))
 	if err != nil {
