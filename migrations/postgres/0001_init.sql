@@ -6,7 +6,7 @@
 CREATE TABLE users (
     id                text        COLLATE "C" NOT NULL PRIMARY KEY,
     email             text        NOT NULL,
-    email_key         text        COLLATE "C" NOT NULL UNIQUE, -- the form in which addresses are compared
+    email_key         text        COLLATE "C" UNIQUE, -- the form in which addresses are compared; NULL for a user without one
     email_verified_at timestamptz,
     name              text        NOT NULL,
     password_hash     text        NOT NULL,

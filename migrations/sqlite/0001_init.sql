@@ -5,7 +5,7 @@
 CREATE TABLE users (
     id                TEXT    NOT NULL PRIMARY KEY,
     email             TEXT    NOT NULL,
-    email_key         TEXT    NOT NULL UNIQUE, -- the form in which addresses are compared
+    email_key         TEXT    UNIQUE, -- the form in which addresses are compared; NULL for a user without one
     email_verified_at INTEGER,
     name              TEXT    NOT NULL,
     password_hash     TEXT    NOT NULL,

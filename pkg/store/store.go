@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -26,6 +27,8 @@ type Store interface {
 	blocklist.Store
 	keyring.Store
 	oauth.ClientStore
+	oauth.BrowserStore
+	upstream.Store
 
 	// Migrate brings the schema up to date. Replicas that start at once take turns.
 	Migrate(ctx context.Context) error

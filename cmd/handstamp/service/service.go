@@ -150,13 +150,16 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 	}, api.Parts{
 		Store: s,
 		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
-			s, nil, v.Clients, v.Sessions, minter, forAnyone),
+			s, s, v.Clients, v.Sessions, minter, forAnyone),
 		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
-		Providers: providers, Pages: hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
+		Browser: s, Upstream: s, Providers: providers,
+		Linker: upstream.Linker{Store: s, SignupAllowed: c.Signup, EmailRequired: true, AccessTokenLifetime: c.AccessTokenLifetime + clockMargin},
+		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
+		Pages:  hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
 	})
-	v.start(ctx)
+	v.start(ctx, oauth.NewLogoutSender(c.Issuer, s, minter, log))
 	return v, nil
 }
 
@@ -228,10 +231,16 @@ func (v *Service) verifiers(ctx context.Context, c Config) (forUs, forAnyone *ve
 	return forUs, forAnyone, err
 }
 
-const sweepEvery = time.Minute
+const (
+	sweepEvery = time.Minute
+	// codeMemory is how long after its end an authorization code that is shown again is recognized, and ends the session that it gave.
+	codeMemory = time.Hour
+	// clockMargin is for replicas and verifiers whose clocks differ.
+	clockMargin = 2 * time.Minute
+)
 
 // start runs what goes on in the background until Close.
-func (v *Service) start(ctx context.Context) {
+func (v *Service) start(ctx context.Context, logouts *oauth.LogoutSender) {
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	v.background.Go(func() {
 		v.Blocklist.Follow(ctx, func(ctx context.Context) {
@@ -242,6 +251,7 @@ func (v *Service) start(ctx context.Context) {
 		})
 	})
 	v.background.Go(func() { v.sweep(ctx) })
+	v.background.Go(func() { logouts.Run(ctx) })
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
@@ -257,8 +267,17 @@ func (v *Service) sweep(ctx context.Context) {
 		}
 		now := time.Now()
 		err := v.Blocklist.Drop(ctx, now.Add(-time.Minute))
-		for n := batch; err == nil && n == batch; {
-			n, err = v.Store.SweepSessions(ctx, now, batch)
+		for _, sweep := range []struct {
+			batch  func(ctx context.Context, before time.Time, limit int) (int, error)
+			before time.Time
+		}{
+			{v.Store.SweepSessions, now},
+			{v.Store.SweepBrowser, now.Add(-codeMemory)},
+			{v.Store.SweepUpstream, now.Add(-clockMargin)},
+		} {
+			for n := batch; err == nil && n == batch; {
+				n, err = sweep.batch(ctx, sweep.before, batch)
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)

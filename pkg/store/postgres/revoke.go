@@ -27,12 +27,15 @@ const (
 //
 // The parameters after the event's are: 11 the time, 12 the user, 13 the session to spare, 14 the reason, 15 the end of the block in seconds.
 const (
-	endWhich = `WITH mine AS (
-			SELECT s.id FROM sessions s
-			WHERE s.user_id = $12::text AND s.id <> $13::uuid
+	endWhich = `WITH ` + endMine
+
+	endMine = `mine AS (
+			SELECT s.id FROM sessions s WHERE s.user_id = $12::text` + endLive
+
+	endLive = ` AND s.id <> $13::uuid
 				AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz`
 
-	endThem = ` ORDER BY s.id FOR NO KEY UPDATE
+	endThem = ` ORDER BY s.id FOR NO KEY UPDATE OF s
 		), ended AS (
 			UPDATE sessions s SET revoked_at = $11::timestamptz, revoke_reason = $14::text
 			FROM mine WHERE s.id = mine.id
@@ -45,6 +48,26 @@ const (
 	someEnded   = `EXISTS (SELECT FROM ended)`
 	userExists  = `EXISTS (SELECT FROM users WHERE id = $12::text)`
 	userWritten = `EXISTS (SELECT FROM users WHERE id = $12::text AND xmin = pg_current_xact_id()::xid)` // by this transaction
+
+	lockUser = `SELECT true FROM users WHERE id = $1 FOR NO KEY UPDATE`
+)
+
+// What ends all sessions of a user makes no new ones possible either: forgetWhose, perhaps a condition on the user, and forget delete the browser
+// sessions and the unused codes, but those of the browser session that a spared session came from. Whoever adds one holds or waits for
+// the lock on the user's row, so this is a statement after the one that took it.
+//
+// The parameters are: 1 the user, 2 the session to spare.
+const (
+	forgetWhose = `WITH whose AS (
+			SELECT u.id, (SELECT s.browser_session FROM sessions s WHERE s.id = $2::uuid AND s.user_id = u.id) AS spared
+			FROM users u WHERE u.id = $1`
+
+	forget = `), codes AS (
+			DELETE FROM authorization_codes a USING whose w
+			WHERE a.user_id = w.id AND a.used_at IS NULL AND (w.spared IS NULL OR a.browser_session IS DISTINCT FROM w.spared)
+		) DELETE FROM browser_sessions b USING whose w WHERE b.user_id = w.id AND b.hash IS DISTINCT FROM w.spared`
+
+	justWritten = ` AND u.xmin = pg_current_xact_id()::xid`
 )
 
 // ending are the parameters of these statements.
@@ -70,7 +93,10 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	const sql = endWhich + endThem + someEnded + endTold
 	var ended []pgtype.UUID
-	err := db.run(ctx, "end sessions", one(sql, to(&ended, nil), ending(userID, except, e)...))
+	err := db.run(ctx, "end sessions",
+		do(lockUser, userID),
+		one(sql, to(&ended, nil), ending(userID, except, e)...),
+		do(forgetWhose+forget, userID, uuid(except)))
 	return ids(ended), err
 }
 
@@ -86,7 +112,8 @@ func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, 
 	)
 	err := db.run(ctx, "set password",
 		one(replace, to(&changed), userID, old, replacement, when(e.At)),
-		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...))
+		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
+		do(forgetWhose+justWritten+forget, userID, uuid(session.ID{})))
 	if err == nil && !changed {
 		return nil, user.ErrChanged
 	}
@@ -107,7 +134,8 @@ func (db *DB) DisableUser(ctx context.Context, userID string, e session.Ending) 
 	)
 	err := db.run(ctx, "disable user",
 		one(disable, to(&found), userID, when(e.At)),
-		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...))
+		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
+		do(forgetWhose+forget, userID, uuid(session.ID{})))
 	if err == nil && !found {
 		return nil, user.ErrNotFound
 	}
@@ -131,6 +159,7 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 	err := db.run(ctx, "delete user",
 		one(lock, to(&found), userID),
 		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
+		do(forgetWhose+forget, userID, uuid(session.ID{})),
 		do(remove, userID))
 	if err == nil && !found {
 		return nil, user.ErrNotFound

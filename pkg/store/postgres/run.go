@@ -14,6 +14,7 @@ import (
 // SQLSTATE codes (PostgreSQL documentation, appendix A).
 const (
 	codeWarning          = "01000"
+	codeUniqueViolation  = "23505"
 	codeReadOnly         = "25006"
 	codeSerialization    = "40001"
 	codeDeadlock         = "40P01"

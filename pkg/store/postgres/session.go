@@ -48,21 +48,28 @@ func (r *row) session() *session.Session {
 	return s
 }
 
-// Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for and seen, and one
-// that comes later waits for this session and finds it. Logins of one user take turns, so that the limit holds among them.
-func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, error) {
-	const sql = `WITH u AS (
+// A statement that starts a session is startFacts, perhaps more that the session depends on, startAllowed, the table with its browser session,
+// startConditions and startRest.
+const (
+	startFacts = `WITH u AS (
 			SELECT id, disabled_at, password_hash, roles FROM users WHERE id = $12 FOR NO KEY UPDATE
 		), c AS (
 			SELECT disabled_at FROM clients WHERE id = $13
-		), allowed AS (
-			SELECT u.id, u.roles FROM u, c
+		), `
+
+	startAllowed = `allowed AS (
+			SELECT u.id, u.roles, b.browser_session FROM u, c, `
+
+	startConditions = ` AS b
 			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
-		), created AS (
+		), `
+
+	startRest = `created AS (
 			INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at, revoked_at,
-				revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
+				revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session)
 			SELECT $11::uuid, $12, $13, $14::bigint, $15::bytea, $16::timestamptz, $17::bytea, $18::timestamptz, $19::timestamptz, $20::timestamptz,
-				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz
+				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz,
+				allowed.browser_session
 			FROM allowed
 			RETURNING id
 		), ended AS (
@@ -75,7 +82,32 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
 			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'),
 			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
+)
 
+// Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for and seen, and one
+// that comes later waits for this session and finds it. Logins of one user take turns, so that the limit holds among them.
+func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, error) {
+	const sql = startFacts + startAllowed + `(SELECT NULL::bytea AS browser_session)` + startConditions + startRest
+	var (
+		started session.Started
+		ended   []pgtype.UUID
+	)
+	if err := db.run(ctx, "start session", one(sql, toStarted(&started, &ended), starting(&start)...)); err != nil {
+		return session.Started{}, err
+	}
+	started.Ended = ids(ended)
+	return started, nil
+}
+
+// toStarted scans what startRest returns, and more that a statement returns after it.
+func toStarted(started *session.Started, ended *[]pgtype.UUID, more ...any) func(rows pgx.Rows) error {
+	return to(append([]any{
+		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, ended, nil,
+	}, more...)...)
+}
+
+// starting are the parameters of a statement that starts a session.
+func starting(start *session.Start) []any {
 	s := &start.Session
 	others := int64(math.MaxInt32)
 	if start.Limit > 0 {
@@ -86,21 +118,10 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 		plain, known := attemptKeys(start.ResetAttempts, s.IP)
 		attempts = append(attempts, plain, known)
 	}
-	var (
-		started session.Started
-		ended   []pgtype.UUID
-	)
-	err := db.run(ctx, "start session", one(sql,
-		to(&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, &ended, nil),
-		withEvent(start.Event,
-			uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
-			when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor, list(s.AMR), s.ACR,
-			when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts)...))
-	if err != nil {
-		return session.Started{}, err
-	}
-	started.Ended = ids(ended)
-	return started, nil
+	return withEvent(start.Event,
+		uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
+		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor, list(s.AMR), s.ACR,
+		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts)
 }
 
 // Session implements session.Store.

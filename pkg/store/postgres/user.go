@@ -21,7 +21,7 @@ func userTargets(u *user.User) []any {
 func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error {
 	const sql = `WITH created AS (
 			INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
-			VALUES ($11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+			VALUES ($11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19, $20)
 			ON CONFLICT (email_key) DO NOTHING RETURNING id
 		), noted AS (` + insertEvent + ` FROM created)
 		SELECT count(*) = 1 FROM created`

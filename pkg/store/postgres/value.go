@@ -76,6 +76,43 @@ func (t texts) ScanIndex(i int) any { return &(*t.s)[i] }
 // ScanIndexType implements pgtype.ArraySetter.
 func (t texts) ScanIndexType() any { return new(string) }
 
+// some is the hash of a secret as a parameter: NULL for none.
+func some(h [32]byte) []byte {
+	if h == ([32]byte{}) {
+		return nil
+	}
+	return h[:]
+}
+
+// digest scans the hash of a secret, zero for NULL.
+type digest struct{ h *[32]byte }
+
+// ScanBytes implements pgtype.BytesScanner.
+func (d digest) ScanBytes(v []byte) error {
+	*d.h = [32]byte{}
+	if v != nil && copy(d.h[:], v) != len(d.h) {
+		return errFormat
+	}
+	return nil
+}
+
+// sid scans a session ID, zero for NULL.
+type sid struct{ id *session.ID }
+
+// ScanUUID implements pgtype.UUIDScanner.
+func (s sid) ScanUUID(v pgtype.UUID) error {
+	*s.id = v.Bytes
+	return nil
+}
+
+// existing scans a row into variables and notes that there is one.
+func existing(found *bool, targets ...any) func(rows pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		*found = true
+		return rows.Scan(targets...)
+	}
+}
+
 // micros is a duration as a parameter: NULL for nil.
 func micros(d *time.Duration) *int64 {
 	if d == nil {

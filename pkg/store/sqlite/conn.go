@@ -158,6 +158,11 @@ func value(v any) driver.Value {
 			panic(err) // strings always have a JSON form
 		}
 		return string(text)
+	case []byte:
+		if v == nil {
+			return nil
+		}
+		return v
 	case bool:
 		if v {
 			return int64(1)

@@ -66,7 +66,7 @@ func (db *DB) CheckPlans(t *testing.T) {
 						}
 						t.Errorf("%s\n%s", step, q)
 						return nil
-					}, make([]any, 21)...)
+					}, make([]any, 32)...)
 					if err != nil {
 						return err
 					}

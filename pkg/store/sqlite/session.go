@@ -35,26 +35,10 @@ func scanSession(r *row, s *session.Session) {
 // Start implements [session.Store].
 func (db *DB) Start(ctx context.Context, s session.Start) (started session.Started, err error) {
 	err = db.write(ctx, "start session", func(c *conn) error {
-		if err := startFacts(c, s, &started); err != nil {
-			return err
-		}
-		if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled {
+		if started, err = start(c, s, nil); err == nil && !started.Created {
 			return errRollback
 		}
-		if started.Ended, err = makeWay(c, s); err != nil {
-			return err
-		}
-		if err := insertSession(c, s.Session, started.Roles); err != nil {
-			return err
-		}
-		if s.ResetAttempts != "" {
-			key := user.EmailKey(s.ResetAttempts)
-			if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""), attemptKey(key, s.Session.IP)); err != nil {
-				return err
-			}
-		}
-		started.Created = true
-		return record(c, s.Event)
+		return err
 	})
 	if err != nil {
 		return session.Started{}, err
@@ -63,6 +47,30 @@ func (db *DB) Start(ctx context.Context, s session.Start) (started session.Start
 		db.wake.all()
 	}
 	return started, nil
+}
+
+// start adds the session if it may start; browserSession is the hash of the one it comes from, nil for none.
+func start(c *conn, s session.Start, browserSession []byte) (started session.Started, err error) {
+	if err := startFacts(c, s, &started); err != nil {
+		return started, err
+	}
+	if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled {
+		return started, nil
+	}
+	if started.Ended, err = makeWay(c, s); err != nil {
+		return started, err
+	}
+	if err := insertSession(c, s.Session, started.Roles, browserSession); err != nil {
+		return started, err
+	}
+	if s.ResetAttempts != "" {
+		key := user.EmailKey(s.ResetAttempts)
+		if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""), attemptKey(key, s.Session.IP)); err != nil {
+			return started, err
+		}
+	}
+	started.Created = true
+	return started, record(c, s.Event)
 }
 
 // startFacts reads what decides on a new session.
@@ -97,13 +105,13 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 	return ids, blockSessions(c, ids, at, s.BlockUntil)
 }
 
-func insertSession(c *conn, s session.Session, roles []string) error {
+func insertSession(c *conn, s session.Session, roles []string, browserSession []byte) error {
 	_, err := c.exec(`
 		INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
-			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.ID[:], s.UserID, s.ClientID, s.Generation, s.Nonce[:], s.RotatedAt, s.LastRequestHash[:], s.IdleExpiresAt, s.ExpiresAt,
-		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt)
+		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt, browserSession)
 	return err
 }
 
@@ -299,7 +307,7 @@ func (db *DB) ending(ctx context.Context, doing, userID string, except session.I
 			return err
 		}
 		if !changed && len(ids) == 0 {
-			return errRollback
+			return nil
 		}
 		return record(c, e.Event)
 	})
@@ -309,11 +317,20 @@ func (db *DB) ending(ctx context.Context, doing, userID string, except session.I
 	return ids, nil
 }
 
-// endAll ends and blocks the user's live sessions but one.
+// endAll ends and blocks the user's live sessions but one, and whatever could start another: browser sessions and unused codes, but those of
+// the browser session that the one comes from.
 func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+` RETURNING id`,
 		e.At, userID, except[:], string(e.Reason))
 	if err != nil {
+		return nil, err
+	}
+	const spared = ` IS NOT (SELECT browser_session FROM sessions WHERE id = ?2 AND user_id = ?1)`
+	if _, err := c.exec(`DELETE FROM browser_sessions WHERE user_id = ?1 AND hash`+spared, userID, except[:]); err != nil {
+		return nil, err
+	}
+	if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ?1 AND used_at IS NULL AND (browser_session IS NULL OR browser_session`+spared+`)`,
+		userID, except[:]); err != nil {
 		return nil, err
 	}
 	return ids, blockSessions(c, ids, e.At, e.BlockUntil)
@@ -326,7 +343,7 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 			return err
 		}
 		var emailKey string
-		found, err := c.one(`DELETE FROM users WHERE id = ? RETURNING email_key`, func(r *row) { r.scan(&emailKey) }, userID)
+		found, err := c.one(`DELETE FROM users WHERE id = ? RETURNING coalesce(email_key, '')`, func(r *row) { r.scan(&emailKey) }, userID)
 		if err != nil {
 			return err
 		}

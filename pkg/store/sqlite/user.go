@@ -18,11 +18,7 @@ func scanUser(r *row, u *user.User) {
 // CreateUser implements [user.Store].
 func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error {
 	return db.write(ctx, "create user", func(c *conn) error {
-		n, err := c.exec(`
-			INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (email_key) DO NOTHING`,
-			u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt, u.DisabledAt)
+		n, err := insertUser(c, u)
 		if err != nil {
 			return err
 		}
@@ -31,6 +27,15 @@ func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error 
 		}
 		return record(c, e)
 	})
+}
+
+// insertUser adds the user, or none if the address is taken.
+func insertUser(c *conn, u user.User) (int64, error) {
+	return c.exec(`
+		INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
+		VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (email_key) DO NOTHING`,
+		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt, u.DisabledAt)
 }
 
 // UserByID implements [user.Store].

@@ -13,6 +13,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -288,6 +289,151 @@ func (f *Failing) ClientsChangedSince(ctx context.Context, at time.Time) ([]oaut
 // DisableClient implements [oauth.ClientStore].
 func (f *Failing) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	return f.do("DisableClient", func() error { return f.store.DisableClient(ctx, id, at, entry, e) })
+}
+
+// SaveCode implements [oauth.BrowserStore].
+func (f *Failing) SaveCode(ctx context.Context, c oauth.Code) error {
+	return f.do("SaveCode", func() error { return f.store.SaveCode(ctx, c) })
+}
+
+// Code implements [oauth.BrowserStore].
+func (f *Failing) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
+	return result(f, "Code", func() (oauth.Code, error) { return f.store.Code(ctx, h) })
+}
+
+// RedeemCode implements [oauth.BrowserStore].
+func (f *Failing) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (session.Started, error) {
+	return result(f, "RedeemCode", func() (session.Started, error) { return f.store.RedeemCode(ctx, h, s) })
+}
+
+// SaveBrowserSession implements [oauth.BrowserStore].
+func (f *Failing) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
+	return f.do("SaveBrowserSession", func() error { return f.store.SaveBrowserSession(ctx, b, replaces) })
+}
+
+// BrowserSession implements [oauth.BrowserStore].
+func (f *Failing) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (oauth.BrowserSession, error) {
+	return result(f, "BrowserSession", func() (oauth.BrowserSession, error) { return f.store.BrowserSession(ctx, h, at) })
+}
+
+// EndBrowserSession implements [oauth.BrowserStore].
+func (f *Failing) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.Ending) ([]session.ID, error) {
+	return result(f, "EndBrowserSession", func() ([]session.ID, error) { return f.store.EndBrowserSession(ctx, h, e) })
+}
+
+// SavePushedRequest implements [oauth.BrowserStore].
+func (f *Failing) SavePushedRequest(ctx context.Context, r oauth.PushedRequest) error {
+	return f.do("SavePushedRequest", func() error { return f.store.SavePushedRequest(ctx, r) })
+}
+
+// TakePushedRequest implements [oauth.BrowserStore].
+func (f *Failing) TakePushedRequest(ctx context.Context, h oauth.Hash, at time.Time) (oauth.PushedRequest, error) {
+	return result(f, "TakePushedRequest", func() (oauth.PushedRequest, error) { return f.store.TakePushedRequest(ctx, h, at) })
+}
+
+// Consent implements [oauth.BrowserStore].
+func (f *Failing) Consent(ctx context.Context, userID, clientID string) (oauth.Consent, error) {
+	return result(f, "Consent", func() (oauth.Consent, error) { return f.store.Consent(ctx, userID, clientID) })
+}
+
+// Consents implements [oauth.BrowserStore].
+func (f *Failing) Consents(ctx context.Context, userID string) ([]oauth.Consent, error) {
+	return result(f, "Consents", func() ([]oauth.Consent, error) { return f.store.Consents(ctx, userID) })
+}
+
+// SaveConsent implements [oauth.BrowserStore].
+func (f *Failing) SaveConsent(ctx context.Context, c oauth.Consent, e audit.Event) error {
+	return f.do("SaveConsent", func() error { return f.store.SaveConsent(ctx, c, e) })
+}
+
+// RevokeConsent implements [oauth.BrowserStore].
+func (f *Failing) RevokeConsent(ctx context.Context, userID, clientID string, e session.Ending) ([]session.ID, error) {
+	return result(f, "RevokeConsent", func() ([]session.ID, error) { return f.store.RevokeConsent(ctx, userID, clientID, e) })
+}
+
+// LeaseLogoutDeliveries implements [oauth.BrowserStore].
+func (f *Failing) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]oauth.LogoutDelivery, error) {
+	return result(f, "LeaseLogoutDeliveries", func() ([]oauth.LogoutDelivery, error) { return f.store.LeaseLogoutDeliveries(ctx, at, until, limit) })
+}
+
+// FinishLogoutDelivery implements [oauth.BrowserStore].
+func (f *Failing) FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error {
+	return f.do("FinishLogoutDelivery", func() error { return f.store.FinishLogoutDelivery(ctx, id, retryAt) })
+}
+
+// SweepBrowser implements [oauth.BrowserStore].
+func (f *Failing) SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error) {
+	return result(f, "SweepBrowser", func() (int, error) { return f.store.SweepBrowser(ctx, before, limit) })
+}
+
+// SaveAttempt implements [upstream.Store].
+func (f *Failing) SaveAttempt(ctx context.Context, a upstream.Attempt) error {
+	return f.do("SaveAttempt", func() error { return f.store.SaveAttempt(ctx, a) })
+}
+
+// TakeAttempt implements [upstream.Store].
+func (f *Failing) TakeAttempt(ctx context.Context, stateHash [32]byte, at time.Time) (upstream.Attempt, error) {
+	return result(f, "TakeAttempt", func() (upstream.Attempt, error) { return f.store.TakeAttempt(ctx, stateHash, at) })
+}
+
+// UseIDToken implements [upstream.Store].
+func (f *Failing) UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error {
+	return f.do("UseIDToken", func() error { return f.store.UseIDToken(ctx, tokenHash, expiresAt) })
+}
+
+// Known implements [upstream.Store].
+func (f *Failing) Known(ctx context.Context, q upstream.Question) (upstream.Known, error) {
+	return result(f, "Known", func() (upstream.Known, error) { return f.store.Known(ctx, q) })
+}
+
+// LinkIdentity implements [upstream.Store].
+func (f *Failing) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail string) error {
+	return f.do("LinkIdentity", func() error { return f.store.LinkIdentity(ctx, l, verifiedEmail) })
+}
+
+// AdoptUser implements [upstream.Store].
+func (f *Failing) AdoptUser(ctx context.Context, a upstream.Adoption) error {
+	return f.do("AdoptUser", func() error { return f.store.AdoptUser(ctx, a) })
+}
+
+// CreateUserWithIdentity implements [upstream.Store].
+func (f *Failing) CreateUserWithIdentity(ctx context.Context, u user.User, l upstream.Link) error {
+	return f.do("CreateUserWithIdentity", func() error { return f.store.CreateUserWithIdentity(ctx, u, l) })
+}
+
+// Identities implements [upstream.Store].
+func (f *Failing) Identities(ctx context.Context, userID string) ([]upstream.LinkedIdentity, error) {
+	return result(f, "Identities", func() ([]upstream.LinkedIdentity, error) { return f.store.Identities(ctx, userID) })
+}
+
+// RemoveIdentity implements [upstream.Store].
+func (f *Failing) RemoveIdentity(ctx context.Context, r upstream.Removal) error {
+	return f.do("RemoveIdentity", func() error { return f.store.RemoveIdentity(ctx, r) })
+}
+
+// SaveTokens implements [upstream.Store].
+func (f *Failing) SaveTokens(ctx context.Context, provider, subject string, sealed []byte) error {
+	return f.do("SaveTokens", func() error { return f.store.SaveTokens(ctx, provider, subject, sealed) })
+}
+
+// Tokens implements [upstream.Store].
+func (f *Failing) Tokens(ctx context.Context, userID, provider string) (upstream.TokenRow, error) {
+	return result(f, "Tokens", func() (upstream.TokenRow, error) { return f.store.Tokens(ctx, userID, provider) })
+}
+
+// LeaseTokens implements [upstream.Store].
+func (f *Failing) LeaseTokens(ctx context.Context, row upstream.TokenRow, at, until time.Time) (int64, error) {
+	return result(f, "LeaseTokens", func() (int64, error) { return f.store.LeaseTokens(ctx, row, at, until) })
+}
+
+// FinishTokens implements [upstream.Store].
+func (f *Failing) FinishTokens(ctx context.Context, row upstream.TokenRow) error {
+	return f.do("FinishTokens", func() error { return f.store.FinishTokens(ctx, row) })
+}
+
+// SweepUpstream implements [upstream.Store].
+func (f *Failing) SweepUpstream(ctx context.Context, before time.Time, limit int) (int, error) {
+	return result(f, "SweepUpstream", func() (int, error) { return f.store.SweepUpstream(ctx, before, limit) })
 }
 
 // Migrate implements [store.Store].
