@@ -59,6 +59,19 @@ func TestREADME(t *testing.T) {
 			out = out[i[1]:]
 		}
 	})
+	t.Run("github", func(t *testing.T) {
+		config, _ := walk(strings.ReplaceAll(readme, "\n   ", "\n"), "yaml github")
+		commands, _ := walk(strings.ReplaceAll(readme, "\n   ", "\n"), "sh github")
+		if err := os.WriteFile(filepath.Join(dir, "github.secret"), []byte("THE-SECRET"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "handstamp.yaml")
+		config = strings.ReplaceAll(config, "keys/github.secret", filepath.Join(dir, "github.secret"))
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		runScript(t, root, append(env, "HANDSTAMP_CONFIG="+file), "handstamp config check\n"+commands)
+	})
 	t.Run("run", func(t *testing.T) {
 		script, _ := walk(readme, "sh run")
 		runScript(t, root, env, script)
