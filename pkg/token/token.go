@@ -60,7 +60,7 @@ type Access struct {
 	Subject   string         // sub: a user's ID, or the client's ID for a token that a client gets for itself
 	Audience  []string       // aud; at least one
 	ClientID  string         // client_id
-	Scope     string         // scope; left out if empty
+	Scope     string         // scope; always there, also empty
 	SessionID string         // sid; left out if empty
 	Roles     []string       // roles; always a list, also an empty one
 	AuthTime  time.Time      // auth_time; left out if zero
@@ -186,9 +186,7 @@ func (m *Minter) appendClaims(b []byte, access Access, minted Minted) ([]byte, e
 	number("iat", minted.IssuedAt)
 	text("jti", minted.ID)
 	text("client_id", access.ClientID)
-	if access.Scope != "" {
-		text("scope", access.Scope)
-	}
+	text("scope", access.Scope)
 	if access.SessionID != "" {
 		text("sid", access.SessionID)
 	}

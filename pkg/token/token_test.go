@@ -134,7 +134,7 @@ func TestMint(t *testing.T) {
 					t.Error(diff)
 				}
 				want := map[string]any{
-					"iss": issuer, "sub": "usr_1", "aud": "https://api.example", "client_id": "default", "roles": []any{},
+					"iss": issuer, "sub": "usr_1", "aud": "https://api.example", "client_id": "default", "scope": "", "roles": []any{},
 					"iat": float64(at.Unix()), "exp": float64(minted.ExpiresAt.Unix()), "jti": minted.ID,
 				}
 				maps.Copy(want, c.want)
@@ -323,7 +323,7 @@ func FuzzMint(f *testing.F) {
 			return
 		}
 		_, claims := parts(t, minted.Raw)
-		if claims["sub"] != subject || (scope != "" && claims["scope"] != scope) || !gocmp.Equal(claims["roles"], []any{role, subject}) || claims["x-"+role] != scope {
+		if claims["sub"] != subject || claims["scope"] != scope || !gocmp.Equal(claims["roles"], []any{role, subject}) || claims["x-"+role] != scope {
 			t.Errorf("%q became %q", access, claims)
 		}
 	})
