@@ -45,6 +45,7 @@ func BenchmarkRotate(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer update.Close()
 
 	for _, size := range []int{1, 8, 64} {
 		next := 0
@@ -80,7 +81,7 @@ func BenchmarkRotate(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				stmt := tx.Stmt(update)
+				stmt := tx.Stmt(update) //nolint:sqlclosecheck // closed with the transaction
 				for range size {
 					if _, err := stmt.Exec(next % sessions); err != nil {
 						b.Fatal(err)

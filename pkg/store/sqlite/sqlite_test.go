@@ -619,8 +619,7 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 func TestErrorsTellNothing(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "handstamp.db"))
 	methods := reflect.TypeFor[store.Store]()
-	for i := range methods.NumMethod() {
-		method := methods.Method(i)
+	for method := range methods.Methods() {
 		switch method.Name {
 		case "Close", "Migrate", "Schema", "Ping":
 			continue
@@ -630,7 +629,7 @@ func TestErrorsTellNothing(t *testing.T) {
 			in = append(in, canary(method.Type.In(j)))
 		}
 		out := reflect.ValueOf(db).MethodByName(method.Name).Call(in)
-		err, _ := out[len(out)-1].Interface().(error)
+		err, _ := reflect.TypeAssert[error](out[len(out)-1])
 		if !errors.Is(err, store.ErrSchema) {
 			t.Errorf("%s: %v, want ErrSchema", method.Name, err)
 			continue

@@ -14,8 +14,7 @@ type untouchable struct{ store.Store }
 
 func TestFail(t *testing.T) {
 	methods := reflect.TypeFor[store.Store]()
-	for i := range methods.NumMethod() {
-		method := methods.Method(i)
+	for method := range methods.Methods() {
 		if method.Name == "Close" {
 			continue
 		}
@@ -63,7 +62,7 @@ func call(t *testing.T, f *storetest.Failing, method reflect.Method) error {
 			t.Errorf("a failed call returned %v", v)
 		}
 	}
-	err, _ := out[len(out)-1].Interface().(error)
+	err, _ := reflect.TypeAssert[error](out[len(out)-1])
 	return err
 }
 

@@ -66,7 +66,7 @@ type suite struct {
 // run runs one case.
 func (s *suite) run(name string, test func(s *suite)) {
 	s.Helper()
-	s.T.Run(name, func(t *testing.T) {
+	s.Run(name, func(t *testing.T) {
 		test(&suite{T: t, first: s.first, second: s.second, serial: s.serial})
 	})
 }
