@@ -251,7 +251,7 @@ func (a *API) loginForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.loggedIn(c, f, u.ID, passwordAMR())
+	return a.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
 }
 
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
@@ -280,10 +280,11 @@ func (a *API) loginMessage(c echo.Context, err error) pages.Message {
 }
 
 // loggedIn starts a new browser session in place of the one before, and goes on with the request.
-func (a *API) loggedIn(c echo.Context, f flow, userID string, amr []string) error {
+func (a *API) loggedIn(c echo.Context, f flow, userID string, amr []string, proof oauth.Proof) error {
 	secret, now := rand.Text(), time.Now()
 	b := oauth.BrowserSession{
 		Hash: sha256.Sum256([]byte(secret)), UserID: userID, AMR: amr, AuthTime: now, CreatedAt: now, ExpiresAt: now.Add(browserSessionLifetime),
+		Proof: proof,
 	}
 	err := a.Browser.SaveBrowserSession(c.Request().Context(), b, f.login.Hash)
 	if errors.Is(err, user.ErrNotFound) {
@@ -340,7 +341,7 @@ func (a *API) signupForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.loggedIn(c, f, u.ID, passwordAMR())
+	return a.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
 }
 
 func (a *API) showContinue(c echo.Context, f flow) error {

@@ -117,7 +117,7 @@ func (a *API) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.loggedIn(c, f, decision.UserID, []string{"fed"})
+	return a.loggedIn(c, f, decision.UserID, []string{"fed"}, oauth.Proof{Provider: identity.Provider, Subject: identity.Subject})
 }
 
 // assets is GET /assets/*: style sheet and pictures of the hosted pages.

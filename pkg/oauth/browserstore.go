@@ -54,6 +54,15 @@ type BrowserSession struct {
 	AuthTime  time.Time
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	Proof     Proof // of a new one; it is not kept
+}
+
+// Proof is what a login rests on: it was checked a moment ago, and must still be so when the browser session begins. Otherwise a login that
+// is under way would outlive the change of password, or the end of an identity, that was meant to lock its owner out. The zero Proof asks for nothing.
+type Proof struct {
+	PasswordHash string // must still be the user's
+	Provider     string // must still be linked to the user, by the identity that Subject names
+	Subject      string
 }
 
 // PushedRequest is an authorization request that a client has sent ahead (RFC 9126).
@@ -80,7 +89,7 @@ type LogoutDelivery struct {
 	URI         string
 	UserID      string
 	SessionID   session.ID
-	Attempts    int
+	Attempts    int // begun before this one
 	CreatedAt   time.Time
 	LeasedUntil time.Time
 }
@@ -95,11 +104,13 @@ type BrowserStore interface {
 	// Code reads a code, used or not. ErrCodeNotFound.
 	Code(ctx context.Context, h Hash) (Code, error)
 	// RedeemCode marks a code as used by the session to start and starts it, as session.Store.Start does, in one transaction: of all who try, one succeeds.
-	// The code is used up also if the session may not start. ErrCodeNotFound if it is unknown or expired at Start.Session.CreatedAt, ErrCodeUsed.
+	// The code is used up also if the session may not start. ErrCodeNotFound if it is unknown or expired at Start.Session.CreatedAt, or if the browser
+	// session that it was given in (zero: none) has ended; ErrCodeUsed.
 	RedeemCode(ctx context.Context, h Hash, s session.Start) (session.Started, error)
 
 	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login always makes a new one.
-	// user.ErrNotFound if the user is gone or disabled.
+	// The codes and sessions that a replaced one of the same user gave count as given by the new one, so that logging out ends them too.
+	// user.ErrNotFound if the user is gone or disabled, or the proof no longer holds.
 	SaveBrowserSession(ctx context.Context, b BrowserSession, replaces Hash) error
 	// BrowserSession reads the browser session of an enabled user that is alive at a time. ErrBrowserSessionNotFound.
 	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)
@@ -115,7 +126,7 @@ type BrowserStore interface {
 	Consent(ctx context.Context, userID, clientID string) (Consent, error)
 	// Consents lists what a user has allowed, by client.
 	Consents(ctx context.Context, userID string) ([]Consent, error)
-	// SaveConsent replaces what a user has allowed a client, together with its event.
+	// SaveConsent replaces what a user has allowed a client, together with its event. user.ErrNotFound.
 	SaveConsent(ctx context.Context, c Consent, e audit.Event) error
 	// RevokeConsent forgets it, ends the user's sessions at the client, and blocks their sids; it says which.
 	RevokeConsent(ctx context.Context, userID, clientID string, e session.Ending) ([]session.ID, error)

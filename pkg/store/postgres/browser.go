@@ -74,7 +74,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start)
 // SaveBrowserSession implements oauth.BrowserStore. What the replaced one of the same user gave goes on as given by the new one.
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
 	const sql = `WITH u AS (
-			SELECT id FROM users WHERE id = $2 AND disabled_at IS NULL
+			SELECT id FROM users WHERE id = $2 AND disabled_at IS NULL AND ($9::text = '' OR password_hash = $9::text)
+				AND ($10::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $10::text AND i.subject = $11::text AND i.user_id = $2))
 		), replaced AS (
 			DELETE FROM browser_sessions o USING u WHERE o.hash = $8::bytea RETURNING o.hash, o.user_id
 		), saved AS (
@@ -95,7 +96,8 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 	var saved bool
 	err := db.run(ctx, "save browser session",
 		do(lockUser, b.UserID),
-		one(sql, to(&saved), b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces)))
+		one(sql, to(&saved), b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces),
+			b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject))
 	if err == nil && !saved {
 		return user.ErrNotFound
 	}
@@ -227,7 +229,7 @@ func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, li
 			UPDATE logout_deliveries SET leased_until = $2::timestamptz, attempts = attempts + 1
 			WHERE id = ANY (ARRAY (
 				SELECT id FROM logout_deliveries WHERE leased_until <= $1 ORDER BY leased_until LIMIT $3::bigint FOR UPDATE SKIP LOCKED))
-			RETURNING id, client_id, uri, user_id, session_id, attempts, created_at, leased_until
+			RETURNING id, client_id, uri, user_id, session_id, attempts - 1 AS attempts, created_at, leased_until
 		) SELECT id, client_id, uri, user_id, session_id, attempts, created_at, leased_until FROM leased ORDER BY id`
 	var deliveries []oauth.LogoutDelivery
 	err := db.run(ctx, "lease logout deliveries", step{sql: sql, args: []any{when(at), when(until), int64(limit)}, scan: func(rows pgx.Rows) error {

@@ -102,8 +102,9 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 	return db.write(ctx, "save browser session", func(c *conn) error {
 		n, err := c.exec(`
 			INSERT INTO browser_sessions (hash, user_id, amr, acr, auth_time, created_at, expires_at)
-			SELECT ?, id, ?, ?, ?, ?, ? FROM users WHERE id = ? AND disabled_at IS NULL`,
-			b.Hash[:], b.AMR, b.ACR, b.AuthTime, b.CreatedAt, b.ExpiresAt, b.UserID)
+			SELECT ?1, id, ?2, ?3, ?4, ?5, ?6 FROM users WHERE id = ?7 AND disabled_at IS NULL AND (?8 = '' OR password_hash = ?8)
+				AND (?9 = '' OR EXISTS (SELECT 1 FROM identities WHERE provider = ?9 AND subject = ?10 AND user_id = ?7))`,
+			b.Hash[:], b.AMR, b.ACR, b.AuthTime, b.CreatedAt, b.ExpiresAt, b.UserID, b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject)
 		if err != nil {
 			return err
 		}
@@ -273,7 +274,7 @@ func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, li
 		return c.query(`
 			UPDATE logout_deliveries SET leased_until = ?2, attempts = attempts + 1
 			WHERE id IN (SELECT id FROM logout_deliveries WHERE leased_until <= ?1 ORDER BY leased_until LIMIT ?3)
-			RETURNING id, client_id, uri, user_id, session_id, attempts, created_at, leased_until`,
+			RETURNING id, client_id, uri, user_id, session_id, attempts - 1, created_at, leased_until`,
 			func(r *row) error {
 				var d oauth.LogoutDelivery
 				var attempts int64
