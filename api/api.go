@@ -75,6 +75,7 @@ type API struct {
 	echo       *echo.Echo
 	failures   *failureLimiter
 	pageStates pageSealer
+	feedEvents feedEvents
 	stopping   chan struct{} // closed when open streams have to end
 	stop       sync.Once
 }

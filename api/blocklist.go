@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -10,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -45,7 +45,11 @@ func (a *API) blocklist(c echo.Context) error {
 		change = a.Blocklist.Snapshot()
 	}
 	h := c.Response().Header()
+	signed := strings.Contains(c.Request().Header.Get("Accept"), signedFeed)
 	etag := `"` + change.Cursor + `"`
+	if signed { // which may not be believed for ever, so it is another one each minute
+		etag = fmt.Sprintf(`"%s-%d"`, change.Cursor, time.Now().Unix()/60)
+	}
 	h.Set("ETag", etag)
 	h.Set("Cache-Control", "no-cache") // a cache must ask each time, and is answered 304 while nothing has changed
 	h.Add("Vary", "Accept")
@@ -53,18 +57,18 @@ func (a *API) blocklist(c echo.Context) error {
 		return c.NoContent(http.StatusNotModified)
 	}
 	feed := a.feed(change, asOf)
-	if !strings.Contains(c.Request().Header.Get("Accept"), signedFeed) {
+	if !signed {
 		body, err := json.Marshal(feed)
 		if err != nil {
 			return err
 		}
 		return writeCompressed(c, "application/json", body)
 	}
-	signed, err := a.signFeed(ctx, feed)
+	raw, err := a.signFeed(ctx, feed)
 	if err != nil {
 		return err
 	}
-	return writeCompressed(c, signedFeed, []byte(signed))
+	return writeCompressed(c, signedFeed, []byte(raw))
 }
 
 // compressFrom is the size from which compressing pays.
@@ -148,7 +152,7 @@ func (a *API) blocklistStream(c echo.Context) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	s := &stream{c: c, control: http.NewResponseController(c.Response()), w: bufio.NewWriter(c.Response())}
+	s := &stream{c: c, control: http.NewResponseController(c.Response())}
 	c.Response().WriteHeader(http.StatusOK)
 	a.Metrics.Followers.Inc()
 	defer a.Metrics.Followers.Dec()
@@ -163,39 +167,46 @@ func (a *API) blocklistStream(c echo.Context) error {
 type stream struct {
 	c       echo.Context
 	control *http.ResponseController
-	w       *bufio.Writer
 }
 
 func (s *stream) follow(ctx context.Context, a *API, cursor string) error {
-	if err := s.send("retry: 1000\n\n"); err != nil {
+	if err := s.send([]byte("retry: 1000\n\n")); err != nil {
 		return err
 	}
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
-	first := true
-	for {
+	for due := true; ; { // the follower learns at once that it is up to date
+		asOf := a.Blocklist.HeardAt() // before looking, so that it claims no more than is told
 		changes, next, err := a.Blocklist.Since(ctx, cursor)
 		if errors.Is(err, blocklist.ErrCursorGone) {
-			return s.send("event: reset\ndata: {}\n\n")
+			return s.send([]byte("event: reset\ndata: {}\n\n"))
 		}
 		if err != nil {
 			return err // the follower comes back with its last cursor
 		}
-		if len(changes) > 0 {
-			change := merge(cursor, changes)
+		if change := merge(cursor, changes); change.Cursor != cursor {
 			if len(change.Entries) > 0 {
-				if err := s.event("entries", change.Cursor, a.feed(change, a.Blocklist.HeardAt())); err != nil {
+				event, err := a.feedEvents.encode(cursor, change.Cursor, a.feed(change, asOf))
+				if err == nil {
+					err = s.send(event)
+				}
+				if err != nil {
 					return err
 				}
 			}
 			cursor = change.Cursor
 		}
-		if first { // the follower learns at once that it is up to date
-			first = false
-			if err := s.beat(a, cursor); err != nil {
+		// A replica that is cut off from the database falls silent, so that its followers know.
+		if due && time.Since(asOf) < heartbeatEvery {
+			event, err := newEvent("heartbeat", cursor, verifier.Heartbeat{AsOf: asOf.UTC()})
+			if err == nil {
+				err = s.send(event)
+			}
+			if err != nil {
 				return err
 			}
 		}
+		due = false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -203,42 +214,49 @@ func (s *stream) follow(ctx context.Context, a *API, cursor string) error {
 			return nil
 		case <-next:
 		case <-heartbeat.C:
-			if err := s.beat(a, cursor); err != nil {
-				return err
-			}
+			due = true
 		}
 	}
 }
 
-// beat says how recently this replica has looked. One that is cut off from the database falls silent, so that its followers know.
-func (s *stream) beat(a *API, cursor string) error {
-	heard := a.Blocklist.HeardAt()
-	if time.Since(heard) >= heartbeatEvery {
-		return nil
-	}
-	return s.event("heartbeat", cursor, verifier.Heartbeat{AsOf: heard.UTC()})
-}
-
-func (s *stream) event(name, id string, data any) error {
-	body, err := json.Marshal(data)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "event: %s\nid: %s\ndata: %s\n\n", name, id, body)
-	return s.send(b.String())
-}
-
-func (s *stream) send(text string) error {
-	// Each write gets its own time; without one the server's limit for whole responses would end the stream.
+// send writes one event or more. Each write gets its own time; without one the server's limit for whole responses would end the stream.
+func (s *stream) send(events []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(streamWriteTimeout)); err != nil {
 		return err
 	}
-	if _, err := s.w.WriteString(text); err != nil {
-		return err
-	}
-	if err := s.w.Flush(); err != nil {
+	if _, err := s.c.Response().Write(events); err != nil {
 		return err
 	}
 	return s.control.Flush()
+}
+
+// newEvent returns a server-sent event.
+func newEvent(name, id string, data any) ([]byte, error) {
+	body, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "event: %s\nid: %s\ndata: %s\n\n", name, id, body), nil
+}
+
+// feedEvents remembers the newest "entries" event: nearly all followers stand at one cursor and are owed the same one.
+type feedEvents struct {
+	mu       sync.Mutex
+	from, to string
+	event    []byte
+}
+
+// encode returns the event that takes a follower from one cursor to another. Whatever this replica told one follower between the
+// two is enough for another.
+func (e *feedEvents) encode(from, to string, feed verifier.Feed) ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.event == nil || e.from != from || e.to != to {
+		event, err := newEvent("entries", to, feed)
+		if err != nil {
+			return nil, err
+		}
+		e.from, e.to, e.event = from, to, event
+	}
+	return e.event, nil
 }

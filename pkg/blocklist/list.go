@@ -20,8 +20,9 @@ const (
 	StalenessBound = time.Second
 	// syncTimeout bounds one reading of the table.
 	syncTimeout = 5 * time.Second
-	// recentChanges is how many changes a replica remembers for followers, so that they cost the database nothing.
+	// A replica remembers so many changes, and so many bytes of them, for followers, so that they cost the database nothing.
 	recentChanges = 4096
+	recentBytes   = 8 << 20
 )
 
 // Change is what one reading of the table added to the list.
@@ -32,24 +33,30 @@ type Change struct {
 
 // List is a replica's copy of the blocklist.
 type List struct {
-	store Store
-	log   *slog.Logger
-	set   *verifier.BlockSet
+	store   Store
+	log     *slog.Logger
+	set     *verifier.BlockSet
+	started time.Time
 
 	syncing sync.Mutex // one reading at a time
 	poll    string     // the cursor of the last reading; guarded by syncing
 
 	mu      sync.Mutex
+	clock   clock
 	heardAt time.Time // when the last successful reading began; zero before the first
 	cursor  string    // that followers get: it moves only when entries came
 	oldest  string    // the cursor before recent[0]
 	recent  []Change
+	bytes   int           // of the entries in recent
 	changed chan struct{} // closed at the next change
 }
 
 // NewList returns a list that has heard nothing yet. Call Sync before relying on it, then Follow.
 func NewList(store Store, log *slog.Logger) *List {
-	return &List{store: store, log: log, set: verifier.NewBlockSet(), changed: make(chan struct{})}
+	started := time.Now()
+	return &List{
+		store: store, log: log, set: verifier.NewBlockSet(), started: started, clock: newClock(started.Round(0)), changed: make(chan struct{}),
+	}
 }
 
 // Sync reads what has changed in the table. An error is a storage failure.
@@ -85,18 +92,26 @@ func (l *List) Sync(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.heardAt = began
 	if changes.Snapshot {
-		l.recent, l.oldest, l.cursor = nil, changes.Cursor, changes.Cursor
+		l.recent, l.bytes, l.oldest, l.cursor = nil, 0, changes.Cursor, changes.Cursor
 		l.signal()
 	} else if len(added) > 0 {
 		l.cursor = changes.Cursor
-		l.recent = append(l.recent, Change{Entries: added, Cursor: l.cursor})
-		if len(l.recent) > recentChanges {
-			l.oldest = l.recent[0].Cursor
-			l.recent = append([]Change(nil), l.recent[1:]...)
-		}
+		l.remember(Change{Entries: added, Cursor: l.cursor})
 		l.signal()
 	}
 	return nil
+}
+
+// remember keeps a change, and forgets the oldest ones beyond the bounds. The newest stays, however large: everybody is about to ask for it.
+func (l *List) remember(change Change) {
+	l.recent, l.bytes = append(l.recent, change), l.bytes+len(change.Entries)
+	gone := 0
+	for ; len(l.recent)-gone > recentChanges || l.bytes > recentBytes && len(l.recent)-gone > 1; gone++ {
+		l.oldest, l.bytes = l.recent[gone].Cursor, l.bytes-len(l.recent[gone].Entries)
+	}
+	if gone > 0 {
+		l.recent = append([]Change(nil), l.recent[gone:]...) // readers may hold the old array
+	}
 }
 
 func (l *List) signal() {
@@ -130,7 +145,7 @@ func (l *List) Follow(ctx context.Context, also func(context.Context)) {
 			l.log.InfoContext(ctx, "blocklist can be read again")
 		}
 		failing = err != nil
-		l.set.Purge(time.Now())
+		l.set.Purge(l.over(time.Now()))
 		also(ctx)
 	}
 }
@@ -180,49 +195,58 @@ func (l *List) Snapshot() Change {
 // Since returns the changes after a cursor, oldest first, and a channel that is closed at the next one.
 // A cursor that this replica did not give itself is looked up in the database. ErrCursorGone.
 func (l *List) Since(ctx context.Context, cursor string) ([]Change, <-chan struct{}, error) {
-	changes, next, ok := l.remembered(cursor)
+	changes, current, next, ok := l.remembered(cursor)
 	if ok {
 		return changes, next, nil
 	}
 	if cursor == "" {
 		return nil, nil, ErrCursorGone
 	}
-	// Taking next before reading means that what is added meanwhile is told twice rather than not at all.
 	read, err := l.store.BlocklistChanges(ctx, cursor)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read blocklist: %w", err)
 	}
-	l.mu.Lock()
-	current := l.cursor
-	l.mu.Unlock()
 	var entries verifier.Entries
 	for _, e := range read.Entries {
 		entries = entries.Append(e.wire())
 	}
-	// What this replica has not read yet is in entries as well, so the reader can go on from this replica's own cursor.
+	// The table was read after this replica had come to current, so the follower can go on from there. Where the replica has come to
+	// meanwhile would not do: it may have read what was added after the table was read here. What is told twice does no harm.
 	return []Change{{Entries: entries, Cursor: current}}, next, nil
 }
 
-func (l *List) remembered(cursor string) ([]Change, <-chan struct{}, bool) {
+// remembered returns the changes after a cursor if this replica has them, its own cursor, and a channel that is closed at the next change.
+func (l *List) remembered(cursor string) (changes []Change, current string, next <-chan struct{}, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if cursor == l.cursor {
-		return nil, l.changed, true
-	}
-	if cursor == l.oldest {
-		return slices.Clip(l.recent), l.changed, true
+		return nil, l.cursor, l.changed, true
 	}
 	for i, change := range slices.Backward(l.recent) {
 		if change.Cursor == cursor {
-			return slices.Clip(l.recent[i+1:]), l.changed, true
+			return slices.Clip(l.recent[i+1:]), l.cursor, l.changed, true
 		}
 	}
-	return nil, l.changed, false
+	if cursor == l.oldest {
+		return slices.Clip(l.recent), l.cursor, l.changed, true
+	}
+	return nil, l.cursor, l.changed, false
 }
 
-// Drop removes expired entries from the table in small batches until none is left.
+// over returns the time before which entries may be forgotten: at, unless the wall clock was set forward lately.
+func (l *List) over(at time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if believed := l.clock.believed(time.Now().Round(0), time.Since(l.started)); believed.Before(at) {
+		return believed
+	}
+	return at
+}
+
+// Drop removes entries that were over at a time from the table, in small batches until none is left.
 func (l *List) Drop(ctx context.Context, at time.Time) error {
 	const batch = 1000
+	at = l.over(at)
 	for {
 		n, err := l.store.DropBlocklist(ctx, at, batch)
 		if err != nil {
