@@ -53,18 +53,15 @@ func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Cha
 		next int64
 		out  = blocklist.Changes{Snapshot: after == ""}
 	)
-	err := db.run(ctx, "read blocklist", step{sql: sql, args: []any{strconv.FormatUint(uint64(from.xmin), 10)}, scan: func(rows pgx.Rows) error {
-		var (
-			key                  []byte
-			notBefore, dropAfter *int64
-		)
-		if err := rows.Scan(&now.system, &now.timeline, &now.xmin, &next, &key, &notBefore, &dropAfter); err != nil || notBefore == nil {
-			return err
+	err := db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), strconv.FormatInt(from.xmin, 10)}, scan: func(rows pgx.Rows) error {
+		r := row{columns: rows.RawValues()}
+		now, next = cursor{system: r.int64(), timeline: r.int64(), xmin: r.int64()}, r.int64()
+		if r.columns[0] != nil {
+			out.Entries = append(out.Entries, blocklist.Entry{
+				Key: r.bytes16(), NotBefore: time.Unix(r.int64(), 0).UTC(), DropAfter: time.Unix(r.int64(), 0).UTC(),
+			})
 		}
-		entry := blocklist.Entry{NotBefore: time.Unix(*notBefore, 0).UTC(), DropAfter: time.Unix(*dropAfter, 0).UTC()}
-		copy(entry.Key[:], key)
-		out.Entries = append(out.Entries, entry)
-		return nil
+		return r.err
 	}})
 	switch {
 	case err != nil:

@@ -65,10 +65,12 @@ type Options struct {
 // (several hosts separated by commas for a replicated server: the one that takes writes is used). It does not
 // connect and does not migrate. No error of this package holds the URL or any part of its password.
 //
-// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core,
-// and 2). Behind a pooler that hands out connections by transaction, such as PgBouncer, use
-// default_query_exec_mode=cache_describe (exec is taken for it). Then nothing is set on the connection either, because a pooler would
-// refuse it or hand it to others: set statement_timeout, lock_timeout and idle_in_transaction_session_timeout for the role.
+// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and 2).
+//
+// Behind a pooler that hands out connections by transaction, such as PgBouncer, use default_query_exec_mode=cache_describe (exec is
+// taken for it). Then nothing is set on the connections, because a pooler would refuse it or hand it to others: set
+// statement_timeout, lock_timeout and idle_in_transaction_session_timeout for the role. Notifications do not pass such a
+// pooler, so replicas learn of changes by polling.
 func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	config, err := parse(databaseURL)
 	if err != nil {
