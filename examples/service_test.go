@@ -18,6 +18,8 @@ import (
 	"time"
 )
 
+const password = "violet-otter-93"
+
 // service is a running Handstamp with a database of its own.
 type service struct {
 	url     string
@@ -50,7 +52,9 @@ func startService(t *testing.T, flags ...string) *service {
 // run runs a command of the service against its database, and returns what it printed.
 func (s *service) run(t *testing.T, args ...string) []byte {
 	t.Helper()
-	out, err := command(t, "", s.program, append(args, s.flags...)...).Output()
+	c := command(t, "", s.program, append(args, s.flags...)...)
+	c.Stdin = strings.NewReader(password) // for those that want one
+	out, err := c.Output()
 	if err != nil {
 		t.Fatalf("handstamp %s: %v\n%s", strings.Join(args, " "), err, stderrOf(err))
 	}
@@ -61,12 +65,21 @@ func (s *service) run(t *testing.T, args ...string) []byte {
 func (s *service) login(t *testing.T) string {
 	t.Helper()
 	s.users++
-	status, body := s.post(t, "/v1/signup", fmt.Sprintf(`{"email":"ann%d@example.com","password":"violet-otter-93"}`, s.users), "")
+	status, body := s.post(t, "/v1/signup", fmt.Sprintf(`{"email":"ann%d@example.com","password":%q}`, s.users, password), "")
+	if status != http.StatusCreated {
+		t.Fatalf("signup: %d %s", status, body)
+	}
+	return accessToken(t, body)
+}
+
+// accessToken returns the access token in a token response.
+func accessToken(t *testing.T, body []byte) string {
+	t.Helper()
 	var tokens struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.Unmarshal(body, &tokens); err != nil || status != http.StatusCreated || tokens.AccessToken == "" {
-		t.Fatalf("signup: %d %s", status, body)
+	if err := json.Unmarshal(body, &tokens); err != nil || tokens.AccessToken == "" {
+		t.Fatalf("no token response: %s", body)
 	}
 	return tokens.AccessToken
 }
