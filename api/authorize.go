@@ -18,6 +18,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -54,8 +55,12 @@ func (a *API) authorize(c echo.Context) error {
 // proceed does what is next for a request: log the user in, let the user choose or consent, or answer the client.
 func (a *API) proceed(c echo.Context, f flow) error {
 	eventOf(c).clientID, eventOf(c).userID = f.Client.ID, f.login.UserID
-	loggedIn := f.login.UserID != "" && (f.authenticated || a.stillCounts(f))
+	wanted := a.wanted(f)
+	another := wanted != "" && f.login.UserID != wanted
+	loggedIn := f.login.UserID != "" && (f.authenticated || a.stillCounts(f)) && !another
 	switch {
+	case f.authenticated && another:
+		return f.refuse(oauth.LoginRequired, "another user has logged in than the one of id_token_hint")
 	case !loggedIn && f.Asks(oauth.PromptNone):
 		return f.refuse(oauth.LoginRequired, "the user is not logged in")
 	case !loggedIn && f.Provider != "":
@@ -79,7 +84,20 @@ func (a *API) proceed(c echo.Context, f flow) error {
 	return a.answer(c, f)
 }
 
-// stillCounts reports whether the browser's login is good enough for the request: recent enough, and of the user that the client has in mind.
+// wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for whoever it is. A hint that cannot be
+// read, because its key is long gone, names nobody.
+func (a *API) wanted(f flow) string {
+	if f.IDTokenHint == "" {
+		return ""
+	}
+	hint, err := token.ParseHint(f.IDTokenHint, a.config.Issuer, a.Keys.Public)
+	if err != nil {
+		return ""
+	}
+	return hint.Subject
+}
+
+// stillCounts reports whether the browser's login is recent enough for the request.
 func (a *API) stillCounts(f flow) bool {
 	if f.Asks(oauth.PromptLogin) || f.Asks(oauth.PromptCreate) {
 		return false
