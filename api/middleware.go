@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -169,13 +171,27 @@ func (a *API) limit(next echo.HandlerFunc) echo.HandlerFunc {
 
 const claimsKey = "handstamp.claims"
 
-// authenticated lets a handler run only with a valid access token of a user that is meant for this service, which it finds by
-// claimsOf. The token is checked without a query: signature and claims offline, revocation in this replica's copy of the blocklist.
+// authenticated lets a handler run only with a valid access token of a user at one of the operator's own clients that is meant for this
+// service, which it finds by claimsOf. The token is checked without a query: signature and claims offline, revocation in this replica's copy
+// of the blocklist. What a user has allowed a third-party client stands in its scope, and none of that is the account itself.
 func (a *API) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		claims, err := authenticate(c, a.Verifier)
 		if err != nil {
 			return err
+		}
+		client, err := a.Clients.Client(c.Request().Context(), claims.ClientID)
+		if errors.Is(err, oauth.ErrClientNotFound) {
+			return invalidToken("the access token is not valid", err)
+		}
+		if err != nil {
+			return err
+		}
+		if client.ThirdParty {
+			return &Problem{
+				Status: http.StatusForbidden, Code: "first_party_only", Title: "Not allowed", Detail: "the access token is a third-party client's",
+				Challenge: `Bearer error="insufficient_scope"`,
+			}
 		}
 		c.Set(claimsKey, claims)
 		return next(c)
