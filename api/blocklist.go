@@ -154,6 +154,9 @@ func (a *API) blocklistStream(c echo.Context) error {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	s := &stream{c: c, control: http.NewResponseController(c.Response())}
 	c.Response().WriteHeader(http.StatusOK)
+	if c.Request().Method == http.MethodHead { // whose answer ends here (RFC 9110, section 9.3.2)
+		return nil
+	}
 	a.Metrics.Followers.Inc()
 	defer a.Metrics.Followers.Dec()
 	err := s.follow(ctx, a, cursor)
