@@ -63,6 +63,8 @@ type Service struct {
 	Config service.Config
 	URL    string
 	Log    *Log
+	// Metrics has the figures of the replica.
+	Metrics *prometheus.Registry
 
 	http *http.Server
 	stop func()
@@ -86,7 +88,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	if len(c.Audience) == 0 {
 		c.Audience = []string{c.Issuer}
 	}
-	s := &Service{Config: c, URL: "http://" + listener.Addr().String(), Log: &Log{}}
+	s := &Service{Config: c, URL: "http://" + listener.Addr().String(), Log: &Log{}, Metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opened, err := service.OpenCurrentStore(context.Background(), c, log)
 	if err != nil {
@@ -95,7 +97,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	if db.Wrap != nil {
 		opened = db.Wrap(opened)
 	}
-	if s.Service, err = service.New(context.Background(), c, opened, log, prometheus.NewRegistry()); err != nil {
+	if s.Service, err = service.New(context.Background(), c, opened, log, s.Metrics); err != nil {
 		t.Fatal(err)
 	}
 	s.http = &http.Server{Handler: s.API, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
