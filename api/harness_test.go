@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"sync"
@@ -77,6 +76,9 @@ func (w *world) begin(t *testing.T, open func(testing.TB) servicetest.Database) 
 		{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}},
 		{ID: "stranger", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("stranger")), Grants: []string{oauth.GrantClientCredentials}, Audiences: []string{"https://stranger.example"}},
 		{ID: "spa", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, Origins: []string{"https://app.example.com", "http://localhost:3000"}},
+		{ID: "web", Type: oauth.Public, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}, PostLogoutRedirectURIs: []string{appRedirect}, Scopes: []string{"openid", "profile", "email"}},
+		{ID: "server", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("server")), Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}},
+		{ID: "third", Type: oauth.Public, ThirdParty: true, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}, Scopes: []string{"openid", "profile", "email"}},
 		{ID: "elsewhere", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, Audiences: []string{"https://elsewhere.example"}, Scopes: []string{"openid"}},
 	} {
 		addClient(t, w.Service, c)
@@ -95,9 +97,11 @@ type keeper struct {
 	failed   error
 }
 
-func (k *keeper) Cleanup(f func())             { k.cleanups = append(k.cleanups, f) }
-func (k *keeper) Context() context.Context     { return context.Background() }
-func (k *keeper) Errorf(f string, args ...any) { k.failed = errors.Join(k.failed, fmt.Errorf(f, args...)) }
+func (k *keeper) Cleanup(f func())         { k.cleanups = append(k.cleanups, f) }
+func (k *keeper) Context() context.Context { return context.Background() }
+func (k *keeper) Errorf(f string, args ...any) {
+	k.failed = errors.Join(k.failed, fmt.Errorf(f, args...))
+}
 func (k *keeper) TempDir() string {
 	dir, err := os.MkdirTemp("", "handstamp-test-*")
 	if err != nil {
@@ -196,6 +200,17 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
+// codeFlow logs a user in at a public client through the browser.
+func codeFlow(t *testing.T, s *servicetest.Service, email, clientID, scope string) servicetest.Tokens {
+	t.Helper()
+	b := newBrowser(t, s)
+	p := b.logIn(b.open(authorizeURL(s, map[string]string{"client_id": clientID, "scope": scope})), email)
+	if p.location == nil {
+		p = b.submit(p, "consent", map[string]string{"decision": "allow"})
+	}
+	return redeem(t, s, p.code(t), "client_id", clientID).Tokens(t)
+}
+
 // want fails the test unless an answer has a status and a code (empty: whichever).
 func want(t testing.TB, what string, r servicetest.Response, status int, code string) {
 	t.Helper()
@@ -212,12 +227,3 @@ func introspect(t testing.TB, s *servicetest.Service, clientID, token string) se
 
 // inactive is the answer about a token that is not alive, to the byte.
 const inactive = `{"active":false}`
-
-// merged is several headers in one.
-func merged(headers ...http.Header) http.Header {
-	out := http.Header{}
-	for _, h := range headers {
-		maps.Copy(out, h)
-	}
-	return out
-}
