@@ -23,7 +23,7 @@ import (
 )
 
 // Run holds an implementation of store.Store to the contract. open returns two handles to one database that is new and not
-// yet migrated, as two replicas of the service have them, and closes both when the test ends. It is called about a dozen times.
+// yet migrated, as two replicas of the service have them, and closes both when the test ends. It is called about twenty times.
 func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 	t.Helper()
 	t.Run("Schema", func(t *testing.T) { testSchema(t, open) })
@@ -43,6 +43,15 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Clients", testClients},
 		{"Events", testEvents},
 		{"Races", testRaces},
+		{"Codes", testCodes},
+		{"BrowserSessions", testBrowserSessions},
+		{"PushedRequests", testPushedRequests},
+		{"Consents", testConsents},
+		{"LogoutDeliveries", testLogoutDeliveries},
+		{"BrowserRaces", testBrowserRaces},
+		{"Attempts", testAttempts},
+		{"Identities", testIdentities},
+		{"Tokens", testTokens},
 		{"Wait", testWait},
 	}
 	for _, g := range groups {
