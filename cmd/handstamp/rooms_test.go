@@ -57,9 +57,10 @@ func rooms() map[string]room {
 		"pkg/keyring":   {imports: underFirst},
 		"pkg/mail":      {imports: underFirst},
 
-		"pkg/session":  {imports: underSecond},
-		"pkg/token":    {imports: underSecond, modules: []string{jwt}},
-		"pkg/upstream": {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
+		"pkg/session":               {imports: underSecond},
+		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},
+		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},
+		"pkg/upstream":              {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
 
 		"pkg/oauth": {imports: slices.Concat(second, underSecond), modules: []string{jwt}},
 		"pkg/store": {imports: features},

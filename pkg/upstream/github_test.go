@@ -1,128 +1,30 @@
 package upstream_test
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
-
-// fakegithub is not GitHub. It answers the four requests that a login makes as GitHub's documentation says, and what it
-// answers for the REST API is held against GitHub's published description (testdata/github/openapi.json, cut from
-// @octokit/openapi).
-type fakegithub struct {
-	*httptest.Server
-	user   map[string]any
-	emails []map[string]any
-	codes  map[string]url.Values
-	token  string
-	fail   string // an error that the token endpoint answers with status 200, as GitHub does
-	iss    string
-}
 
 const githubPublished = "testdata/github/openapi.json"
 
-func newFakeGitHub(t *testing.T) *fakegithub {
+// fakegithub is not GitHub. What it answers for the REST API is held against GitHub's published description (testdata/github/openapi.json, cut
+// from @octokit/openapi).
+type fakegithub struct{ *upstreamtest.GitHub }
+
+func newFakeGitHub(t *testing.T) fakegithub { return fakegithub{upstreamtest.NewGitHub(t, false)} }
+
+func (g fakegithub) provider(t *testing.T) *upstream.Provider {
 	t.Helper()
-	g := &fakegithub{
-		codes: map[string]url.Values{}, token: "gho_" + rand.Text(), iss: "https://github.com/login/oauth",
-		user: githubUser(), emails: []map[string]any{
-			{"email": "octocat@example.com", "primary": true, "verified": true, "visibility": "private"},
-			{"email": "1+octocat@users.noreply.github.com", "primary": false, "verified": true, "visibility": nil},
-		},
-	}
-	g.Server = httptest.NewTLSServer(g)
-	t.Cleanup(g.Close)
-	return g
-}
-
-// githubUser is a user as the REST API shows it to itself.
-func githubUser() map[string]any {
-	u := map[string]any{
-		"login": "octocat", "id": 583231, "node_id": "MDQ6VXNlcjU4MzIzMQ==", "gravatar_id": "", "type": "User", "site_admin": false,
-		"name": "The Octocat", "company": nil, "blog": "", "location": nil, "email": "shown@example.com", "hireable": nil, "bio": nil,
-		"twitter_username": nil, "public_repos": 2, "public_gists": 1, "followers": 20, "following": 0,
-		"created_at": "2008-01-14T04:33:35Z", "updated_at": "2008-01-14T04:33:35Z", "user_view_type": "private",
-		"private_gists": 81, "total_private_repos": 100, "owned_private_repos": 100, "disk_usage": 10000, "collaborators": 8,
-		"two_factor_authentication": true,
-	}
-	for _, name := range []string{"avatar_url", "url", "html_url", "followers_url", "following_url", "gists_url", "starred_url",
-		"subscriptions_url", "organizations_url", "repos_url", "events_url", "received_events_url"} {
-		u[name] = "https://api.github.com/users/octocat"
-	}
-	return u
-}
-
-func (g *fakegithub) config(t *testing.T) upstream.Config {
-	t.Helper()
-	return upstream.Config{ID: "up", Type: upstream.GitHub, Issuer: g.iss, ClientID: clientID, ClientSecret: clientSecret, AllowPrivateNetwork: true,
-		Endpoints: upstream.Endpoints{
-			Authorization: g.URL + "/login/oauth/authorize", Token: g.URL + "/login/oauth/access_token",
-			Userinfo: g.URL + "/user", Emails: g.URL + "/user/emails",
-		}}
-}
-
-func (g *fakegithub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/login/oauth/authorize":
-		q, code := r.URL.Query(), rand.Text()
-		g.codes[code] = q
-		callback := url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {g.iss}}
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusFound)
-	case "/login/oauth/access_token":
-		code := r.PostFormValue("code")
-		asked, ok := g.codes[code]
-		delete(g.codes, code)
-		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-		answer := url.Values{"access_token": {g.token}, "scope": {"read:user,user:email"}, "token_type": {"bearer"}}
-		switch {
-		case g.fail != "":
-			answer = url.Values{"error": {g.fail}, "error_description": {"<b>no</b>"}}
-		case r.PostFormValue("client_id") != clientID || r.PostFormValue("client_secret") != clientSecret:
-			answer = url.Values{"error": {"incorrect_client_credentials"}}
-		case !ok || base64.RawURLEncoding.EncodeToString(sum[:]) != asked.Get("code_challenge"):
-			answer = url.Values{"error": {"bad_verification_code"}}
-		}
-		if !strings.Contains(r.Header.Get("Accept"), "application/json") {
-			w.Header().Set("Content-Type", "application/x-www-form-urlencoded")
-			_, _ = io.WriteString(w, answer.Encode())
-			return
-		}
-		flat := map[string]string{}
-		for name := range answer {
-			flat[name] = answer.Get(name)
-		}
-		writeJSON(w, flat)
-	case "/user", "/user/emails":
-		switch {
-		case r.Header.Get("User-Agent") == "" || strings.HasPrefix(r.Header.Get("User-Agent"), "Go-"):
-			http.Error(w, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header", http.StatusForbidden)
-		case r.Header.Get("Authorization") != "Bearer "+g.token:
-			w.WriteHeader(http.StatusUnauthorized)
-		case r.URL.Path == "/user":
-			writeJSON(w, g.user)
-		default:
-			writeJSON(w, g.emails)
-		}
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func (g *fakegithub) provider(t *testing.T) *upstream.Provider {
-	t.Helper()
-	p, err := trusting(t, []*httptest.Server{g.Server}, g.config(t)).Provider("up")
+	p, err := trusting(t, []*httptest.Server{g.Server}, g.Config()).Provider("up")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +43,7 @@ func TestFakeGitHubSpeaksAsPublished(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+g.token)
+		r.Header.Set("Authorization", "Bearer "+g.Token)
 		r.Header.Set("User-Agent", "test")
 		response, err := g.Client().Do(r)
 		if err != nil {
@@ -185,7 +87,7 @@ func TestOA08_GitHub(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newFakeGitHub(t)
-			g.emails = c.emails
+			g.Emails = c.emails
 			id, _, err := login(t, g.provider(t))
 			if err != nil {
 				t.Fatal(err)
@@ -198,11 +100,11 @@ func TestOA08_GitHub(t *testing.T) {
 	}
 	t.Run("ok/a renamed user is the same, another with the name is not", func(t *testing.T) {
 		g := newFakeGitHub(t)
-		g.user["login"] = "renamed"
+		g.User["login"] = "renamed"
 		if id, _, err := login(t, g.provider(t)); err != nil || id.Subject != "583231" {
 			t.Errorf("%+v, %v", id, err)
 		}
-		g.user["id"] = 7
+		g.User["id"] = 7
 		if id, _, err := login(t, g.provider(t)); err != nil || id.Subject != "7" {
 			t.Errorf("%+v, %v", id, err)
 		}
@@ -210,7 +112,7 @@ func TestOA08_GitHub(t *testing.T) {
 	for name, id := range map[string]any{"text": "583231", "zero": 0, "negative": -1, "fraction": 1.5, "absent": nil, "huge": 1e30} {
 		t.Run("fail/id is "+name, func(t *testing.T) {
 			g := newFakeGitHub(t)
-			g.user["id"] = id
+			g.User["id"] = id
 			if _, _, err := login(t, g.provider(t)); !errors.Is(err, upstream.ErrInvalidAnswer) {
 				t.Errorf("error %v", err)
 			}
@@ -219,7 +121,7 @@ func TestOA08_GitHub(t *testing.T) {
 	t.Run("fail/iss of another", func(t *testing.T) { // GitHub sends iss since 2026
 		g := newFakeGitHub(t)
 		p := g.provider(t)
-		g.iss = "https://evil.example"
+		g.Issuer = "https://evil.example"
 		if _, _, err := login(t, p); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
@@ -228,13 +130,13 @@ func TestOA08_GitHub(t *testing.T) {
 		g := newFakeGitHub(t)
 		for code, want := range map[string]error{"bad_verification_code": upstream.ErrInvalidAnswer, "incorrect_client_credentials": upstream.ErrMisconfigured,
 			"redirect_uri_mismatch": upstream.ErrMisconfigured} {
-			g.fail = code
+			g.Fail = code
 			_, _, err := login(t, g.provider(t))
 			if e, ok := errors.AsType[*upstream.Error](err); !errors.Is(err, want) || !ok || e.Code != code {
 				t.Errorf("%s: %v", code, err)
 			}
 		}
-		g.fail = "bad_refresh_token"
+		g.Fail = "bad_refresh_token"
 		if _, err := g.provider(t).Refresh(t.Context(), "r", ""); !errors.Is(err, upstream.ErrReauthNeeded) {
 			t.Errorf("refresh: %v", err)
 		}
@@ -258,8 +160,8 @@ func TestOA08_GitHub(t *testing.T) {
 
 func TestGenericOAuth2(t *testing.T) {
 	g := newFakeGitHub(t)
-	g.user = map[string]any{"uid": 42, "mail": "ada@example.com", "confirmed": true, "label": "Ada", "email_verified": true}
-	config := g.config(t)
+	g.User = map[string]any{"uid": 42, "mail": "ada@example.com", "confirmed": true, "label": "Ada", "email_verified": true}
+	config := g.Config()
 	config.Type, config.TokenAuth, config.Endpoints.Emails = upstream.OAuth2, "client_secret_post", ""
 	config.Claims = upstream.Claims{Subject: "uid", Email: "mail", EmailVerified: "confirmed", Name: "label"}
 	try := func() (*upstream.Identity, error) {

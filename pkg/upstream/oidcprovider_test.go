@@ -1,69 +1,16 @@
 package upstream_test
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
 
-// startOIDCProvider runs npm's oidc-provider until the test ends, and returns its issuer. It installs the locked
-// version if it is missing.
-func startOIDCProvider(t *testing.T) string {
-	t.Helper()
-	const dir = "testdata/oidc-provider"
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "oidc-provider", "package.json")); err != nil {
-		install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
-		install.Dir = dir
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("this test needs Node.js 20 or later, npm and a registry to install %s from: %v\n%s", dir, err, out)
-		}
-	}
-	config, err := json.Marshal(map[string]string{"clientId": clientID, "clientSecret": clientSecret, "redirectUri": redirectURI})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("node", "server.mjs", string(config)) // ends with its standard input
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("this test needs Node.js 20 or later: %v", err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("oidc-provider: %v\n%s", err, stderr.String())
-		}
-	})
-	out := bufio.NewReader(stdout)
-	line, err := out.ReadBytes('\n')
-	var ready struct{ Issuer string }
-	if err != nil || json.Unmarshal(line, &ready) != nil || ready.Issuer == "" {
-		t.Fatalf("oidc-provider did not start: %q, %v", line, err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the process
-	return ready.Issuer
-}
-
 func TestOIDCProvider(t *testing.T) {
-	issuer := startOIDCProvider(t)
+	issuer := upstreamtest.StartOIDCProvider(t, redirectURI)
 	all := trusting(t, nil, upstream.Config{
 		ID: "up", Type: upstream.OIDC, Issuer: issuer, ClientID: clientID, ClientSecret: clientSecret,
 		AllowPrivateNetwork: true, KeepTokens: true,

@@ -29,6 +29,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
 
 func newBrowser() *http.Client {
@@ -83,7 +84,7 @@ func TestLogin(t *testing.T) {
 	})
 	t.Run("ok/userinfo where the ID token has no address", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.claims = func(c jwt.MapClaims) { delete(c, "email"); delete(c, "email_verified"); delete(c, "name") }
+		l.Claims = func(c jwt.MapClaims) { delete(c, "email"); delete(c, "email_verified"); delete(c, "name") }
 		id, _, err := login(t, l.provider(t))
 		if err != nil {
 			t.Fatal(err)
@@ -94,8 +95,8 @@ func TestLogin(t *testing.T) {
 	})
 	t.Run("fail/userinfo of another user", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.claims = func(c jwt.MapClaims) { delete(c, "email") }
-		l.userinfo = func(c map[string]any) { c["sub"] = "subject-2" }
+		l.Claims = func(c jwt.MapClaims) { delete(c, "email") }
+		l.Userinfo = func(c map[string]any) { c["sub"] = "subject-2" }
 		if _, _, err := login(t, l.provider(t)); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
@@ -114,8 +115,8 @@ func TestLogin(t *testing.T) {
 	})
 	t.Run("ok/client_secret_post where only that is offered", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.metadata = func(m map[string]any) { m["token_endpoint_auth_methods_supported"] = []string{"client_secret_post"} }
-		l.token = func(w http.ResponseWriter, r *http.Request, honest func()) {
+		l.Metadata = func(m map[string]any) { m["token_endpoint_auth_methods_supported"] = []string{"client_secret_post"} }
+		l.TokenAnswer = func(w http.ResponseWriter, r *http.Request, honest func()) {
 			if _, _, basic := r.BasicAuth(); basic {
 				t.Error("the secret came by the other way")
 			}
@@ -187,7 +188,7 @@ func TestOA02_PKCE(t *testing.T) {
 	l := newLiar(t, "")
 	p := l.provider(t)
 	var verifier string
-	l.token = func(_ http.ResponseWriter, r *http.Request, honest func()) {
+	l.TokenAnswer = func(_ http.ResponseWriter, r *http.Request, honest func()) {
 		verifier = r.PostFormValue("code_verifier")
 		honest()
 	}
@@ -215,7 +216,7 @@ func TestOA02_PKCE(t *testing.T) {
 	}
 	t.Run("ok/provider that ignores it", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.ignorePKCE = true
+		l.IgnorePKCE = true
 		if _, _, err := login(t, l.provider(t)); err != nil {
 			t.Error(err)
 		}
@@ -234,11 +235,11 @@ func TestOA03_Nonce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "")
 			p := l.provider(t)
-			l.claims = func(c jwt.MapClaims) { replayed, _ = c["nonce"].(string) }
+			l.Claims = func(c jwt.MapClaims) { replayed, _ = c["nonce"].(string) }
 			if _, _, err := login(t, p); err != nil {
 				t.Fatal(err)
 			}
-			l.claims = lie
+			l.Claims = lie
 			if _, _, err := login(t, p); !errors.Is(err, upstream.ErrInvalidAnswer) {
 				t.Errorf("error %v", err)
 			}
@@ -248,41 +249,41 @@ func TestOA03_Nonce(t *testing.T) {
 
 func TestOA04_MixUp(t *testing.T) {
 	a, b := newLiar(t, ""), newLiar(t, "")
-	configB := b.config(upstream.OIDC)
+	configB := b.Config(upstream.OIDC)
 	configB.ID = "b"
-	all := trusting(t, []*httptest.Server{a.Server, b.Server}, a.config(upstream.OIDC), configB)
+	all := trusting(t, []*httptest.Server{a.Server, b.Server}, a.Config(upstream.OIDC), configB)
 	pa, _ := all.Provider("up")
 	pb, _ := all.Provider("b")
 
 	t.Run("fail/iss of the other", func(t *testing.T) {
-		a.answer = func(v url.Values) { v.Set("iss", b.issuer()) }
-		defer func() { a.answer = nil }()
-		before := a.hit("/token")
+		a.Answer = func(v url.Values) { v.Set("iss", b.Issuer()) }
+		defer func() { a.Answer = nil }()
+		before := a.Hits("/token")
 		if _, _, err := login(t, pa); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
-		if a.hit("/token") != before {
+		if a.Hits("/token") != before {
 			t.Error("the code was sent on")
 		}
 	})
 	t.Run("fail/iss of the other in an error", func(t *testing.T) {
-		a.answer = func(v url.Values) { v.Set("iss", b.issuer()); v.Set("error", "access_denied"); v.Del("code") }
-		defer func() { a.answer = nil }()
+		a.Answer = func(v url.Values) { v.Set("iss", b.Issuer()); v.Set("error", "access_denied"); v.Del("code") }
+		defer func() { a.Answer = nil }()
 		if _, _, err := login(t, pa); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
 	})
 	t.Run("fail/promised iss is missing", func(t *testing.T) {
-		a.answer = func(v url.Values) { v.Del("iss") }
-		defer func() { a.answer = nil }()
+		a.Answer = func(v url.Values) { v.Del("iss") }
+		defer func() { a.Answer = nil }()
 		if _, _, err := login(t, pa); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
 	})
 	t.Run("ok/iss neither promised nor sent", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.metadata = func(m map[string]any) { delete(m, "authorization_response_iss_parameter_supported") }
-		l.answer = func(v url.Values) { v.Del("iss") }
+		l.Metadata = func(m map[string]any) { delete(m, "authorization_response_iss_parameter_supported") }
+		l.Answer = func(v url.Values) { v.Del("iss") }
 		if _, _, err := login(t, l.provider(t)); err != nil {
 			t.Error(err)
 		}
@@ -294,7 +295,7 @@ func TestOA04_MixUp(t *testing.T) {
 		if _, _, err := complete(t, pa, begun, fromA); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
-		if b.hit("/token") != 0 {
+		if b.Hits("/token") != 0 {
 			t.Error("the other provider's token endpoint was asked")
 		}
 	})
@@ -304,7 +305,7 @@ func TestOA05_CodeInjection(t *testing.T) {
 	for name, ignore := range map[string]bool{"fail/PKCE": false, "fail/nonce where PKCE is ignored": true} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "")
-			l.ignorePKCE = ignore
+			l.IgnorePKCE = ignore
 			p := l.provider(t)
 			_, victim := begin(t, p, upstream.Request{})
 			attacker, values := begin(t, p, upstream.Request{})
@@ -329,48 +330,48 @@ func TestOA06_IDToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim := func(name string, value any) func(*liar) {
-		return func(l *liar) {
-			l.claims = func(c jwt.MapClaims) {
+	claim := func(name string, value any) func(liar) {
+		return func(l liar) {
+			l.Claims = func(c jwt.MapClaims) {
 				if c[name] = value; value == nil {
 					delete(c, name)
 				}
 			}
 		}
 	}
-	header := func(h map[string]any) func(*liar) {
-		return func(l *liar) {
-			l.sign = func(c jwt.MapClaims) string {
+	header := func(h map[string]any) func(liar) {
+		return func(l liar) {
+			l.Sign = func(c jwt.MapClaims) string {
 				all := map[string]any{"kid": "k1"}
 				maps.Copy(all, h)
-				return signed(jwt.SigningMethodRS256, l.key, all, c)
+				return upstreamtest.Signed(jwt.SigningMethodRS256, l.Key, all, c)
 			}
 		}
 	}
-	raw := func(f func(l *liar, c jwt.MapClaims) string) func(*liar) {
-		return func(l *liar) { l.sign = func(c jwt.MapClaims) string { return f(l, c) } }
+	raw := func(f func(l liar, c jwt.MapClaims) string) func(liar) {
+		return func(l liar) { l.Sign = func(c jwt.MapClaims) string { return f(l, c) } }
 	}
-	unsigned := func(alg string, signature string) func(*liar) {
-		return raw(func(_ *liar, c jwt.MapClaims) string {
+	unsigned := func(alg string, signature string) func(liar) {
+		return raw(func(_ liar, c jwt.MapClaims) string {
 			body, _ := json.Marshal(c)
 			return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+alg+`","kid":"k1"}`)) + "." +
 				base64.RawURLEncoding.EncodeToString(body) + "." + signature
 		})
 	}
-	for name, lie := range map[string]func(*liar){
-		"ok/truth":               func(*liar) {},
+	for name, lie := range map[string]func(liar){
+		"ok/truth":               func(liar) {},
 		"ok/aud is a list":       claim("aud", []string{clientID}),
 		"ok/azp is ours":         claim("azp", clientID),
 		"ok/typ JWT in any case": header(map[string]any{"typ": "jwt"}),
 		"ok/no kid and one key":  header(map[string]any{"kid": nil}),
-		"ok/several aud, azp ours": func(l *liar) {
-			l.claims = func(c jwt.MapClaims) { c["aud"] = []string{"x", clientID}; c["azp"] = clientID }
+		"ok/several aud, azp ours": func(l liar) {
+			l.Claims = func(c jwt.MapClaims) { c["aud"] = []string{"x", clientID}; c["azp"] = clientID }
 		},
-		"fail/none at all":                raw(func(*liar, jwt.MapClaims) string { return "" }),
-		"fail/not a JWT":                  raw(func(*liar, jwt.MapClaims) string { return "a.b.c" }),
+		"fail/none at all":                raw(func(liar, jwt.MapClaims) string { return "" }),
+		"fail/not a JWT":                  raw(func(liar, jwt.MapClaims) string { return "a.b.c" }),
 		"fail/too large":                  claim("x", strings.Repeat("x", 17<<10)),
 		"fail/iss of another":             claim("iss", "https://evil.example"),
-		"fail/iss with slash":             func(l *liar) { claim("iss", l.issuer()+"/")(l) },
+		"fail/iss with slash":             func(l liar) { claim("iss", l.Issuer()+"/")(l) },
 		"fail/iss missing":                claim("iss", nil),
 		"fail/aud of a sibling":           claim("aud", "sibling"),
 		"fail/aud missing":                claim("aud", nil),
@@ -389,60 +390,60 @@ func TestOA06_IDToken(t *testing.T) {
 		"fail/sub is a number":            claim("sub", 7),
 		"fail/sub too long":               claim("sub", strings.Repeat("x", 256)),
 		"fail/sub with control character": claim("sub", "a\x00b"),
-		"fail/SUB instead of sub":         func(l *liar) { l.claims = func(c jwt.MapClaims) { delete(c, "sub"); c["SUB"] = "admin" } },
+		"fail/SUB instead of sub":         func(l liar) { l.Claims = func(c jwt.MapClaims) { delete(c, "sub"); c["SUB"] = "admin" } },
 		"fail/SUB beside sub":             claim("zSUB", nil),
 		"fail/alg none":                   unsigned("none", ""),
 		"fail/alg None":                   unsigned("None", ""),
 		"fail/alg none with a signature":  unsigned("none", "AAAA"),
 		"fail/no signature":               unsigned("RS256", ""),
-		"fail/HS256 with client secret": raw(func(_ *liar, c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodHS256, []byte(clientSecret), map[string]any{"kid": "k1"}, c)
+		"fail/HS256 with client secret": raw(func(_ liar, c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodHS256, []byte(clientSecret), map[string]any{"kid": "k1"}, c)
 		}),
-		"fail/HS256 with public key": raw(func(l *liar, c jwt.MapClaims) string {
-			der, _ := x509.MarshalPKIXPublicKey(&l.key.PublicKey)
-			return signed(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), map[string]any{"kid": "k1"}, c)
+		"fail/HS256 with public key": raw(func(l liar, c jwt.MapClaims) string {
+			der, _ := x509.MarshalPKIXPublicKey(&l.Key.PublicKey)
+			return upstreamtest.Signed(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), map[string]any{"kid": "k1"}, c)
 		}),
-		"fail/HS256 promised by metadata": func(l *liar) {
-			l.metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"none", "HS256"} }
-			l.sign = func(c jwt.MapClaims) string {
-				return signed(jwt.SigningMethodHS256, []byte(clientSecret), map[string]any{"kid": "k1"}, c)
+		"fail/HS256 promised by metadata": func(l liar) {
+			l.Metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"none", "HS256"} }
+			l.Sign = func(c jwt.MapClaims) string {
+				return upstreamtest.Signed(jwt.SigningMethodHS256, []byte(clientSecret), map[string]any{"kid": "k1"}, c)
 			}
 		},
-		"fail/oct key published": func(l *liar) {
-			l.metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"HS256", "RS256"} }
-			l.jwks = func(keys []map[string]any) any {
+		"fail/oct key published": func(l liar) {
+			l.Metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"HS256", "RS256"} }
+			l.JWKS = func(keys []map[string]any) any {
 				return map[string]any{"keys": append(keys, map[string]any{"kty": "oct", "kid": "k2", "k": base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))})}
 			}
-			l.sign = func(c jwt.MapClaims) string {
-				return signed(jwt.SigningMethodHS256, []byte("0123456789abcdef0123456789abcdef"), map[string]any{"kid": "k2"}, c)
+			l.Sign = func(c jwt.MapClaims) string {
+				return upstreamtest.Signed(jwt.SigningMethodHS256, []byte("0123456789abcdef0123456789abcdef"), map[string]any{"kid": "k2"}, c)
 			}
 		},
-		"fail/unannounced algorithm": raw(func(l *liar, c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodRS512, l.key, map[string]any{"kid": "k1"}, c)
+		"fail/unannounced algorithm": raw(func(l liar, c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodRS512, l.Key, map[string]any{"kid": "k1"}, c)
 		}),
-		"fail/algorithm other than the key's": func(l *liar) {
-			l.metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"RS256", "PS256"} }
-			l.sign = func(c jwt.MapClaims) string {
-				return signed(jwt.SigningMethodPS256, l.key, map[string]any{"kid": "k1"}, c)
+		"fail/algorithm other than the key's": func(l liar) {
+			l.Metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"RS256", "PS256"} }
+			l.Sign = func(c jwt.MapClaims) string {
+				return upstreamtest.Signed(jwt.SigningMethodPS256, l.Key, map[string]any{"kid": "k1"}, c)
 			}
 		},
-		"fail/encryption key": func(l *liar) {
-			l.jwks = func(keys []map[string]any) any { keys[0]["use"] = "enc"; return map[string]any{"keys": keys} }
+		"fail/encryption key": func(l liar) {
+			l.JWKS = func(keys []map[string]any) any { keys[0]["use"] = "enc"; return map[string]any{"keys": keys} }
 		},
-		"fail/stranger's key with our kid": raw(func(_ *liar, c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodRS256, stranger, map[string]any{"kid": "k1"}, c)
+		"fail/stranger's key with our kid": raw(func(_ liar, c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodRS256, stranger, map[string]any{"kid": "k1"}, c)
 		}),
-		"fail/stranger's key in jwk": raw(func(_ *liar, c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodRS256, stranger, map[string]any{"kid": "k1", "jwk": map[string]any{"kty": "RSA",
+		"fail/stranger's key in jwk": raw(func(_ liar, c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodRS256, stranger, map[string]any{"kid": "k1", "jwk": map[string]any{"kty": "RSA",
 				"n": base64.RawURLEncoding.EncodeToString(stranger.N.Bytes()), "e": "AQAB"}}, c)
 		}),
-		"fail/stranger's curve": raw(func(_ *liar, c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodES256, curve, map[string]any{"kid": "k1"}, c)
+		"fail/stranger's curve": raw(func(_ liar, c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodES256, curve, map[string]any{"kid": "k1"}, c)
 		}),
 		"fail/kid unknown": header(map[string]any{"kid": "k9"}),
-		"fail/no kid and two keys": func(l *liar) {
+		"fail/no kid and two keys": func(l liar) {
 			header(map[string]any{"kid": nil})(l)
-			l.jwks = func(keys []map[string]any) any {
+			l.JWKS = func(keys []map[string]any) any {
 				second := maps.Clone(keys[0])
 				second["kid"] = "k2"
 				return map[string]any{"keys": append(keys, second)}
@@ -454,17 +455,17 @@ func TestOA06_IDToken(t *testing.T) {
 		"fail/logout token":   header(map[string]any{"typ": "logout+jwt"}),
 		"fail/nested":         header(map[string]any{"cty": "JWT"}),
 		"fail/at_hash wrong":  claim("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"),
-		"fail/keys not a set": func(l *liar) { l.jwks = func([]map[string]any) any { return "x" } },
-		"fail/keys are empty": func(l *liar) { l.jwks = func([]map[string]any) any { return map[string]any{"keys": []any{}} } },
-		"fail/small key":      func(l *liar) { l.key = small },
+		"fail/keys not a set": func(l liar) { l.JWKS = func([]map[string]any) any { return "x" } },
+		"fail/keys are empty": func(l liar) { l.JWKS = func([]map[string]any) any { return map[string]any{"keys": []any{}} } },
+		"fail/small key":      func(l liar) { l.Key = small },
 	} {
 		if name == "fail/SUB beside sub" { // encoding/json lets the later member win; ours is the exact one
-			lie = raw(func(l *liar, c jwt.MapClaims) string {
+			lie = raw(func(l liar, c jwt.MapClaims) string {
 				token := jwt.New(jwt.SigningMethodRS256)
 				token.Header["kid"] = "k1"
 				body, _ := json.Marshal(c)
 				token.Claims = rawClaims(strings.TrimSuffix(string(body), "}") + `,"SUB":"admin"}`)
-				text, _ := token.SignedString(l.key)
+				text, _ := token.SignedString(l.Key)
 				return text
 			})
 		}
@@ -504,17 +505,17 @@ func TestOA06_KeyRotation(t *testing.T) {
 	}
 	// Whatever kids are made up, the keys are fetched no more than once in the pause.
 	for i := range 5 {
-		l.sign = func(c jwt.MapClaims) string {
-			return signed(jwt.SigningMethodRS256, l.key, map[string]any{"kid": fmt.Sprint("made-up-", i)}, c)
+		l.Sign = func(c jwt.MapClaims) string {
+			return upstreamtest.Signed(jwt.SigningMethodRS256, l.Key, map[string]any{"kid": fmt.Sprint("made-up-", i)}, c)
 		}
 		if _, _, err := login(t, p); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if n := l.hit("/jwks"); n != 1 {
+	if n := l.Hits("/jwks"); n != 1 {
 		t.Errorf("keys were fetched %d times", n)
 	}
-	if n := l.hit("/.well-known/openid-configuration"); n != 1 {
+	if n := l.Hits("/.well-known/openid-configuration"); n != 1 {
 		t.Errorf("metadata was fetched %d times", n)
 	}
 }
@@ -545,7 +546,7 @@ func TestOA07_EmailVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "")
-			l.claims = func(m jwt.MapClaims) {
+			l.Claims = func(m jwt.MapClaims) {
 				m["email"], m["email_verified"], m["Email_Verified"] = c.email, c.value, true
 				if c.value == nil {
 					delete(m, "email_verified")
@@ -558,7 +559,7 @@ func TestOA07_EmailVerified(t *testing.T) {
 				}
 			})
 			if key != nil {
-				l.token = appleToken(t, l, key)
+				l.TokenAnswer = appleToken(t, l, key)
 			}
 			id, _, err := login(t, p)
 			if err != nil {
@@ -591,7 +592,7 @@ func appleConfig(t *testing.T, c *upstream.Config) *ecdsa.PrivateKey {
 }
 
 // appleToken authenticates the client as Apple does, then goes on as always.
-func appleToken(t *testing.T, l *liar, key *ecdsa.PrivateKey) func(http.ResponseWriter, *http.Request, func()) {
+func appleToken(t *testing.T, l liar, key *ecdsa.PrivateKey) func(http.ResponseWriter, *http.Request, func()) {
 	return func(w http.ResponseWriter, r *http.Request, honest func()) {
 		token, err := jwt.Parse(r.PostFormValue("client_secret"), func(token *jwt.Token) (any, error) {
 			if token.Header["kid"] != "KEY" {
@@ -617,8 +618,8 @@ func TestApple(t *testing.T) {
 	l := newLiar(t, "")
 	var key *ecdsa.PrivateKey
 	p := l.provider(t, func(c *upstream.Config) { key = appleConfig(t, c) })
-	l.token = appleToken(t, l, key)
-	l.claims = func(c jwt.MapClaims) { delete(c, "name") }
+	l.TokenAnswer = appleToken(t, l, key)
+	l.Claims = func(c jwt.MapClaims) { delete(c, "name") }
 	b, values := begin(t, p, upstream.Request{})
 	if u, _ := url.Parse(b.URL); u.Query().Get("response_mode") != "form_post" || !p.FormPost() {
 		t.Errorf("url %s", b.URL)
@@ -669,20 +670,20 @@ func TestOA09_Microsoft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "/common/v2.0")
 			place := func(tenant string) string { return l.URL + "/" + tenant + "/v2.0" }
-			l.metadata = func(m map[string]any) {
+			l.Metadata = func(m map[string]any) {
 				if m["issuer"] = place("{tenantid}"); c.template != "" {
 					m["issuer"] = c.template
 				}
 				delete(m, "authorization_response_iss_parameter_supported")
 			}
-			l.answer = func(v url.Values) { v.Del("iss") }
-			l.jwks = func(keys []map[string]any) any {
+			l.Answer = func(v url.Values) { v.Del("iss") }
+			l.JWKS = func(keys []map[string]any) any {
 				if c.keyOf != "" {
 					keys[0]["issuer"] = place(c.keyOf)
 				}
 				return map[string]any{"keys": keys}
 			}
-			l.claims = func(m jwt.MapClaims) {
+			l.Claims = func(m jwt.MapClaims) {
 				m["tid"], m["oid"] = tenant, object
 				delete(m, "email_verified")
 				maps.Copy(m, c.claims)
@@ -724,7 +725,7 @@ func TestOA10_GoogleHostedDomain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "")
-			l.claims = func(m jwt.MapClaims) {
+			l.Claims = func(m jwt.MapClaims) {
 				if m["email"], m["hd"] = c.email, c.hd; c.hd == nil {
 					delete(m, "hd")
 				}
@@ -749,7 +750,7 @@ func TestOA11_NothingSecretInErrorsOrLogs(t *testing.T) {
 	l := newLiar(t, "")
 	p := l.provider(t, func(c *upstream.Config) { c.KeepTokens = true })
 	const canary = "canary-access-token"
-	l.token = func(w http.ResponseWriter, _ *http.Request, _ func()) { // a broken document with a token in it
+	l.TokenAnswer = func(w http.ResponseWriter, _ *http.Request, _ func()) { // a broken document with a token in it
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"access_token":"` + canary + `",`))
 	}
@@ -758,22 +759,24 @@ func TestOA11_NothingSecretInErrorsOrLogs(t *testing.T) {
 	b, values := begin(t, p, upstream.Request{})
 	_, _, err := complete(t, p, b, values)
 	logger.Error("failed", "error", err)
-	l.token = func(w http.ResponseWriter, _ *http.Request, _ func()) {
+	l.TokenAnswer = func(w http.ResponseWriter, _ *http.Request, _ func()) {
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = w.Write([]byte(canary + clientSecret))
 	}
 	_, _, err = login(t, p)
 	logger.Error("failed", "error", err)
-	l.token = nil
-	l.sign = func(c jwt.MapClaims) string { return signed(jwt.SigningMethodHS256, []byte(canary), nil, c) }
+	l.TokenAnswer = nil
+	l.Sign = func(c jwt.MapClaims) string {
+		return upstreamtest.Signed(jwt.SigningMethodHS256, []byte(canary), nil, c)
+	}
 	_, _, err = login(t, p)
 	logger.Error("failed", "error", err)
-	l.sign = nil
+	l.Sign = nil
 	_, tokens, err := login(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := l.config(upstream.OIDC)
+	config := l.Config(upstream.OIDC)
 	logger.Info("all", "begun", b, "tokens", tokens, "config", config, "secret", config.ClientSecret)
 	fmt.Fprintf(&log, "%v %+v %#v %+v %#v %s %q %x", *tokens, *tokens, *tokens, config, config, config.ClientSecret, config.ClientSecret, config.ClientSecret)
 	hexed := hex.EncodeToString([]byte(clientSecret))
@@ -800,7 +803,7 @@ func TestOA14_ErrorsOfTheProvider(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "")
-			l.answer = func(v url.Values) { v.Del("code"); v.Set("error", c.code); v.Set("error_description", html) }
+			l.Answer = func(v url.Values) { v.Del("code"); v.Set("error", c.code); v.Set("error_description", html) }
 			_, _, err := login(t, l.provider(t))
 			if !errors.Is(err, c.want) {
 				t.Fatalf("error %v, want %v", err, c.want)
@@ -815,7 +818,7 @@ func TestOA14_ErrorsOfTheProvider(t *testing.T) {
 			if strings.Contains(err.Error(), "onclick") || strings.ContainsAny(err.Error(), "\r\n") || len(e.Code) > 64 {
 				t.Errorf("error text %q, code %q", err, e.Code)
 			}
-			if l.hit("/token") != 0 {
+			if l.Hits("/token") != 0 {
 				t.Error("the token endpoint was asked")
 			}
 		})
@@ -832,7 +835,7 @@ func TestOA14_ErrorsOfTheProvider(t *testing.T) {
 			`[]`:                  upstream.ErrInvalidAnswer,
 		} {
 			for _, status := range []int{200, 400, 503, 302} {
-				l.token = func(w http.ResponseWriter, _ *http.Request, _ func()) {
+				l.TokenAnswer = func(w http.ResponseWriter, _ *http.Request, _ func()) {
 					w.Header().Set("Content-Type", "application/json")
 					w.Header().Set("Location", l.URL+"/elsewhere")
 					w.WriteHeader(status)
@@ -847,7 +850,7 @@ func TestOA14_ErrorsOfTheProvider(t *testing.T) {
 				}
 			}
 		}
-		if l.hit("/elsewhere") != 0 {
+		if l.Hits("/elsewhere") != 0 {
 			t.Error("a redirect was followed")
 		}
 	})
@@ -873,8 +876,8 @@ func TestVerifyIDToken(t *testing.T) {
 		"fail/expired":                           {map[string]any{"aud": "ios-app", "nonce": "n", "exp": time.Now().Add(-time.Minute).Unix()}, "n", upstream.ErrInvalidAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l.claims = func(m jwt.MapClaims) { maps.Copy(m, c.claims) }
-			id, err := p.VerifyIDToken(t.Context(), l.idToken(""), c.nonce)
+			l.Claims = func(m jwt.MapClaims) { maps.Copy(m, c.claims) }
+			id, err := p.VerifyIDToken(t.Context(), l.IDToken(""), c.nonce)
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
 			}
@@ -884,7 +887,7 @@ func TestVerifyIDToken(t *testing.T) {
 		})
 	}
 	t.Run("fail/native ID in the browser", func(t *testing.T) {
-		l.claims = func(m jwt.MapClaims) { m["aud"] = "ios-app" }
+		l.Claims = func(m jwt.MapClaims) { m["aud"] = "ios-app" }
 		if _, _, err := login(t, p); !errors.Is(err, upstream.ErrInvalidAnswer) {
 			t.Errorf("error %v", err)
 		}
@@ -894,12 +897,12 @@ func TestVerifyIDToken(t *testing.T) {
 func TestProviderDown(t *testing.T) {
 	t.Run("ok/down at our start, up later", func(t *testing.T) {
 		l := newLiar(t, "")
-		l.handle = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true }
+		l.Handle = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true }
 		p := l.provider(t)
 		if _, err := p.Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err, upstream.ErrUnavailable) {
 			t.Fatalf("error %v", err)
 		}
-		l.handle = nil
+		l.Handle = nil
 		if _, _, err := login(t, p); err != nil {
 			t.Error(err)
 		}
@@ -910,7 +913,7 @@ func TestProviderDown(t *testing.T) {
 		if _, _, err := login(t, p); err != nil {
 			t.Fatal(err)
 		}
-		l.handle = func(w http.ResponseWriter, r *http.Request) bool {
+		l.Handle = func(w http.ResponseWriter, r *http.Request) bool {
 			down := strings.HasSuffix(r.URL.Path, "openid-configuration") || strings.HasSuffix(r.URL.Path, "/jwks")
 			if down {
 				w.WriteHeader(http.StatusBadGateway)
@@ -931,8 +934,8 @@ func TestProviderDown(t *testing.T) {
 	t.Run("fail/each endpoint", func(t *testing.T) {
 		for _, path := range []string{"/token", "/jwks", "/userinfo"} {
 			l := newLiar(t, "")
-			l.claims = func(c jwt.MapClaims) { delete(c, "email") }
-			l.handle = func(w http.ResponseWriter, r *http.Request) bool {
+			l.Claims = func(c jwt.MapClaims) { delete(c, "email") }
+			l.Handle = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path == path {
 					w.WriteHeader(http.StatusServiceUnavailable)
 				}
@@ -963,7 +966,7 @@ func TestProviderDown(t *testing.T) {
 			"a number":               func(m map[string]any) { m["issuer"] = 7 },
 		} {
 			l := newLiar(t, "")
-			l.metadata = lie
+			l.Metadata = lie
 			if _, err := l.provider(t).Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err, upstream.ErrInvalidAnswer) {
 				t.Errorf("%s: %v", name, err)
 			}

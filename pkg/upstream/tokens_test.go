@@ -57,7 +57,7 @@ func TestOA11_Sealer(t *testing.T) {
 
 func TestKeeper(t *testing.T) {
 	type house struct {
-		*liar
+		liar
 		*memory
 		upstream.Keeper
 		p *upstream.Provider
@@ -66,7 +66,7 @@ func TestKeeper(t *testing.T) {
 	setup := func(t *testing.T, expires time.Time) house {
 		t.Helper()
 		l, m := newLiar(t, ""), newMemory()
-		c := l.config(upstream.OIDC)
+		c := l.Config(upstream.OIDC)
 		c.KeepTokens = true
 		all := trusting(t, []*httptest.Server{l.Server}, c)
 		p, _ := all.Provider("up")
@@ -85,7 +85,7 @@ func TestKeeper(t *testing.T) {
 	}
 	t.Run("ok/fresh enough", func(t *testing.T) {
 		h := setup(t, time.Now().Add(2*time.Minute))
-		if got, err := h.Token(t.Context(), "u", "up"); err != nil || got.Access == "" || h.hit("/token") != 1 {
+		if got, err := h.Token(t.Context(), "u", "up"); err != nil || got.Access == "" || h.Hits("/token") != 1 {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
@@ -112,21 +112,19 @@ func TestKeeper(t *testing.T) {
 				t.Error("different tokens")
 			}
 		}
-		if n := h.hit("/token"); n != 2 {
+		if n := h.Hits("/token"); n != 2 {
 			t.Errorf("%d requests to the token endpoint, want the login's and one", n)
 		}
 	})
 	t.Run("fail/refused: says so, and goes on saying so without asking", func(t *testing.T) {
 		h := setup(t, time.Now().Add(-time.Minute))
-		h.liar.mu.Lock()
-		h.refresh = "withdrawn"
-		h.liar.mu.Unlock()
+		h.WithdrawRefreshToken()
 		for range 2 {
 			if _, err := h.Token(t.Context(), "u", "up"); !errors.Is(err, upstream.ErrReauthNeeded) {
 				t.Errorf("error %v", err)
 			}
 		}
-		if n := h.hit("/token"); n != 2 {
+		if n := h.Hits("/token"); n != 2 {
 			t.Errorf("%d requests to the token endpoint", n)
 		}
 		if list, _ := h.Identities(t.Context(), "u"); len(list) != 1 || !list[0].NeedsReauth {
@@ -145,18 +143,18 @@ func TestKeeper(t *testing.T) {
 	})
 	t.Run("fail/provider down: nothing is lost", func(t *testing.T) {
 		h := setup(t, time.Now().Add(-time.Minute))
-		h.token = func(w http.ResponseWriter, _ *http.Request, _ func()) { w.WriteHeader(http.StatusBadGateway) }
+		h.TokenAnswer = func(w http.ResponseWriter, _ *http.Request, _ func()) { w.WriteHeader(http.StatusBadGateway) }
 		if _, err := h.Token(t.Context(), "u", "up"); !errors.Is(err, upstream.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
-		h.token = nil
+		h.TokenAnswer = nil
 		if _, err := h.Token(t.Context(), "u", "up"); err != nil {
 			t.Errorf("up again: %v", err)
 		}
 	})
 	t.Run("ok/provider down and a moment left", func(t *testing.T) {
 		h := setup(t, time.Now().Add(30*time.Second))
-		h.token = func(w http.ResponseWriter, _ *http.Request, _ func()) { w.WriteHeader(http.StatusBadGateway) }
+		h.TokenAnswer = func(w http.ResponseWriter, _ *http.Request, _ func()) { w.WriteHeader(http.StatusBadGateway) }
 		if _, err := h.Token(t.Context(), "u", "up"); err != nil {
 			t.Error(err)
 		}

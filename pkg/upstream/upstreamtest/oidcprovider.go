@@ -1,0 +1,61 @@
+package upstreamtest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// StartOIDCProvider runs npm's oidc-provider until the test ends, and returns its issuer. It installs the locked
+// version if it is missing.
+func StartOIDCProvider(t testing.TB, redirectURI string) string {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	dir := filepath.Join(filepath.Dir(here), "testdata", "oidc-provider")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "oidc-provider", "package.json")); err != nil {
+		install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
+		install.Dir = dir
+		if out, err := install.CombinedOutput(); err != nil {
+			t.Fatalf("this test needs Node.js 20 or later, npm and a registry to install %s from: %v\n%s", dir, err, out)
+		}
+	}
+	config, err := json.Marshal(map[string]string{"clientId": ClientID, "clientSecret": ClientSecret, "redirectUri": redirectURI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("node", "server.mjs", string(config)) // ends with its standard input
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("this test needs Node.js 20 or later: %v", err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("oidc-provider: %v\n%s", err, stderr.String())
+		}
+	})
+	out := bufio.NewReader(stdout)
+	line, err := out.ReadBytes('\n')
+	var ready struct{ Issuer string }
+	if err != nil || json.Unmarshal(line, &ready) != nil || ready.Issuer == "" {
+		t.Fatalf("oidc-provider did not start: %q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the process
+	return ready.Issuer
+}
