@@ -130,7 +130,7 @@ func (a *API) changePassword(c echo.Context) error {
 	}
 	u.PasswordHash = hash
 	claims := claimsOf(c)
-	response, err := a.OAuth.Login(ctx, oauth.Login{
+	response, err := a.OAuth.Renew(ctx, oauth.Login{
 		User: u, CheckPassword: true, ClientID: claims.ClientID, Scope: strings.Join(claims.Scope, " "), AMR: passwordAMR(), Origin: from,
 	})
 	if err != nil {
