@@ -2,10 +2,13 @@ package blocklist
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +40,7 @@ type List struct {
 	log     *slog.Logger
 	set     *verifier.BlockSet
 	started time.Time
+	name    string // of this copy, in the cursors that it gives to followers
 
 	syncing sync.Mutex // one reading at a time
 	poll    string     // the cursor of the last reading; guarded by syncing
@@ -45,6 +49,7 @@ type List struct {
 	clock   clock
 	heardAt time.Time // when the last successful reading began; zero before the first
 	cursor  string    // that followers get: it moves only when entries came
+	moved   uint64    // how often it did
 	oldest  string    // the cursor before recent[0]
 	recent  []Change
 	bytes   int           // of the entries in recent
@@ -55,7 +60,7 @@ type List struct {
 func NewList(store Store, log *slog.Logger) *List {
 	started := time.Now()
 	return &List{
-		store: store, log: log, set: verifier.NewBlockSet(), started: started, clock: newClock(started.Round(0)), changed: make(chan struct{}),
+		store: store, log: log, set: verifier.NewBlockSet(), name: rand.Text()[:8], started: started, clock: newClock(started.Round(0)), changed: make(chan struct{}),
 	}
 }
 
@@ -92,14 +97,26 @@ func (l *List) Sync(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.heardAt = began
 	if changes.Snapshot {
-		l.recent, l.bytes, l.oldest, l.cursor = nil, 0, changes.Cursor, changes.Cursor
+		l.move(changes.Cursor)
+		l.recent, l.bytes, l.oldest = nil, 0, l.cursor
 		l.signal()
 	} else if len(added) > 0 {
-		l.cursor = changes.Cursor
+		l.move(changes.Cursor)
 		l.remember(Change{Entries: added, Cursor: l.cursor})
 		l.signal()
 	}
 	return nil
+}
+
+// cursorMark stands between the table's cursor and the mark of the copy that gives it to followers.
+const cursorMark = "."
+
+// move sets the cursor that followers get. The table's cursor alone says from where to read the table, not what a follower was told: while a
+// transaction stays open somewhere, one reading after the other ends at the same cursor, each with more than the one before. So each change
+// here has a cursor of its own, and one that another copy gave is looked up in the table.
+func (l *List) move(cursor string) {
+	l.moved++
+	l.cursor = cursor + cursorMark + l.name + strconv.FormatUint(l.moved, 10)
 }
 
 // remember keeps a change, and forgets the oldest ones beyond the bounds. The newest stays, however large: everybody is about to ask for it.
@@ -199,10 +216,11 @@ func (l *List) Since(ctx context.Context, cursor string) ([]Change, <-chan struc
 	if ok {
 		return changes, next, nil
 	}
-	if cursor == "" {
+	inTable, _, _ := strings.Cut(cursor, cursorMark)
+	if inTable == "" {
 		return nil, nil, ErrCursorGone
 	}
-	read, err := l.store.BlocklistChanges(ctx, cursor)
+	read, err := l.store.BlocklistChanges(ctx, inTable)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read blocklist: %w", err)
 	}

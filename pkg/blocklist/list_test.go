@@ -46,6 +46,24 @@ func (s *table) fail(err error) {
 	s.err = err
 }
 
+// standing is a table whose cursor stands still, as it does while a transaction stays open somewhere.
+type standing struct {
+	blocklist.Store
+	mu     sync.Mutex
+	cursor string
+}
+
+func (s *standing) BlocklistChanges(ctx context.Context, cursor string) (blocklist.Changes, error) {
+	changes, err := s.Store.BlocklistChanges(ctx, cursor)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cursor == "" {
+		s.cursor = changes.Cursor
+	}
+	changes.Cursor = s.cursor
+	return changes, err
+}
+
 func open(t *testing.T) *table {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Prefix+filepath.Join(t.TempDir(), "handstamp.db"))
@@ -162,6 +180,28 @@ func TestSince(t *testing.T) {
 		f.catchUp(t, mine)
 		if !f.known[late] {
 			t.Error("an entry was skipped")
+		}
+	})
+	t.Run("ok/the table's cursor stands still", func(t *testing.T) {
+		s := open(t)
+		still := &standing{Store: s}
+		mine, other := synced(t, still), synced(t, still)
+		f, g := begin(mine), begin(other)
+		var keys []verifier.BlockKey
+		for i := range 3 {
+			keys = append(keys, block(t, s, fmt.Sprint(i)))
+			must(t, mine.Sync(t.Context()))
+			f.catchUp(t, mine)
+			if !f.known[keys[i]] {
+				t.Errorf("entry %d was skipped", i)
+			}
+		}
+		must(t, other.Sync(t.Context()))
+		g.catchUp(t, mine) // a cursor of the other copy, at which more has been told here
+		for i, key := range keys {
+			if !g.known[key] {
+				t.Errorf("entry %d was skipped by a follower that came from another replica", i)
+			}
 		}
 	})
 	t.Run("ok/older than what is remembered", func(t *testing.T) {
