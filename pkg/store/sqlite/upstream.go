@@ -179,7 +179,7 @@ func (db *DB) RemoveIdentity(ctx context.Context, r upstream.Removal) error {
 		n, err := c.exec(`
 			DELETE FROM identities WHERE user_id = ?1 AND provider = ?2
 				AND (EXISTS (SELECT 1 FROM users WHERE id = ?1 AND password_hash <> '')
-					OR EXISTS (SELECT 1 FROM identities o WHERE o.user_id = ?1 AND o.provider <> ?2 AND o.provider IN (SELECT value FROM json_each(?3))))`,
+					OR EXISTS (SELECT 1 FROM identities o WHERE o.user_id = ?1 AND o.provider <> ?2 AND o.provider IN (SELECT value FROM json_each(?3) AS wanted)))`,
 			r.UserID, r.Provider, r.Providers)
 		if err != nil {
 			return err

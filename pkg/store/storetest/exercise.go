@@ -1,0 +1,81 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// ExerciseBrowser runs each statement of the browser flow and of logins at providers on a migrated database, for tests that look at
+// how a database carries them out.
+func ExerciseBrowser(t *testing.T, st store.Store) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := func(_ any, err error) {
+		t.Helper()
+		must(err)
+	}
+	ctx, later := t.Context(), now().Add(time.Hour)
+	u := user.User{ID: user.NewID(now()), Email: "exercise@example.test", CreatedAt: now(), UpdatedAt: now()}
+	event := audit.Event{At: now(), UserID: u.ID}
+	must(st.CreateUser(ctx, u, event))
+	e := session.Ending{At: now(), BlockUntil: now(), Event: event}
+
+	b := oauth.BrowserSession{Hash: oauth.Hash{1}, UserID: u.ID, AuthTime: now(), CreatedAt: now(), ExpiresAt: later}
+	must(st.SaveBrowserSession(ctx, b, oauth.Hash{}))
+	replaced := b.Hash
+	b.Hash = oauth.Hash{2}
+	must(st.SaveBrowserSession(ctx, b, replaced))
+	got(st.BrowserSession(ctx, b.Hash, now()))
+	code := oauth.Code{Hash: oauth.Hash{3}, UserID: u.ID, ClientID: oauth.DefaultClientID, AuthTime: now(), BrowserSession: b.Hash, CreatedAt: now(), ExpiresAt: later}
+	must(st.SaveCode(ctx, code))
+	got(st.Code(ctx, code.Hash))
+	row := session.Session{ID: session.NewID(now()), UserID: u.ID, ClientID: oauth.DefaultClientID, RotatedAt: now(), IdleExpiresAt: later, ExpiresAt: later, AuthTime: now(), CreatedAt: now()}
+	got(st.RedeemCode(ctx, code.Hash, session.Start{Session: row, Limit: 5, BlockUntil: now(), Event: event}))
+	got(st.EndBrowserSession(ctx, b.Hash, e))
+	must(st.SavePushedRequest(ctx, oauth.PushedRequest{Hash: oauth.Hash{4}, ExpiresAt: later}))
+	got(st.TakePushedRequest(ctx, oauth.Hash{4}, now()))
+	must(st.SaveConsent(ctx, oauth.Consent{UserID: u.ID, ClientID: "c", GrantedAt: now()}, event))
+	got(st.Consent(ctx, u.ID, "c"))
+	got(st.Consents(ctx, u.ID))
+	got(st.RevokeConsent(ctx, u.ID, "c", e))
+	got(st.LeaseLogoutDeliveries(ctx, now(), later, 5))
+	must(st.FinishLogoutDelivery(ctx, 1, later))
+	must(st.FinishLogoutDelivery(ctx, 1, time.Time{}))
+	got(st.SweepBrowser(ctx, now(), 5))
+
+	must(st.SaveAttempt(ctx, upstream.Attempt{StateHash: [32]byte{1}, ExpiresAt: later}))
+	got(st.TakeAttempt(ctx, [32]byte{1}, now()))
+	must(st.UseIDToken(ctx, [32]byte{1}, later))
+	got(st.Known(ctx, upstream.Question{Provider: "acme", Subject: "s", Email: u.Email, UserID: u.ID}))
+	link := upstream.Link{UserID: u.ID, Identity: upstream.Identity{Provider: "acme", Subject: "s"}, At: now(), Event: event}
+	must(st.LinkIdentity(ctx, link, ""))
+	got(st.Identities(ctx, u.ID))
+	must(st.SaveTokens(ctx, "acme", "s", []byte{1}))
+	tokens, err := st.Tokens(ctx, u.ID, "acme")
+	must(err)
+	tokens.Version, err = st.LeaseTokens(ctx, tokens, now(), later)
+	must(err)
+	must(st.FinishTokens(ctx, tokens))
+	other := link
+	other.Identity.Provider = "other"
+	must(st.LinkIdentity(ctx, other, ""))
+	must(st.RemoveIdentity(ctx, upstream.Removal{UserID: u.ID, Provider: "acme", Providers: []string{"other"}, Event: event}))
+	must(st.AdoptUser(ctx, upstream.Adoption{Link: link, Email: u.Email, BlockUntil: later}))
+	link.UserID, link.Identity.Subject = user.NewID(now()), "t"
+	must(st.CreateUserWithIdentity(ctx, user.User{ID: link.UserID, CreatedAt: now(), UpdatedAt: now()}, link))
+	got(st.SweepUpstream(ctx, now(), 5))
+	got(st.EndSessions(ctx, u.ID, session.ID{}, e))
+	got(st.DeleteUser(ctx, u.ID, e))
+}
