@@ -62,6 +62,18 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 	}
 }
 
+// alone runs a test on an empty database of each kind, beside other tests.
+func alone(t *testing.T, test func(t *testing.T, db servicetest.Database)) {
+	t.Helper()
+	t.Parallel()
+	for name, open := range map[string]func(testing.TB) servicetest.Database{"sqlite": servicetest.SQLite, "postgres": servicetest.Postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
 // begin starts the replicas for the first test that needs them.
 func (w *world) begin(t *testing.T, open func(testing.TB) servicetest.Database) {
 	w.keeper.TB = t
