@@ -703,7 +703,13 @@ func (c *checked) pages(s *servicetest.Service) {
 		want(fresh.submit(fresh.open(authorizeURL(s, map[string]string{"client_id": "other", "prompt": prompt[form]})), form, fields), 200)
 	}
 	b.submit(want(b.open(authorizeURL(s, consent)), 200), "consent", map[string]string{"decision": "deny"})
-	b.submit(want(b.open(authorizeURL(s, consent)), 200), "consent", map[string]string{"decision": "allow"}).code(t)
+	code = b.submit(want(b.open(authorizeURL(s, consent)), 200), "consent", map[string]string{"decision": "allow"}).code(t)
+	third := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "other", "code", code, "redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
+	for _, o := range operations(contract(t)) {
+		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 {
+			c.exchange(s, 403, o.method, strings.NewReplacer("{sid}", sid(t, third.AccessToken), "{provider}", "corp").Replace(o.path), bearer(third.AccessToken), "")
+		}
+	}
 	p = b.open(authorizeURL(s, map[string]string{"prompt": "consent", "client_id": "other", "response_mode": "form_post"}))
 	want(b.submit(p, "consent", map[string]string{"decision": "allow"}), 200)
 	p = b.open(authorizeURL(s, map[string]string{"prompt": "select_account consent", "client_id": "other"}))

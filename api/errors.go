@@ -219,15 +219,18 @@ func writeOAuthError(c echo.Context, err error) error {
 	}
 	if p, ok := errors.AsType[*Problem](err); ok { // a body that could not be read
 		status, body.Description = p.Status, p.Detail
-		if p.Challenge != "" { // an endpoint that takes access tokens (RFC 6750, section 3.1)
+		switch {
+		case p.Challenge != "": // an endpoint that takes access tokens (RFC 6750, section 3.1)
 			body.Error = oauth.ErrorCode(p.Code)
 			h.Set("WWW-Authenticate", p.Challenge)
+		case status == http.StatusInternalServerError:
+			body.Error = oauth.ServerError
 		}
 	} else if e, ok := errors.AsType[*echo.HTTPError](err); ok {
 		p := httpProblem(e)
 		status, body.Description = p.Status, p.Detail
 		if status == http.StatusInternalServerError {
-			body.Error = "server_error"
+			body.Error = oauth.ServerError
 		}
 	} else {
 		e := oauth.AsError(err)

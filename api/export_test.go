@@ -1,5 +1,26 @@
 package api
 
+import (
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/labstack/echo/v4"
+)
+
+// ErrorAnswer is what a handler's error becomes under a path.
+func ErrorAnswer(path string, err error) *httptest.ResponseRecorder {
+	a := &API{echo: echo.New()}
+	w := httptest.NewRecorder()
+	a.writeError(err, a.echo.NewContext(httptest.NewRequest(http.MethodGet, path, http.NoBody), w))
+	return w
+}
+
+// ErrorPage is what a handler's error becomes on a hosted page.
+func ErrorPage(err error) (status int, code string) {
+	p := asPageError(err)
+	return p.status, p.code
+}
+
 // Route is one row of the table of routes.
 type Route struct{ Method, Path string }
 

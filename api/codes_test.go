@@ -1,0 +1,452 @@
+package api_test
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/session"
+	minted "github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// source is the Go source of a package, without tests.
+func source(t *testing.T, dir string) []*ast.File {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no source in %s: %v", dir, err)
+	}
+	var out []*ast.File
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func literal(e ast.Expr) string {
+	if l, ok := e.(*ast.BasicLit); ok && l.Kind == token.STRING {
+		if s, err := strconv.Unquote(l.Value); err == nil {
+			return s
+		}
+	}
+	return ""
+}
+
+// rowOf says where the code stands in the rows of the tables of errors.
+func rowOf(function string) (column int, ok bool) {
+	switch function {
+	case "upstreamProblem":
+		return 2, true
+	case "providerFault":
+		return 3, true
+	}
+	return 0, false
+}
+
+// codesInSource finds the codes that api gives by itself: those of problems and those of pages.
+func codesInSource(t *testing.T) (problems, pages map[string]bool) {
+	t.Helper()
+	problems, pages = map[string]bool{}, map[string]bool{}
+	for _, f := range source(t, ".") {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			column, isTable := rowOf(fn.Name.Name)
+			ast.Inspect(fn, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.CallExpr: // problem(status, code, ...)
+					if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "problem" {
+						problems[literal(n.Args[1])] = true
+					}
+				case *ast.CompositeLit:
+					switch id, _ := n.Type.(*ast.Ident); {
+					case id != nil && (id.Name == "Problem" || id.Name == "pageError"):
+						for _, e := range n.Elts {
+							kv, ok := e.(*ast.KeyValueExpr)
+							if !ok {
+								continue
+							}
+							if key, ok := kv.Key.(*ast.Ident); ok && strings.EqualFold(key.Name, "code") {
+								map[bool]map[string]bool{true: problems, false: pages}[id.Name == "Problem"][literal(kv.Value)] = true
+							}
+						}
+					case isTable && n.Type == nil && len(n.Elts) > column:
+						map[bool]map[string]bool{true: problems, false: pages}[fn.Name.Name == "upstreamProblem"][literal(n.Elts[column])] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	delete(problems, "") // those of the protocol, see oauthProblem
+	delete(pages, "")
+	return problems, pages
+}
+
+// codesInProtocol reads one of the tables of PROTOCOL.md: code → its cells.
+func codesInProtocol(t *testing.T, heading string) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n### "+heading+"\n")
+	if !ok {
+		t.Fatalf("PROTOCOL.md has no section %q", heading)
+	}
+	section, _, _ = strings.Cut(section, "\n#")
+	out := map[string][]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|(.*)\\|$").FindAllStringSubmatch(section, -1) {
+		var cells []string
+		for cell := range strings.SplitSeq(row[2], "|") {
+			cells = append(cells, strings.TrimSpace(cell))
+		}
+		out[row[1]] = cells
+	}
+	return out
+}
+
+// codesInContract finds which statuses the document gives with each code of a kind of error.
+func codesInContract(t *testing.T, kind, member string) map[string]string {
+	t.Helper()
+	statuses := map[string]map[string]bool{}
+	for _, o := range operations(contract(t)) {
+		for status, r := range o.Responses.Map() {
+			for _, m := range r.Value.Content {
+				for _, code := range enumOf(m.Schema, kind, member) {
+					if statuses[code] == nil {
+						statuses[code] = map[string]bool{}
+					}
+					statuses[code][status] = true
+				}
+			}
+		}
+	}
+	out := map[string]string{}
+	for code, set := range statuses {
+		out[code] = strings.Join(slices.Sorted(maps.Keys(set)), ", ")
+	}
+	return out
+}
+
+// enumOf is what an answer narrows the code of an error to.
+func enumOf(s *openapi3.SchemaRef, kind, member string) (out []string) {
+	if s.Ref != "#/components/schemas/"+kind {
+		return nil
+	}
+	for _, part := range s.Value.AllOf {
+		if p := part.Value.Properties[member]; p != nil {
+			for _, v := range p.Value.Enum {
+				out = append(out, fmt.Sprint(v))
+			}
+		}
+	}
+	return out
+}
+
+func same(t *testing.T, what string, got, want map[string]bool) {
+	t.Helper()
+	for code := range got {
+		if !want[code] {
+			t.Errorf("%s: %s is too much", what, code)
+		}
+	}
+	for code := range want {
+		if !got[code] {
+			t.Errorf("%s: %s is missing", what, code)
+		}
+	}
+}
+
+func keys[V any](m map[string]V) map[string]bool {
+	out := map[string]bool{}
+	for k := range m {
+		out[k] = true
+	}
+	return out
+}
+
+// TestCodes holds source, document and PROTOCOL.md to the same codes with the same statuses.
+func TestCodes(t *testing.T) {
+	doc := contract(t)
+	enum := func(schema, member string) map[string]bool {
+		out := map[string]bool{}
+		for _, v := range doc.Components.Schemas[schema].Value.Properties[member].Value.Enum {
+			out[fmt.Sprint(v)] = true
+		}
+		return out
+	}
+	problems, pages := codesInSource(t)
+	for _, code := range []oauth.ErrorCode{oauth.InvalidClient, oauth.InvalidGrant, oauth.UnauthorizedClient, oauth.InvalidScope, oauth.TemporarilyUnavailable} {
+		problems[string(code)] = true // what login, sign-up and logout pass on
+	}
+	t.Run("problems", func(t *testing.T) {
+		same(t, "openapi.yaml", enum("Problem", "code"), problems)
+		table := codesInProtocol(t, "Problem documents")
+		same(t, "PROTOCOL.md", keys(table), problems)
+		for code, statuses := range codesInContract(t, "Problem", "code") {
+			if table[code][0] != statuses {
+				t.Errorf("%s: %s in PROTOCOL.md, %s in openapi.yaml", code, table[code][0], statuses)
+			}
+		}
+	})
+	t.Run("oauth", func(t *testing.T) {
+		standard := standardCodes(t)
+		table := codesInProtocol(t, "OAuth errors")
+		all := maps.Clone(standard)
+		for _, code := range []string{"invalid_token", "insufficient_scope", "unauthorized"} { // RFC 6750, section 3.1
+			all[code] = true
+		}
+		same(t, "PROTOCOL.md", keys(table), all)
+		used := codesInContract(t, "OAuthError", "error")
+		same(t, "openapi.yaml", enum("OAuthError", "error"), keys(used))
+		for code, statuses := range used {
+			if !all[code] || table[code][1] != statuses {
+				t.Errorf("%s: %s in PROTOCOL.md, %s in openapi.yaml", code, table[code][1], statuses)
+			}
+		}
+	})
+	t.Run("pages", func(t *testing.T) { same(t, "PROTOCOL.md", keys(codesInProtocol(t, "Pages")), pages) })
+}
+
+// standardCodes are the codes of pkg/oauth, each of which a standard gives.
+func standardCodes(t *testing.T) map[string]bool {
+	t.Helper()
+	given := map[string]bool{}
+	for _, code := range strings.Fields(`
+		invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
+		access_denied unsupported_response_type server_error temporarily_unavailable
+		invalid_target
+		interaction_required login_required account_selection_required consent_required invalid_request_uri invalid_request_object request_not_supported
+		request_uri_not_supported registration_not_supported
+		unmet_authentication_requirements
+		unsupported_token_type
+		authorization_pending slow_down expired_token
+		invalid_dpop_proof use_dpop_nonce`) { // RFC 6749, 8707, OpenID Connect Core, its unmet requirements, RFC 7009, 8628, 9449
+		given[code] = true
+	}
+	codes := map[string]bool{}
+	for _, f := range source(t, "../pkg/oauth") {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok {
+				if typ, ok := spec.Type.(*ast.Ident); ok && typ.Name == "ErrorCode" {
+					codes[literal(spec.Values[0])] = true
+				}
+			}
+			return true
+		})
+	}
+	for code := range codes {
+		if !given[code] {
+			t.Errorf("no standard gives the code %s", code)
+		}
+	}
+	if len(codes) < 10 {
+		t.Fatalf("found %d codes only", len(codes))
+	}
+	return codes
+}
+
+// mapping is what an error of a feature becomes: status and code in the first-party API, at an OAuth endpoint, on a page. Empty: it cannot get there.
+type mapping struct {
+	err                  error
+	problem, oauth, page string
+}
+
+// mappings are the errors that requests can meet.
+func mappings() map[string]mapping {
+	const down, oauthDown, grant = "503 unavailable", "503 temporarily_unavailable", "400 invalid_grant"
+	return map[string]mapping{
+		"user.ErrNotFound":           {user.ErrNotFound, "404 not_found", "", "404 not_found"},
+		"user.ErrEmailTaken":         {user.ErrEmailTaken, "409 email_taken", "", ""},
+		"user.ErrChanged":            {user.ErrChanged, "409 conflict", "", ""},
+		"user.ErrInvalidEmail":       {user.ErrInvalidEmail, "400 invalid_request", "", ""},
+		"user.ErrInvalidName":        {user.ErrInvalidName, "400 invalid_request", "", ""},
+		"user.ErrInvalidRole":        {user.ErrInvalidRole, "400 invalid_request", "", ""},
+		"user.ErrTooManyAttempts":    {&user.AttemptError{}, "429 too_many_attempts", "", "429 too_many_attempts"},
+		"user.ErrInvalidCredentials": {user.ErrInvalidCredentials, "401 invalid_credentials", "", ""},
+
+		"session.ErrNotFound":       {session.ErrNotFound, "404 not_found", grant, ""},
+		"session.ErrMalformed":      {session.ErrMalformed, "401 invalid_grant", grant, ""},
+		"session.ErrWrongClient":    {session.ErrWrongClient, "401 invalid_grant", grant, ""},
+		"session.ErrEnded":          {session.ErrEnded, "401 invalid_grant", grant, ""},
+		"session.ErrReuse":          {session.ErrReuse, "401 invalid_grant", grant, ""},
+		"session.ErrUserDisabled":   {session.ErrUserDisabled, "401 invalid_credentials", grant, ""},
+		"session.ErrUserChanged":    {session.ErrUserChanged, "401 invalid_credentials", grant, ""},
+		"session.ErrClientDisabled": {session.ErrClientDisabled, "400 invalid_client", "401 invalid_client", ""},
+		"session.ErrScope":          {session.ErrScope, "400 invalid_scope", "400 invalid_scope", ""},
+
+		"oauth.ErrClientNotFound": {oauth.ErrClientNotFound, "404 not_found", "401 invalid_client", "404 not_found"},
+		"oauth.ErrCodeNotFound":   {oauth.ErrCodeNotFound, "", grant, ""},
+		"oauth.ErrCodeUsed":       {oauth.ErrCodeUsed, "", grant, ""},
+
+		"password.ErrMalformed":   {password.ErrMalformed, "400 invalid_request", "", ""},
+		"password.ErrTooShort":    {password.ErrTooShort, "400 weak_password", "", ""},
+		"password.ErrTooLong":     {password.ErrTooLong, "400 weak_password", "", ""},
+		"password.ErrCommon":      {password.ErrCommon, "400 weak_password", "", ""},
+		"password.ErrUnknownHash": {password.ErrUnknownHash, down, "", "503 unavailable"},
+
+		"blocklist.ErrCursorGone": {blocklist.ErrCursorGone, "410 cursor_gone", "", ""},
+
+		"keyring.ErrUnknownAlgorithm": {keyring.ErrUnknownAlgorithm, down, oauthDown, ""},
+		"keyring.ErrNotReady":         {keyring.ErrNotReady, down, oauthDown, ""},
+		"keyring.ErrConflict":         {keyring.ErrConflict, down, oauthDown, ""},
+		"token.ErrClaims":             {minted.ErrClaims, down, oauthDown, ""},
+
+		"upstream.ErrNotFound":        {upstream.ErrNotFound, "404 not_found", "", "404 not_found"},
+		"upstream.ErrReplayed":        {upstream.ErrReplayed, "401 invalid_credentials", "", ""},
+		"upstream.ErrConflict":        {upstream.ErrConflict, "409 conflict", "", ""},
+		"upstream.ErrLastCredential":  {upstream.ErrLastCredential, "409 last_credential", "", ""},
+		"upstream.ErrSealed":          {upstream.ErrSealed, "409 needs_reauth", "", ""},
+		"upstream.ErrBusy":            {upstream.ErrBusy, down, "", ""},
+		"upstream.ErrReauthNeeded":    {upstream.ErrReauthNeeded, "409 needs_reauth", "", ""},
+		"upstream.ErrNotSupported":    {upstream.ErrNotSupported, "400 not_supported", "", ""},
+		"upstream.ErrState":           {upstream.ErrState, "400 expired", "", "400 expired"},
+		"upstream.ErrDenied":          {upstream.ErrDenied, "403 access_denied", "", "403 access_denied"},
+		"upstream.ErrUnavailable":     {upstream.ErrUnavailable, "502 provider_unavailable", "", "502 provider_unavailable"},
+		"upstream.ErrInvalidAnswer":   {upstream.ErrInvalidAnswer, "401 invalid_credentials", "", "502 provider_answer"},
+		"upstream.ErrMisconfigured":   {upstream.ErrMisconfigured, "502 provider_misconfigured", "", "502 provider_misconfigured"},
+		"upstream.ErrNotAllowed":      {upstream.ErrNotAllowed, "403 not_allowed", "", "403 not_allowed"},
+		"upstream.ErrUnknownProvider": {upstream.ErrUnknownProvider, "404 unknown_provider", "", "404 unknown_provider"},
+		"upstream.ErrUserDisabled":    {upstream.ErrUserDisabled, "401 invalid_credentials", "", "403 not_allowed"},
+		"upstream.ErrIdentityTaken":   {upstream.ErrIdentityTaken, "409 identity_taken", "", "409 identity_taken"},
+		"upstream.ErrProviderLinked":  {upstream.ErrProviderLinked, "409 provider_linked", "", "409 provider_linked"},
+		"upstream.ErrAmbiguousEmail":  {upstream.ErrAmbiguousEmail, "409 ambiguous_email", "", "409 ambiguous_email"},
+		"upstream.ErrEmailRequired":   {upstream.ErrEmailRequired, "403 email_required", "", "403 email_required"},
+		"upstream.ErrSignupClosed":    {upstream.ErrSignupClosed, "403 signup_disabled", "", "403 signup_disabled"},
+
+		"verifier.ErrInvalid":     {verifier.ErrInvalid, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrMalformed":   {verifier.ErrMalformed, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrUnknownKey":  {verifier.ErrUnknownKey, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrSignature":   {verifier.ErrSignature, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrIssuer":      {verifier.ErrIssuer, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrAudience":    {verifier.ErrAudience, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrExpired":     {verifier.ErrExpired, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrNotYetValid": {verifier.ErrNotYetValid, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrLifetime":    {verifier.ErrLifetime, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrBlocked":     {verifier.ErrBlocked, "401 invalid_token", "401 invalid_token", ""},
+		"verifier.ErrUnavailable": {verifier.ErrUnavailable, down, oauthDown, ""},
+		"verifier.ErrClosed":      {verifier.ErrClosed, down, oauthDown, ""},
+		"verifier.ErrNoToken":     {verifier.ErrNoToken, "401 unauthorized", "401 unauthorized", ""},
+		"verifier.ErrRequest":     {verifier.ErrRequest, "400 invalid_request", "400 invalid_request", ""},
+	}
+}
+
+// elsewhere are the errors that no request can meet, and why.
+func elsewhere() map[string]string {
+	return map[string]string{
+		"oauth.ErrClientExists":           "clients are created on the command line",
+		"oauth.ErrBrowserSessionNotFound": "browserSession: nobody is logged in",
+		"oauth.ErrRequestNotFound":        "oauth.takePushed: invalid_request",
+		"keyring.ErrUpcoming":             "keys are rotated on the command line",
+		"keyring.ErrNotFound":             "keys are revoked on the command line",
+		"keyring.ErrSealed":               "stops the start",
+		"keyring.ErrCorrupt":              "stops the start",
+		"keyring.ErrNoMasterKey":          "service.MasterKey: the first start makes one, any other stops",
+		"token.ErrHint":                   "readLogout: such a hint proves nothing and is ignored",
+		"verifier.ErrKey":                 "keys of this service are in its own keyring",
+		"verifier.ErrIssuerMismatch":      "the service does not ask an issuer for metadata",
+		"verifier.ErrEntries":             "the service does not read a feed",
+	}
+}
+
+// TestSentinels holds every exported error of the features to the table of what it becomes.
+func TestSentinels(t *testing.T) {
+	found := map[string]bool{}
+	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "keyring", "token", "upstream", "verifier"} {
+		for _, f := range source(t, "../pkg/"+feature) {
+			for _, d := range f.Decls {
+				decl, ok := d.(*ast.GenDecl)
+				if !ok || decl.Tok != token.VAR {
+					continue
+				}
+				for _, spec := range decl.Specs {
+					for _, name := range spec.(*ast.ValueSpec).Names { //nolint:forcetypeassert // var has no others
+						if strings.HasPrefix(name.Name, "Err") {
+							found[feature+"."+name.Name] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	table := keys(mappings())
+	for name, reason := range elsewhere() {
+		if table[name] || reason == "" {
+			t.Errorf("%s is in both tables, or without a reason", name)
+		}
+		table[name] = true
+	}
+	same(t, "tables", table, found)
+
+	for name, m := range mappings() {
+		wrapped := fmt.Errorf("what was being done: %w", m.err)
+		for path, wanted := range map[string]string{"/v1/x": m.problem, "/oauth2/x": m.oauth} {
+			w := api.ErrorAnswer(path, wrapped)
+			r := servicetest.Response{Status: w.Code, Header: w.Header(), Body: w.Body.String()}
+			if got := fmt.Sprint(r.Status, " ", r.Code()); wanted != "" && got != wanted {
+				t.Errorf("%s under %s: %s, want %s", name, path, got, wanted)
+			}
+			if r.Status == 503 && r.Header.Get("Retry-After") == "" {
+				t.Errorf("%s under %s: 503 without Retry-After", name, path)
+			}
+			told := r.Code() == "invalid_request" || r.Code() == "weak_password" // what is wrong with the caller's own input
+			if !told && strings.Contains(r.Body, "what was being done") {
+				t.Errorf("%s under %s tells the caller what only the log may know: %s", name, path, r.Body)
+			}
+		}
+		if status, code := api.ErrorPage(wrapped); m.page != "" && fmt.Sprint(status, " ", code) != m.page {
+			t.Errorf("%s on a page: %d %s, want %s", name, status, code, m.page)
+		}
+	}
+	t.Run("ok/anything else is a failure that can be repeated", func(t *testing.T) {
+		other := errors.New("dial tcp 10.0.0.7:5432: connection refused")
+		for path, wanted := range map[string]string{"/v1/x": "unavailable", "/oauth2/x": "temporarily_unavailable"} {
+			w := api.ErrorAnswer(path, other)
+			r := servicetest.Response{Status: w.Code, Body: w.Body.String()}
+			if r.Status != 503 || r.Code() != wanted || strings.Contains(r.Body, "10.0.0.7") {
+				t.Errorf("%s: %d %s", path, r.Status, r.Body)
+			}
+		}
+	})
+	t.Run("fail/a fault is a server error", func(t *testing.T) {
+		fault := &api.Problem{Status: 500, Code: "internal", Title: "Internal error"}
+		for path, wanted := range map[string]string{"/v1/x": "internal", "/oauth2/x": "server_error"} {
+			w := api.ErrorAnswer(path, fault)
+			r := servicetest.Response{Status: w.Code, Body: w.Body.String()}
+			if r.Status != 500 || r.Code() != wanted {
+				t.Errorf("%s: %d %s", path, r.Status, r.Body)
+			}
+		}
+	})
+}
