@@ -37,6 +37,7 @@ race: ## run every test with the race detector
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## check form and habits
 	$(GOLANGCI_LINT) run $(PACKAGES)
+	scripts/lint-openapi
 
 .PHONY: format
 format: $(GOLANGCI_LINT) ## put the source in form
