@@ -1,0 +1,719 @@
+package sessiontest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// What a replica's answer comes down to. Any other error is a fault of the service: the answer that must not be.
+var (
+	errRefused     = errors.New("invalid_grant")
+	errUnavailable = errors.New("unavailable")
+)
+
+// tokens is what a client gets.
+type tokens struct {
+	refresh string
+	iat     int64
+	roles   string
+}
+
+// replica is one instance of the service.
+type replica interface {
+	begin(ctx context.Context, clientID string) (tokens, error)
+	refresh(ctx context.Context, clientID, token, key string) (tokens, error)
+	logout(ctx context.Context, token string) error
+	logoutAll(ctx context.Context) error
+	setRoles(ctx context.Context, roles string) error
+	stop() // as if it had been killed
+}
+
+// stage is where a history is played.
+type stage struct {
+	ctx     context.Context
+	rules   [sessions]Rules
+	pauses  []time.Duration
+	exact   bool // times are; otherwise they are as good as tolerance
+	open    func(u user.User) (replica, *link, error)
+	db      *database
+	now     func() time.Duration
+	advance func(h *history, d time.Duration) error
+	reopen  func() error // the database, between two rounds; nil where it is not
+	crash   func() error // the database, in the middle of a round; nil where it is not
+}
+
+const tolerance = 12 * time.Second
+
+// clients of the two sessions; the one of the second has a grace period of its own.
+var clients = [sessions]string{"default", "other"}
+
+// history is a script while it happens.
+type history struct {
+	*stage
+	script   script
+	user     user.User
+	roles    string // as acknowledged or, if the outcome is unknown, perhaps
+	replicas []replica
+	links    []*link
+	sessions [sessions]*life
+	retired  []*life
+	place    atomic.Int64 // among all beginnings and ends of calls
+	cursor   string       // of the blocklist at the start
+	entries  map[verifier.BlockKey]int64
+	started  time.Time
+	serial   int
+	tooSlow  bool
+}
+
+// life is what is known of one session from outside.
+type life struct {
+	id          session.ID
+	clientID    string
+	rules       Rules
+	states      []State // in which it may be; one after each look
+	past        []State // at each look
+	begun       time.Duration
+	owner       *party
+	thief       *party
+	shared      bool // somebody else than the owner has used a token of it
+	overFrom    int  // the round after which it was over for good; -1 while it is not
+	ended       bool // by somebody who may, or perhaps
+	texts       map[int]string
+	minted      []tokens
+	turns       turns
+	description []string
+}
+
+// party holds one copy of the tokens of a session.
+type party struct {
+	name   string
+	token  string
+	keyed  bool
+	keys   map[string]string        // Idempotency-Key for each token, written down before it is sent
+	tried  map[string]time.Duration // when the service first heard of each token
+	since  time.Duration            // the earliest time at which the token may have been made
+	held   []request                // in the network
+}
+
+// request is one refresh on its way.
+type request struct {
+	token, key string
+}
+
+// turns counts what two parties got since they were last close to each other.
+type turns struct {
+	last  *party
+	at    time.Duration
+	count map[*party]int
+}
+
+// violation is a promise that was broken.
+func violation(format string, args ...any) error { return fmt.Errorf(format, args...) }
+
+// play plays a script to its end, or to the first broken promise.
+func (st *stage) play(s script) (fault error) {
+	h := &history{stage: st, script: s, started: time.Now(), entries: make(map[verifier.BlockKey]int64)}
+	defer func() {
+		for _, r := range h.replicas {
+			r.stop()
+		}
+		if fault != nil {
+			fault = fmt.Errorf("%w\n%s%s", fault, s, h.describe())
+		}
+	}()
+	if err := h.begin(); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	for i, r := range s.Rounds {
+		if err := h.round(i, r); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+		if h.tooSlow {
+			return nil // the clock on the wall has spoilt the times
+		}
+	}
+	return h.finish()
+}
+
+func (h *history) describe() string {
+	var b strings.Builder
+	for _, l := range slices.Concat(h.retired, h.sessions[:]) {
+		if l != nil {
+			fmt.Fprintf(&b, "session of %s:\n  %s\n", l.clientID, strings.Join(l.description, "\n  "))
+		}
+	}
+	return b.String()
+}
+
+func (h *history) begin() error {
+	at := time.Now()
+	h.roles = "r0"
+	h.user = user.User{ID: user.NewID(at), PasswordHash: "none", Roles: []string{h.roles}, CreatedAt: at, UpdatedAt: at}
+	h.user.Email = h.user.ID + "@example.test"
+	if err := h.db.CreateUser(h.ctx, h.user, audit.Event{At: at, Kind: audit.KindUserCreated, Actor: audit.ActorCLI, UserID: h.user.ID}); err != nil {
+		return err
+	}
+	changes, err := h.db.BlocklistChanges(h.ctx, h.db.cursor)
+	if err != nil {
+		return err
+	}
+	h.cursor = changes.Cursor
+	for range h.script.Replicas {
+		h.replicas, h.links = append(h.replicas, nil), append(h.links, nil)
+		if err := h.replace(len(h.replicas) - 1); err != nil {
+			return err
+		}
+	}
+	for i := range h.sessions {
+		if err := h.login(i); err != nil {
+			return err
+		}
+	}
+	return h.look(-1)
+}
+
+// login begins a session.
+func (h *history) login(i int) error {
+	now := h.now()
+	t, err := h.replicas[0].begin(h.ctx, clients[i])
+	if err != nil {
+		return err
+	}
+	p, err := h.db.codec.Parse(t.refresh)
+	if err != nil {
+		return err
+	}
+	owner := newParty("owner", h.script.Keyed[i])
+	owner.token, owner.since = t.refresh, now
+	h.sessions[i] = &life{
+		id: p.ID, clientID: clients[i], rules: h.rules[i], begun: now, owner: owner, overFrom: -1,
+		states: []State{h.rules[i].Begin(clients[i], t.roles, now)}, texts: map[int]string{1: t.refresh}, minted: []tokens{t},
+		turns: turns{count: make(map[*party]int)},
+	}
+	return nil
+}
+
+// relogin has owners whose session is over for some time log in again.
+func (h *history) relogin(n int) error {
+	const mourning = 2 // rounds in which everybody may still try
+	again := false
+	for i, l := range h.sessions {
+		if l.overFrom >= 0 && l.overFrom+mourning < n {
+			h.retired = append(h.retired, l)
+			if err := h.login(i); err != nil {
+				return fmt.Errorf("log in again: %w", err)
+			}
+			again = true
+		}
+	}
+	if !again {
+		return nil
+	}
+	return h.look(n)
+}
+
+func newParty(name string, keyed bool) *party {
+	return &party{name: name, keyed: keyed, keys: make(map[string]string), tried: make(map[string]time.Duration)}
+}
+
+// replace puts a new replica in the place of one that is gone.
+func (h *history) replace(i int) (err error) {
+	if h.replicas[i] != nil {
+		h.replicas[i].stop()
+	}
+	h.replicas[i], h.links[i], err = h.open(h.user)
+	return err
+}
+
+// effort is a move under way.
+type effort struct {
+	life    *life // nil: it is about the user, and so about both
+	party   *party
+	request request
+	replica int
+	lose    bool
+	name    string
+	do      func(r replica) (tokens, error)
+	step    func(l *life, at time.Duration) func(s State) (State, Answer)
+
+	began, returned int
+	faulty          bool
+	killed          bool
+	further         bool // the party got a token that it did not have
+	got             tokens
+	err             error
+}
+
+// round has the moves happen at once, and then asks whether all of it can be explained.
+func (h *history) round(n int, r round) error {
+	if r.Restart && h.reopen != nil {
+		if err := h.reopen(); err != nil {
+			return fmt.Errorf("open the database again: %w", err)
+		}
+		for i := range h.replicas {
+			if err := h.replace(i); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.relogin(n); err != nil {
+		return err
+	}
+	if err := h.rewind(r); err != nil {
+		return err
+	}
+	efforts := h.plan(r)
+	crash := r.Restart && h.crash != nil
+	if r.Fault != healthy {
+		h.links[r.Replica%len(h.links)].arm(r.Fault, r.Call)
+	}
+	at := h.now()
+	var wg sync.WaitGroup
+	for _, e := range efforts {
+		wg.Go(func() {
+			l := h.links[e.replica]
+			before := l.faults.Load()
+			e.began = int(h.place.Add(1))
+			e.got, e.err = e.do(h.replicas[e.replica])
+			e.returned = int(h.place.Add(1))
+			e.killed = !l.alive()
+			e.faulty = e.killed || l.faults.Load() != before || crash
+		})
+	}
+	if crash {
+		if err := h.crash(); err != nil {
+			return fmt.Errorf("crash the database: %w", err)
+		}
+	}
+	wg.Wait()
+	for _, l := range h.links {
+		l.arm(healthy, 0)
+	}
+	slices.SortFunc(efforts, func(a, b *effort) int { return a.returned - b.returned })
+	for _, e := range efforts {
+		err := h.hear(n, at, e)
+		if err == nil && e.party != nil {
+			err = e.life.turns.note(e.party, at, e.life.rules.Grace, e.further)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	for i, l := range h.sessions {
+		if err := h.explain(l, at, efforts); err != nil {
+			return fmt.Errorf("session %d: %w", i, err)
+		}
+	}
+	for i, l := range h.links {
+		if !l.alive() {
+			if err := h.replace(i); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.look(n); err != nil {
+		return err
+	}
+	if err := h.advance(h, h.pauses[r.Pause%len(h.pauses)]); err != nil {
+		return err
+	}
+	h.tooSlow = !h.exact && time.Since(h.started) > tolerance
+	return nil
+}
+
+// plan turns moves into efforts. Each party acts once in a round.
+func (h *history) plan(r round) (efforts []*effort) {
+	acted := make(map[*party]bool)
+	replicas := len(h.replicas)
+	for _, m := range r.Moves {
+		l := h.sessions[m.Session]
+		switch m.Do {
+		case refresh:
+			if !acted[l.owner] {
+				acted[l.owner] = true
+				efforts = append(efforts, h.refreshes(l, l.owner, m)...)
+			}
+		case steal, stealMore:
+			l.thief = newParty("thief", m.Keyed)
+			l.thief.token = l.owner.token
+			if key, ok := l.owner.keys[l.owner.token]; ok && m.Do == stealMore {
+				l.thief.keys[l.thief.token] = key
+			}
+			l.turns = turns{count: make(map[*party]int)}
+		case abuse:
+			if l.thief != nil && !acted[l.thief] {
+				acted[l.thief], l.shared = true, true
+				efforts = append(efforts, h.refreshes(l, l.thief, m)...)
+			}
+		case dig:
+			if generations := len(l.texts); generations > 0 {
+				somebody := newParty("finder", m.Keyed)
+				for g, text := range l.texts {
+					if g%generations == m.Old%generations {
+						somebody.token = text
+					}
+				}
+				if somebody.token != "" {
+					if key, ok := l.owner.keys[somebody.token]; ok && m.Keyed {
+						somebody.keys[somebody.token] = key
+					}
+					l.shared = true
+					m.Hold = false
+					efforts = append(efforts, h.refreshes(l, somebody, m)...)
+				}
+			}
+		case stray:
+			efforts = append(efforts, h.sending(l, nil, request{token: l.owner.token}, clients[1-m.Session], m.Replica%replicas, true, "stray"))
+		case logout:
+			l.ended = true
+			token := l.owner.token
+			efforts = append(efforts, &effort{
+				life: l, replica: m.Replica % replicas, name: "log out",
+				do:   func(r replica) (tokens, error) { return tokens{}, r.logout(h.ctx, token) },
+				step: ending("logout"),
+			})
+		case logoutAll:
+			for _, l := range h.sessions {
+				l.ended = true
+			}
+			efforts = append(efforts, &effort{
+				replica: m.Replica % replicas, name: "log out everywhere",
+				do:   func(r replica) (tokens, error) { return tokens{}, r.logoutAll(h.ctx) },
+				step: ending("logout_all"),
+			})
+		case roles:
+			h.serial++
+			name := fmt.Sprintf("r%d", h.serial)
+			efforts = append(efforts, &effort{
+				replica: m.Replica % replicas, name: "change roles to " + name,
+				do: func(r replica) (tokens, error) { return tokens{}, r.setRoles(h.ctx, name) },
+				step: func(_ *life, at time.Duration) func(s State) (State, Answer) {
+					return func(s State) (State, Answer) { return s.WithRoles(name, at), Answer{OK: true} }
+				},
+			})
+		case rewind: // has happened
+		}
+	}
+	return efforts
+}
+
+func ending(why string) func(l *life, at time.Duration) func(s State) (State, Answer) {
+	return func(_ *life, at time.Duration) func(s State) (State, Answer) {
+		return func(s State) (State, Answer) { return s.Ended(why, at), Answer{OK: true} }
+	}
+}
+
+// refreshes is a party that presents its newest token: at once from several tabs or twice because of the network. What the network held back
+// comes first: while it may still arrive, an honest client does not use the next token.
+func (h *history) refreshes(l *life, p *party, m move) (efforts []*effort) {
+	key, ok := p.keys[p.token]
+	if !ok && p.keyed {
+		h.serial++
+		key = fmt.Sprintf("%s-%d", p.name, h.serial)
+		p.keys[p.token] = key
+	}
+	requests := p.held
+	if len(p.held) == 0 || p.held[0].token == p.token {
+		for range m.Copies {
+			requests = append(requests, request{p.token, key})
+		}
+	}
+	p.held = nil
+	if m.Hold && len(requests) > 1 {
+		p.held, requests = requests[:1], requests[1:]
+	}
+	for i, q := range requests {
+		e := h.sending(l, p, q, l.clientID, (m.Replica+i)%len(h.replicas), m.Lose, p.name)
+		efforts = append(efforts, e)
+	}
+	return efforts
+}
+
+func (h *history) sending(l *life, p *party, q request, clientID string, replicaIndex int, lose bool, name string) *effort {
+	generation := h.generation(q.token)
+	return &effort{
+		life: l, party: p, request: q, replica: replicaIndex, lose: lose,
+		name: fmt.Sprintf("%s presents %d (key %q) on %d", name, generation, q.key, replicaIndex),
+		do:   func(r replica) (tokens, error) { return r.refresh(h.ctx, clientID, q.token, q.key) },
+		step: func(l *life, at time.Duration) func(s State) (State, Answer) {
+			return func(s State) (State, Answer) {
+				return l.rules.Refresh(s, Presented{At: at, Generation: generation, Client: clientID, Key: q.key})
+			}
+		},
+	}
+}
+
+func (h *history) generation(token string) int {
+	p, err := h.db.codec.Parse(token)
+	if err != nil {
+		panic(err) // only tokens that the service has given out are presented
+	}
+	return int(p.Generation)
+}
+
+// hear takes note of an answer, and holds it to what may be said of any answer without the model.
+func (h *history) hear(n int, at time.Duration, e *effort) error {
+	said := "unknown"
+	defer func() {
+		for _, l := range h.sessions {
+			if e.life == l || e.life == nil {
+				l.description = append(l.description, fmt.Sprintf("%2d at %v: %s: %s", n, at-l.begun, e.name, said))
+			}
+		}
+	}()
+	if e.killed {
+		e.err = errUnavailable // a dead replica says nothing
+	}
+	if e.party != nil {
+		if _, ok := e.party.tried[e.request.token]; !ok {
+			e.party.tried[e.request.token] = at
+		}
+	}
+	switch {
+	case e.err == nil && e.request.token == "":
+		said = "done"
+		return nil
+	case e.err == nil:
+		said = fmt.Sprintf("%d, iat %d, roles %s", h.generation(e.got.refresh), e.got.iat, e.got.roles)
+		return h.hearTokens(n, at, e)
+	case errors.Is(e.err, errRefused):
+		said = "refused"
+		if e.party != nil && e.party == e.life.owner {
+			if !h.excused(e, at) {
+				return violation("an honest client was logged out")
+			}
+			e.life.ended = true
+		}
+		return nil
+	case errors.Is(e.err, errUnavailable):
+		said = "unavailable"
+		if !e.faulty {
+			return violation("unavailable without a fault: %w", e.err)
+		}
+		return nil
+	}
+	said = e.err.Error()
+	return violation("an answer that must not be: %w", e.err)
+}
+
+func (h *history) hearTokens(n int, at time.Duration, e *effort) error {
+	l := e.life
+	p, err := h.db.codec.Parse(e.got.refresh)
+	if err != nil {
+		return violation("the answer holds no refresh token: %w", err)
+	}
+	if p.ID != l.id {
+		return violation("the answer holds the token of another session")
+	}
+	generation := int(p.Generation)
+	if text, ok := l.texts[generation]; ok && text != e.got.refresh {
+		return violation("two different tokens of generation %d", generation)
+	}
+	l.texts[generation] = e.got.refresh
+	if l.overFrom >= 0 && l.overFrom < n {
+		return violation("a token for a session that is over since round %d", l.overFrom)
+	}
+	l.minted = append(l.minted, e.got)
+	if e.party == nil {
+		return violation("a token for a stranger")
+	}
+	if e.further = !e.lose && generation > h.generation(e.party.token); e.further {
+		e.party.since = e.party.tried[e.request.token]
+		e.party.token = e.got.refresh
+	}
+	return nil
+}
+
+// note holds two parties to being found: of two that are further apart than the grace period, not both get through twice. What brought
+// a party nothing new does not count, but shows when it was there.
+func (t *turns) note(p *party, at, grace time.Duration, further bool) error {
+	near := t.last != nil && t.last != p && at <= t.at+grace
+	t.last, t.at = p, at
+	if near {
+		clear(t.count)
+		return nil
+	}
+	if further {
+		t.count[p]++
+	}
+	found := 0
+	for _, n := range t.count {
+		if n >= 2 {
+			found++
+		}
+	}
+	if found > 1 {
+		return violation("two parties share a session and nobody has noticed")
+	}
+	return nil
+}
+
+// excused reports whether the owner may be told that the session is over.
+func (h *history) excused(e *effort, at time.Duration) bool {
+	l, p := e.life, e.party
+	first := p.tried[e.request.token]
+	return l.shared || l.ended || at >= l.begun+l.rules.Lifetime-h.slack() || at >= p.since+l.rules.Idle-h.slack() ||
+		(!p.keyed && at > first+l.rules.Grace-h.slack())
+}
+
+func (h *history) slack() time.Duration {
+	if h.exact {
+		return 0
+	}
+	return tolerance
+}
+
+// explain asks the model.
+func (h *history) explain(l *life, at time.Duration, efforts []*effort) error {
+	var calls []Call
+	for _, e := range efforts {
+		if e.life != l && e.life != nil {
+			continue
+		}
+		c := Call{Name: e.name, Began: e.began, Returned: e.returned, Step: e.step(l, at), Unknown: errors.Is(e.err, errUnavailable)}
+		if e.err == nil {
+			c.Answer = Answer{OK: true}
+			if e.got.refresh != "" {
+				c.Answer = Answer{OK: true, Generation: h.generation(e.got.refresh), IAT: e.got.iat, Roles: e.got.roles}
+			}
+		}
+		calls = append(calls, c)
+	}
+	after := Explain(l.states, calls, func(got, want Answer) bool {
+		if !h.exact {
+			want.IAT = got.IAT
+		}
+		return got == want
+	})
+	if len(after) == 0 {
+		return violation("no order of the calls explains the answers, from %+v", l.states)
+	}
+	l.states = after
+	return nil
+}
+
+// look compares the rows with what they may be.
+func (h *history) look(n int) error {
+	changes, err := h.db.BlocklistChanges(h.ctx, h.cursor)
+	if err != nil {
+		return err
+	}
+	h.cursor = changes.Cursor
+	for _, e := range changes.Entries {
+		h.entries[e.Key] = max(h.entries[e.Key], e.NotBefore.Unix())
+	}
+	for i, l := range h.sessions {
+		row, err := h.db.Session(h.ctx, l.id)
+		if err != nil {
+			return err
+		}
+		states := slices.DeleteFunc(slices.Clone(l.states), func(s State) bool { return h.differs(l, row, s) != "" })
+		if len(states) == 0 {
+			return violation("session %d: the row is not as any order of the calls leaves it: %s", i, h.differs(l, row, l.states[0]))
+		}
+		l.states = states[:1]
+		l.past = append(l.past, states[0])
+		if l.overFrom < 0 && l.states[0].over(h.now()+h.slack()) {
+			l.overFrom = n
+		}
+	}
+	return nil
+}
+
+// differs says in what a row differs from a state, empty if in nothing.
+func (h *history) differs(l *life, row session.Session, s State) string {
+	var all []string
+	compare := func(what string, got, want any, same bool) {
+		if !same {
+			all = append(all, fmt.Sprintf("%s is %v, want %v", what, got, want))
+		}
+	}
+	instant := func(what string, got time.Time, want time.Duration) {
+		// Without exact times the rows are aged, and so are to be measured from now.
+		d := time.Duration(got.UnixMicro())*time.Microsecond - want
+		if !h.exact {
+			d = got.Sub(time.Now()) - (want - h.now())
+		}
+		compare(what, got, want, d.Abs() <= h.slack())
+	}
+	compare("generation", row.Generation, s.Generation, int(row.Generation) == s.Generation)
+	compare("request hash", row.LastRequestHash, s.Key, row.LastRequestHash == session.HashRequest(s.Key))
+	instant("rotated_at", row.RotatedAt, s.Made)
+	instant("idle_expires_at", row.IdleExpiresAt, s.IdleEnd)
+	instant("expires_at", row.ExpiresAt, s.End)
+	compare("reason", row.RevokeReason, s.Over, string(row.RevokeReason) == s.Over)
+	compare("revoked_at", row.RevokedAt, s.Over, row.RevokedAt.IsZero() == (s.Over == ""))
+	compare("roles", row.Roles, s.Roles, len(row.Roles) == 1 && row.Roles[0] == s.Roles)
+
+	entry := h.entries[verifier.KeyOf(verifier.BlockSID, l.id.String())]
+	if s.Blocked == everything {
+		last := row.RevokedAt.Add(accessTokenLifetime).Unix()
+		compare("entry", entry, "everything", entry >= last && row.IATFloor <= entry)
+	} else if h.exact {
+		compare("iat floor", row.IATFloor, s.Floor, row.IATFloor == s.Floor)
+		compare("entry", entry, s.Blocked, entry == s.Blocked)
+	}
+	return strings.Join(all, "; ")
+}
+
+// rewind puts a session's row back to what it was at an earlier look, as a database does that was restored or that lost its newest commits.
+func (h *history) rewind(r round) error {
+	for _, m := range r.Moves {
+		l := h.sessions[m.Session]
+		if m.Do != rewind || l.overFrom >= 0 {
+			continue
+		}
+		now := l.states[0]
+		was := l.past[len(l.past)-1-m.Old%min(len(l.past), 4)]
+		// Roles, floor and entry stay: they are of another row.
+		now.Generation, now.Made, now.Key, now.IdleEnd = was.Generation, was.Made, was.Key, was.IdleEnd
+		if err := h.db.rewind(h, l, now); err != nil {
+			return err
+		}
+		l.states = []State{now}
+		l.owner.since = min(l.owner.since, now.Made)
+		l.turns = turns{count: make(map[*party]int)}
+		l.description = append(l.description, fmt.Sprintf("   at %v: rewound to %d", h.now()-l.begun, now.Generation))
+	}
+	return nil
+}
+
+// finish asks what must be true of all access tokens and events in the end.
+func (h *history) finish() error {
+	events, err := h.db.Events(h.ctx, h.user.ID, time.Time{}, 1000)
+	if err != nil {
+		return err
+	}
+	for i, l := range slices.Concat(h.retired, h.sessions[:]) {
+		s := l.states[0]
+		entry := h.entries[verifier.KeyOf(verifier.BlockSID, l.id.String())]
+		for _, t := range l.minted {
+			blocked := t.iat <= entry
+			if want := s.Over != "" || t.roles != s.Roles; blocked != want && (s.Over != "" || !s.over(h.now())) {
+				return violation("session %d: an access token with iat %d and roles %s is blocked: %v (entry %d, roles %s, over %q)",
+					i, t.iat, t.roles, blocked, entry, s.Roles, s.Over)
+			}
+		}
+		reuses := 0
+		for _, e := range events {
+			if e.Kind == audit.KindRefreshTokenReuse && e.SessionID == l.id.String() {
+				reuses++
+			}
+		}
+		if want := map[bool]int{true: 1}[s.Over == "reuse"]; reuses != want {
+			return violation("session %d: %d events of reuse, want %d", i, reuses, want)
+		}
+	}
+	return nil
+}
