@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"html"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -21,8 +23,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
 
-// house is a service whose users log in through providers: "op" is npm's oidc-provider, "liar" lies when asked to and is trusted with addresses,
-// "second" lies too and is not, "github" is a fake, "members" makes no users.
+// house is a service whose users log in through providers: "liar" lies when asked to and is trusted with addresses, "second" lies too and is not,
+// "github" is a fake, "members" makes no users. With withOIDCProvider there is "op" as well, npm's oidc-provider.
 type house struct {
 	*servicetest.Service
 	liar, second, members *upstreamtest.Liar
@@ -35,25 +37,28 @@ func openHouse(t *testing.T, db servicetest.Database, change ...func(*service.Co
 		liar: upstreamtest.NewPlainLiar(t), second: upstreamtest.NewPlainLiar(t), members: upstreamtest.NewPlainLiar(t), github: upstreamtest.NewGitHub(t, true),
 	}
 	providers := func(c *service.Config) {
-		op := upstreamtest.StartOIDCProvider(t, c.Issuer+"/oauth2/callback/op")
-		named := func(id string, of upstream.Config) upstream.Config {
-			of.ID = id
-			return of
+		for id, l := range map[string]*upstreamtest.Liar{"liar": h.liar, "second": h.second, "members": h.members} {
+			config := l.Config(upstream.OIDC)
+			config.ID, config.TrustEmail, config.DisableSignup = id, new(id != "second"), id == "members"
+			c.Providers = append(c.Providers, config)
 		}
-		c.Providers = []upstream.Config{
-			{
-				ID: "op", Type: upstream.OIDC, Issuer: op, ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
-				AllowPrivateNetwork: true, KeepTokens: true, TrustEmail: new(true),
-			},
-			named("liar", h.liar.Config(upstream.OIDC)), named("second", h.second.Config(upstream.OIDC)), named("github", h.github.Config()),
-			named("members", h.members.Config(upstream.OIDC)),
-		}
-		c.Providers[1].TrustEmail = new(true)
-		c.Providers[4].TrustEmail, c.Providers[4].DisableSignup = new(true), true
+		config := h.github.Config()
+		config.ID = "github"
+		c.Providers = append(c.Providers, config)
 	}
 	h.Service = servicetest.Start(t, db, append([]func(*service.Config){providers}, change...)...)
 	registerClient(t, h.Service, oauth.Client{ID: "app"})
 	return h
+}
+
+// withOIDCProvider starts npm's oidc-provider, which knows its client's redirect URI.
+func withOIDCProvider(t *testing.T) func(*service.Config) {
+	return func(c *service.Config) {
+		c.Providers = append(c.Providers, upstream.Config{
+			ID: "op", Type: upstream.OIDC, Issuer: upstreamtest.StartOIDCProvider(t, c.Issuer+"/oauth2/callback/op"),
+			ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret, AllowPrivateNetwork: true, KeepTokens: true, TrustEmail: new(true),
+		})
+	}
 }
 
 var providerLink = regexp.MustCompile(`<a[^>]*id="provider-([a-z0-9-]+)"[^>]*href="([^"]*)"`)
@@ -141,8 +146,9 @@ func (h house) users(t *testing.T) (emails []string) {
 }
 
 func TestProviderLogin(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		h := openHouse(t, db)
+		h := openHouse(t, db, withOIDCProvider(t))
 		b := newBrowser(t, h.Service)
 
 		p := b.through(b.open(h.as("ada@example.com")), "op")
@@ -220,8 +226,9 @@ func TestProviderLogin(t *testing.T) {
 }
 
 func TestEM08_PreHijacking(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		h := openHouse(t, db)
+		h := openHouse(t, db, withOIDCProvider(t))
 		const email = "victim@example.com"
 		attacker := newBrowser(t, h.Service)
 		stolen := h.SignUp(t, email)
@@ -264,6 +271,7 @@ func TestEM08_PreHijacking(t *testing.T) {
 }
 
 func TestOA01_State(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := openHouse(t, db)
 		says(h.liar, "ada", "ada@example.com", true)
@@ -275,9 +283,13 @@ func TestOA01_State(t *testing.T) {
 			return changed.String()
 		}
 		for name, attack := range map[string]func(b *browser, back *url.URL) page{
-			"absent":  func(b *browser, back *url.URL) page { return b.open(with(back, func(q url.Values) { q.Del("state") })) },
-			"empty":   func(b *browser, back *url.URL) page { return b.open(with(back, func(q url.Values) { q.Set("state", "") })) },
-			"unknown": func(b *browser, back *url.URL) page { return b.open(with(back, func(q url.Values) { q.Set("state", "AAAABBBBCCCCDDDDEEEEFFFFGG") })) },
+			"absent": func(b *browser, back *url.URL) page { return b.open(with(back, func(q url.Values) { q.Del("state") })) },
+			"empty": func(b *browser, back *url.URL) page {
+				return b.open(with(back, func(q url.Values) { q.Set("state", "") }))
+			},
+			"unknown": func(b *browser, back *url.URL) page {
+				return b.open(with(back, func(q url.Values) { q.Set("state", "AAAABBBBCCCCDDDDEEEEFFFFGG") }))
+			},
 			"two of them": func(b *browser, back *url.URL) page {
 				return b.open(with(back, func(q url.Values) { q.Add("state", q.Get("state")) }))
 			},
@@ -306,6 +318,29 @@ func TestOA01_State(t *testing.T) {
 				}
 			})
 		}
+		t.Run("fail/expired", func(t *testing.T) {
+			for name, c := range map[string]struct {
+				expires time.Time
+				status  int
+			}{
+				"in time": {time.Now().Add(time.Minute), http.StatusBadGateway}, // the provider is asked, and does not know the code
+				"expired": {time.Now().Add(-time.Second), http.StatusBadRequest},
+			} {
+				state, cookie := upstream.Secret(rand.Text()), upstream.Secret(rand.Text())
+				err := h.Store.SaveAttempt(t.Context(), upstream.Attempt{
+					StateHash: upstream.HashSecret(state), BrowserHash: upstream.HashSecret(cookie), Provider: "liar", RedirectURI: h.URL + "/oauth2/callback/liar",
+					Continue: "client_id=app", ExpiresAt: c.expires,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := h.Do(t, http.MethodGet, "/oauth2/callback/liar?"+url.Values{"code": {"c"}, "state": {string(state)}, "iss": {h.liar.Issuer()}}.Encode(),
+					header("Cookie", "handstamp_attempt="+string(cookie)), nil)
+				if r.Status != c.status {
+					t.Errorf("%s: %d %s", name, r.Status, r.Body)
+				}
+			}
+		})
 		t.Run("fail/unknown provider", func(t *testing.T) {
 			if p := newBrowser(t, h.Service).open(h.URL + "/oauth2/callback/nobody?code=c&state=s"); p.status != http.StatusNotFound || !p.has("error") {
 				t.Errorf("%d", p.status)
@@ -316,6 +351,7 @@ func TestOA01_State(t *testing.T) {
 
 // The provider, or somebody in its name, lies. What comes of it is one page, and nobody.
 func TestOA_LyingProvider(t *testing.T) {
+	t.Parallel()
 	h := openHouse(t, servicetest.SQLite(t))
 	before := len(h.users(t))
 	const script = `<script>alert(1)</script>`
@@ -404,6 +440,7 @@ func TestOA_LyingProvider(t *testing.T) {
 }
 
 func TestOA17_NoNewUsers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change   func(*service.Config)
 		provider string
@@ -432,8 +469,9 @@ func TestOA17_NoNewUsers(t *testing.T) {
 }
 
 func TestOA15_Identities(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		h := openHouse(t, db)
+		h := openHouse(t, db, withOIDCProvider(t))
 		ada := newBrowser(t, h.Service)
 		tokens := redeem(t, h.Service, ada.through(ada.open(h.as("ada@example.com")), "op").code(t)).Tokens(t)
 		list := func(accessToken string) (out []string) {
@@ -542,6 +580,7 @@ func TestOA15_Identities(t *testing.T) {
 }
 
 func TestNativeIDToken(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := openHouse(t, db)
 		says(h.liar, "ada", "ada@example.com", true)
