@@ -68,6 +68,7 @@ func rooms() map[string]room {
 		"pkg/store/postgres":        {imports: underDialect, modules: []string{pgx, goose}},
 		"pkg/store/sqlite":          {imports: underDialect, modules: []string{"modernc.org/sqlite", goose}},
 		"pkg/store/postgres/pgtest": {modules: []string{pgx}},
+		"pkg/session/sessiontest":   {},
 		"pkg/store/storetest":       {imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features), modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}},
 
 		"api": {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -58,8 +59,12 @@ func (b *batcher) carry(ctx context.Context) {
 	b.queue = b.queue[n:]
 	b.mu.Unlock()
 
+	defer b.passOn(batch) // also when the store panics: those who wait must not wait for ever
 	b.run(ctx, batch)
+}
 
+// passOn gives the lead to the first of those who wait, and their answers to those whose batch is done.
+func (b *batcher) passOn(batch []*rotation) {
 	b.mu.Lock()
 	if len(b.queue) > 0 {
 		b.queue[0].wake <- true
@@ -73,22 +78,23 @@ func (b *batcher) carry(ctx context.Context) {
 	}
 }
 
+// errPanicked stands in for the answer of a store that panicked.
+var errPanicked = errors.New("store panicked; nobody knows what it did")
+
 func (b *batcher) run(ctx context.Context, batch []*rotation) {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	rotations := make([]Rotation, len(batch))
 	for i, r := range batch {
-		rotations[i] = r.Rotation
+		rotations[i], r.err = r.Rotation, errPanicked
 	}
 	rows, err := b.rotate(ctx, rotations)
 	if err == nil && len(rows) != len(batch) {
 		err = fmt.Errorf("store answered %d of %d rotations", len(rows), len(batch))
 	}
 	for i, r := range batch {
-		if err != nil {
-			r.err = err
-			continue
+		if r.err = err; err == nil {
+			r.row = rows[i]
 		}
-		r.row = rows[i]
 	}
 }

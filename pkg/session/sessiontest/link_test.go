@@ -23,14 +23,14 @@ var (
 type fault int
 
 const (
-	healthy     fault = iota
-	failBefore        // the call is not made
-	failAfter         // the call is made and its outcome lost
-	killBefore        // the replica dies first
-	killAfter         // the replica dies between the commit and the answer
-	slowBefore        // the call waits before it is made
-	slowAfter         // the outcome takes its time
-	tooSlow           // the outcome comes when nobody waits any more
+	healthy    fault = iota
+	failBefore       // the call is not made
+	failAfter        // the call is made and its outcome lost
+	killBefore       // the replica dies first
+	killAfter        // the replica dies between the commit and the answer
+	slowBefore       // the call waits before it is made
+	slowAfter        // the outcome takes its time
+	tooSlow          // the outcome comes when nobody waits any more
 	manyFaults = int(iota)
 )
 

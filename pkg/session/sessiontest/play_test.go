@@ -97,13 +97,13 @@ type life struct {
 
 // party holds one copy of the tokens of a session.
 type party struct {
-	name   string
-	token  string
-	keyed  bool
-	keys   map[string]string        // Idempotency-Key for each token, written down before it is sent
-	tried  map[string]time.Duration // when the service first heard of each token
-	since  time.Duration            // the earliest time at which the token may have been made
-	held   []request                // in the network
+	name  string
+	token string
+	keyed bool
+	keys  map[string]string        // Idempotency-Key for each token, written down before it is sent
+	tried map[string]time.Duration // when the service first heard of each token
+	since time.Duration            // the earliest time at which the token may have been made
+	held  []request                // in the network
 }
 
 // request is one refresh on its way.
