@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,18 +38,15 @@ func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time)
 	return nil
 }
 
-// ScopeWithin reports whether each scope value of part is one of whole (RFC 6749, section 3.3).
+// ScopeWithin reports whether each scope value of part is one of whole. Values are separated by spaces, not by whatever else
+// looks like one (RFC 6749, section 3.3).
 func ScopeWithin(part, whole string) bool {
 	if part == "" || part == whole {
 		return true
 	}
-	granted := strings.Fields(whole)
-	for value := range strings.FieldsSeq(part) {
-		found := false
-		for _, g := range granted {
-			found = found || g == value
-		}
-		if !found {
+	granted := strings.Split(whole, " ")
+	for value := range strings.SplitSeq(part, " ") {
+		if value != "" && !slices.Contains(granted, value) {
 			return false
 		}
 	}
