@@ -78,7 +78,7 @@ func (r *running) end() int {
 }
 
 func TestShutdownFinishesWhatIsRunning(t *testing.T) {
-	r := serveForTest(t, "--login-ip-failures", "0")
+	r := serveForTest(t, "--login-ip-failures", "0", "--password-memory", "64", "--password-time", "1", "--password-queue", "100")
 	body := `{"email":"ann@example.com","password":"violet-otter-93"}`
 	if status, err := post(t.Context(), http.DefaultClient, "http://"+r.addr+"/v1/signup", body); err != nil || status != http.StatusCreated {
 		t.Fatal(status, err)
