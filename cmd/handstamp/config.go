@@ -335,6 +335,9 @@ func (p *program) readEnvironment(table []setting) (faults []error) {
 			continue
 		}
 		v := p.env[name]
+		if v == "" { // as if it were not set, which is how compose files leave one out
+			continue
+		}
 		if name != s.env() {
 			if p.env[s.env()] != "" {
 				faults = append(faults, fmt.Errorf("%s (environment): %s is set too; keep one of them", name, s.env()))
@@ -346,9 +349,10 @@ func (p *program) readEnvironment(table []setting) (faults []error) {
 				continue
 			}
 			v = strings.TrimRight(string(content), "\r\n")
-		}
-		if v == "" {
-			continue
+			if v == "" {
+				faults = append(faults, fmt.Errorf("%s (environment): %s is empty", name, p.env[name]))
+				continue
+			}
 		}
 		if err := s.value.set(v); err != nil {
 			faults = append(faults, fmt.Errorf("%s (environment): %w", name, err))
