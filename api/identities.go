@@ -177,7 +177,9 @@ func (a *API) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	response, err := a.OAuth.Login(ctx, oauth.Login{User: u, ClientID: b.ClientID, Scope: b.Scope, AMR: []string{"fed"}, Origin: origin(c)})
+	response, err := a.OAuth.Login(ctx, oauth.Login{
+		User: u, Provider: identity.Provider, Subject: identity.Subject, ClientID: b.ClientID, Scope: b.Scope, AMR: []string{"fed"}, Origin: origin(c),
+	})
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,9 @@ func grantedAudience(allowed, resources []string) ([]string, error) {
 // Login is a user whose credential was just checked.
 type Login struct {
 	User          user.User
-	CheckPassword bool // see session.Login
+	CheckPassword bool   // see session.Login
+	Provider      string // see session.Login
+	Subject       string
 	ClientID      string
 	Scope         string
 	AMR           []string
@@ -131,7 +133,7 @@ func (s *Server) Renew(ctx context.Context, l Login) (*TokenResponse, error) {
 
 func (s *Server) start(ctx context.Context, client Client, l Login, scope string) (*TokenResponse, error) {
 	issued, err := s.sessions.Start(ctx, session.Login{
-		User: l.User, CheckPassword: l.CheckPassword, ClientID: client.ID, Scope: scope,
+		User: l.User, CheckPassword: l.CheckPassword, Provider: l.Provider, Subject: l.Subject, ClientID: client.ID, Scope: scope,
 		Audience: s.audiences(client), AMR: l.AMR, Origin: l.Origin,
 	})
 	if err != nil {

@@ -53,6 +53,8 @@ func (m *Manager) issued(s Session) Issued {
 type Login struct {
 	User          user.User // as read when the credential was checked
 	CheckPassword bool      // the credential was User.PasswordHash: start only if it still is
+	Provider      string    // the credential was the identity that Provider and Subject name: start only if it is still linked
+	Subject       string
 	ClientID      string
 	Scope         string
 	Audience      []string
@@ -83,7 +85,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	}
 	rand.Read(s.Nonce[:])
 	start := Start{
-		Session: s, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
+		Session: s, Provider: l.Provider, Subject: l.Subject, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
 		Event: audit.Event{
 			At: now, Kind: audit.KindLoggedIn, Actor: s.UserID, UserID: s.UserID, SessionID: s.ID.String(),
 			ClientID: s.ClientID, Origin: l.Origin,
@@ -101,7 +103,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	if err != nil {
 		return Issued{}, err
 	}
-	if !facts.Created { // all of the above holds, so it was the password
+	if !facts.Created { // all of the above holds, so it was the password or the identity
 		return Issued{}, ErrUserChanged
 	}
 	s.Roles = facts.Roles

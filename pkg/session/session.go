@@ -143,6 +143,8 @@ type Start struct {
 	Session Session // everything but Roles, which are read in the same statement
 	// PasswordHash, if not empty, must still be the user's: the password was checked against it.
 	PasswordHash string
+	// Provider and Subject, if not empty, name the identity that was checked: it must still be linked to the user.
+	Provider, Subject string
 	// ResetAttempts is the address whose login attempts are forgotten, empty to leave them.
 	ResetAttempts string
 	// Limit is the most live sessions a user may have, the new one included. The oldest others end with ReasonLimit.

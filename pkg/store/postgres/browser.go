@@ -46,11 +46,11 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start) (session.Started, error) {
 	const sql = startFacts + `code AS (
 			UPDATE authorization_codes a SET used_at = $31::timestamptz, session_id = $11::uuid
-			WHERE a.hash = $36::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz AND (a.browser_session IS NULL OR EXISTS (
+			WHERE a.hash = $38::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz AND (a.browser_session IS NULL OR EXISTS (
 				SELECT FROM browser_sessions b WHERE b.hash = a.browser_session AND b.user_id = a.user_id))
 			RETURNING a.browser_session
 		), ` + startAllowed + `code` + startConditions + startRest + `,
-			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $36::bytea AND a.used_at IS NOT NULL)`
+			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $38::bytea AND a.used_at IS NOT NULL)`
 	var (
 		started        session.Started
 		ended          []pgtype.UUID

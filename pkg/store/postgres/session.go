@@ -62,6 +62,7 @@ const (
 
 	startConditions = ` AS b
 			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
+				AND ($36::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $36::text AND i.subject = $37::text AND i.user_id = u.id))
 		), `
 
 	startRest = `created AS (
@@ -92,7 +93,11 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 		started session.Started
 		ended   []pgtype.UUID
 	)
-	if err := db.run(ctx, "start session", one(sql, toStarted(&started, &ended), starting(&start)...)); err != nil {
+	steps := []step{one(sql, toStarted(&started, &ended), starting(&start)...)}
+	if start.Provider != "" { // the statement has to see the identities as they are once it has the lock
+		steps = append([]step{do(lockUser, start.Session.UserID)}, steps...)
+	}
+	if err := db.run(ctx, "start session", steps...); err != nil {
 		return session.Started{}, err
 	}
 	started.Ended = ids(ended)
@@ -121,7 +126,8 @@ func starting(start *session.Start) []any {
 	return withEvent(start.Event,
 		uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
 		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor, list(s.AMR), s.ACR,
-		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts)
+		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts,
+		start.Provider, start.Subject)
 }
 
 // Session implements session.Store.

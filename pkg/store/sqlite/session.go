@@ -75,8 +75,10 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 
 // startFacts reads what decides on a new session.
 func startFacts(c *conn, s session.Start, started *session.Started) (err error) {
-	started.UserFound, err = c.one(`SELECT disabled_at IS NOT NULL, roles FROM users WHERE id = ?1 AND (?2 = '' OR password_hash = ?2)`,
-		func(r *row) { r.scan(&started.UserDisabled, &started.Roles) }, s.Session.UserID, s.PasswordHash)
+	started.UserFound, err = c.one(`
+		SELECT disabled_at IS NOT NULL, roles FROM users WHERE id = ?1 AND (?2 = '' OR password_hash = ?2)
+			AND (?3 = '' OR EXISTS (SELECT 1 FROM identities WHERE provider = ?3 AND subject = ?4 AND user_id = ?1))`,
+		func(r *row) { r.scan(&started.UserDisabled, &started.Roles) }, s.Session.UserID, s.PasswordHash, s.Provider, s.Subject)
 	if err != nil {
 		return err
 	}

@@ -475,15 +475,16 @@ func testIdentities(s *suite) {
 			b := s.browserSession(u.ID)
 			code := s.code(b)
 			id := s.link(u.ID, "acme")
-			byPassword, byCode := s.starting(s.newSession(u.ID)), s.redeeming(code)
+			byPassword, byIdentity, byCode := s.starting(s.newSession(u.ID)), s.starting(s.newSession(u.ID)), s.redeeming(code)
 			byPassword.PasswordHash = u.PasswordHash
+			byIdentity.Provider, byIdentity.Subject = "acme", id.Subject
 			browsers := []oauth.BrowserSession{s.newBrowserSession(u.ID), s.newBrowserSession(u.ID)}
 			browsers[0].Proof.PasswordHash = u.PasswordHash
 			browsers[1].Proof.Provider, browsers[1].Proof.Subject = "acme", id.Subject
 			a := s.adoption(u, at)
-			s.parallel(5, func(j int, _ store.Store) (err error) {
+			s.parallel(6, func(j int, _ store.Store) (err error) {
 				st := []store.Store{s.first, s.second}[(i+j)%2]
-				switch (i + j) % 5 {
+				switch (i + j) % 6 {
 				case 0:
 					return st.AdoptUser(s.Context(), a)
 				case 1:
@@ -494,13 +495,15 @@ func testIdentities(s *suite) {
 					err = st.SaveBrowserSession(s.Context(), browsers[0], oauth.Hash{})
 				case 4:
 					err = st.SaveBrowserSession(s.Context(), browsers[1], oauth.Hash{})
+				case 5:
+					_, err = st.Start(s.Context(), byIdentity)
 				}
 				if errors.Is(err, oauth.ErrCodeNotFound) || errors.Is(err, user.ErrNotFound) {
 					return nil
 				}
 				return err
 			})
-			for _, start := range []session.Start{byPassword, byCode} {
+			for _, start := range []session.Start{byPassword, byIdentity, byCode} {
 				if _, err := s.first.Session(s.Context(), start.Session.ID); errors.Is(err, session.ErrNotFound) {
 					continue
 				}
@@ -518,6 +521,23 @@ func testIdentities(s *suite) {
 			if s.Failed() {
 				return
 			}
+		}
+	})
+
+	s.run("ok/a session starts only while the identity is linked that was checked", func(s *suite) {
+		u, other := s.user(), s.user()
+		id, theirs := s.link(u.ID, "acme"), s.link(other.ID, "acme")
+		start := s.starting(s.newSession(u.ID))
+		start.Provider, start.Subject = "acme", id.Subject
+		s.start(start)
+		s.must(s.first.RemoveIdentity(s.Context(), removal(s, u.ID, "acme")))
+		for _, subject := range []string{id.Subject, theirs.Subject} {
+			start := s.starting(s.newSession(u.ID))
+			start.Provider, start.Subject = "acme", subject
+			started, err := s.second.Start(s.Context(), start)
+			s.must(err)
+			s.same("created", started.Created, false)
+			s.wantNever(start)
 		}
 	})
 
