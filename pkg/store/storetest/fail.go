@@ -34,14 +34,14 @@ func (w When) String() string { return [...]string{"before", "after"}[w] }
 
 // Failing is a store of which one call fails.
 type Failing struct {
-	store   store.Store
+	store store.Store
+
+	mu      sync.Mutex
 	n       int
 	when    When
 	methods []string
-
-	mu     sync.Mutex
-	calls  int
-	failed string
+	calls   int
+	failed  string
 }
 
 var _ store.Store = (*Failing)(nil)
@@ -62,6 +62,13 @@ func Fail(s store.Store, n int, when When, methods ...string) *Failing {
 	return &Failing{store: s, n: n, when: when, methods: methods}
 }
 
+// Arm makes another call fail, counted from now as Fail counts.
+func (f *Failing) Arm(n int, when When, methods ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n, f.when, f.methods, f.calls, f.failed = n, when, methods, 0, ""
+}
+
 // Failed returns the name of the method whose call failed, empty if none did.
 func (f *Failing) Failed() string {
 	f.mu.Lock()
@@ -76,19 +83,19 @@ func (f *Failing) Calls() int {
 	return f.calls
 }
 
-// fails counts a call and says whether it is the one.
-func (f *Failing) fails(method string) bool {
+// fails counts a call and says whether it is the one, and how it fails.
+func (f *Failing) fails(method string) (bool, When) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.methods) > 0 && !slices.Contains(f.methods, method) {
-		return false
+		return false, f.when
 	}
 	f.calls++
 	if f.calls != f.n {
-		return false
+		return false, f.when
 	}
 	f.failed = method
-	return true
+	return true, f.when
 }
 
 // do carries out a call that returns an error only.
@@ -100,10 +107,11 @@ func (f *Failing) do(method string, call func() error) error {
 // result carries out a call that returns a value.
 func result[T any](f *Failing, method string, call func() (T, error)) (T, error) {
 	var zero T
-	if !f.fails(method) {
+	fails, when := f.fails(method)
+	if !fails {
 		return call()
 	}
-	if f.when == After {
+	if when == After {
 		if _, err := call(); err != nil {
 			return zero, err // it failed by itself: that answer arrives
 		}
