@@ -2,9 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/binary"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,43 +27,49 @@ func (db *DB) Block(ctx context.Context, entry blocklist.Entry, e audit.Event) e
 
 // BlocklistChanges implements blocklist.Store.
 //
-// The cursor is the oldest transaction that was still running when the reader's statement took its snapshot. Whatever that
-// statement did not see was written by this transaction or a later one. (A number from a sequence would not do: a transaction that took a
-// low number may commit after one with a higher number was read.) While a writer elsewhere stays open for long, what was written since is repeated.
-//
-// Transaction numbers are those of one history: another cluster, or this one after a failover or a restore, counts its own.
+// The cursor is the snapshot of the reader's statement: which transactions had ended. The next reading is told of what all
+// others have written, and so of each entry exactly once. (A number from a sequence would not do: a transaction that took a low number
+// may commit after one with a higher number was read.)
 func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Changes, error) {
-	const sql = `SELECT h.system, h.timeline, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-			b.key, b.not_before, b.drop_after
-		FROM (SELECT system_identifier AS system, ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint AS timeline
+	const sql = `SELECT h.history, pg_current_snapshot()::text, b.key, b.not_before, b.drop_after
+		FROM (SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history
 			FROM pg_control_system()) AS h
-		LEFT JOIN blocklist b ON b.xid >= $1::text::xid8`
-	var from cursor
+		LEFT JOIN blocklist b ON COALESCE(h.history = $2::bytea, true) AND b.xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(b.xid, $1::text::pg_snapshot)`
+	from := cursor{snapshot: snapshot{xmin: 1, xmax: 1}} // before everything
+	var same []byte                                      // the history that there must be to tell anything
 	if after != "" {
 		var ok bool
 		if from, ok = parseCursor(after); !ok {
 			return blocklist.Changes{}, blocklist.ErrCursorGone
 		}
+		same = from.history[:]
 	}
 	var (
 		now  cursor
-		next int64
+		seen string
 		out  = blocklist.Changes{Snapshot: after == ""}
 	)
-	err := db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), strconv.FormatInt(from.xmin, 10)}, scan: func(rows pgx.Rows) error {
+	err := db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), from.snapshot.String(), same}, scan: func(rows pgx.Rows) error {
 		r := row{columns: rows.RawValues()}
-		now, next = cursor{system: r.int64(), timeline: r.int64(), xmin: r.int64()}, r.int64()
-		if r.columns[0] != nil {
+		if seen == "" {
+			now.history, seen = history(r.next(len(now.history))), r.text()
+		} else {
+			r.columns = r.columns[2:]
+		}
+		if r.err == nil && r.columns[0] != nil {
 			out.Entries = append(out.Entries, blocklist.Entry{
 				Key: r.bytes16(), NotBefore: time.Unix(r.int64(), 0).UTC(), DropAfter: time.Unix(r.int64(), 0).UTC(),
 			})
 		}
 		return r.err
 	}})
-	switch {
-	case err != nil:
+	if err != nil {
 		return blocklist.Changes{}, err
-	case after != "" && (from.system != now.system || from.timeline != now.timeline || from.xmin > next):
+	}
+	if now.snapshot, err = parseSnapshot(seen); err != nil {
+		return blocklist.Changes{}, failed("read blocklist", err)
+	}
+	if after != "" && (from.history != now.history || from.snapshot.xmax > now.snapshot.xmax) {
 		return blocklist.Changes{}, blocklist.ErrCursorGone
 	}
 	out.Cursor = now.String()
@@ -84,39 +87,4 @@ func (db *DB) DropBlocklist(ctx context.Context, at time.Time, limit int) (int, 
 	// An entry is over when the clock shows a later second.
 	err := db.run(ctx, "drop blocklist entries", one(sql, to(&dropped), at.Unix(), int64(limit)))
 	return int(dropped), err
-}
-
-// cursor is a place in a history of transactions.
-type cursor struct {
-	system   int64 // identifies the cluster
-	timeline int64 // changes with each promotion of a standby and each restore
-	xmin     int64 // everything before has ended
-}
-
-const (
-	cursorVersion = 1
-	cursorLength  = 1 + 8 + 4 + 8
-)
-
-// String is 28 characters.
-func (c cursor) String() string {
-	b := make([]byte, 0, cursorLength)
-	b = append(b, cursorVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(c.system))   //nolint:gosec // the same bits
-	b = binary.BigEndian.AppendUint32(b, uint32(c.timeline)) //nolint:gosec // is one
-	b = binary.BigEndian.AppendUint64(b, uint64(c.xmin))     //nolint:gosec // is one
-	return base64.RawURLEncoding.EncodeToString(b)
-}
-
-func parseCursor(s string) (cursor, bool) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) != cursorLength || b[0] != cursorVersion {
-		return cursor{}, false
-	}
-	c := cursor{
-		system:   int64(binary.BigEndian.Uint64(b[1:])), //nolint:gosec // the same bits
-		timeline: int64(binary.BigEndian.Uint32(b[9:])),
-		xmin:     int64(binary.BigEndian.Uint64(b[13:])), //nolint:gosec // checked below
-	}
-	return c, c.xmin >= 0 && c.String() == s
 }

@@ -14,6 +14,7 @@ func TestConformance(t *testing.T) {
 		"behind a pooler": "&default_query_exec_mode=cache_describe",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			storetest.Run(t, func(t *testing.T) (first, second store.Store) {
 				url := pgtest.URL(t) + parameter
 				return openURL(t, url), openURL(t, url)

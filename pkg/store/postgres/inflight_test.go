@@ -83,6 +83,7 @@ func inOrder(t *testing.T, url, sql string, arg any, first, second func()) {
 // TestRT06_RefreshInFlight has a refresh and a change wait for the session's row, in both orders. Either the refresh is refused, or its
 // access token is blocked; there is no third result.
 func TestRT06_RefreshInFlight(t *testing.T) {
+	t.Parallel()
 	db, url := openPatient(t)
 	refreshes := map[string]func(s, other session.Session) (*session.Session, error){
 		"alone": func(s, _ session.Session) (*session.Session, error) {
@@ -199,6 +200,7 @@ func TestRT06_ClientDisabledInFlight(t *testing.T) {
 
 // TestRT06_LoginInFlight has a login and a change wait for the user's row, in both orders.
 func TestRT06_LoginInFlight(t *testing.T) {
+	t.Parallel()
 	db, url := openPatient(t)
 	for name, c := range changes() {
 		if name == "EndSession" || name == "EndSessions" {

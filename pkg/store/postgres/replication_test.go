@@ -17,6 +17,7 @@ import (
 
 // TestTM04_TM05_Failover has a standby take over from a primary that is gone for good.
 func TestTM04_TM05_Failover(t *testing.T) {
+	t.Parallel()
 	primary := pgtest.NewCluster(t)
 	standby := primary.Standby()
 	db := openURL(t, "postgres://postgres@"+primary.Host()+","+standby.Host()+"/postgres?sslmode=disable")
@@ -46,8 +47,9 @@ func TestTM04_TM05_Failover(t *testing.T) {
 	standby.Promote()
 	promoted := time.Now()
 	var got []*session.Session
-	for ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second); got == nil; {
-		defer cancel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for got == nil {
 		if got, err = db.Rotate(ctx, []session.Rotation{rotation(s)}); ctx.Err() != nil {
 			t.Fatalf("not recovered: %v", err)
 		}
