@@ -55,5 +55,9 @@ microbench: ## run the benchmarks of single functions
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	scripts/with-postgres scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
+.PHONY: interop
+interop: ## run the examples of other languages and gateways
+	scripts/interop
+
 $(GOLANGCI_LINT):
 	GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

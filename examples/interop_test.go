@@ -40,6 +40,7 @@ func TestGo(t *testing.T) {
 }
 
 func TestNodeByItself(t *testing.T) {
+	t.Parallel()
 	installNode(t)
 	if out, err := command(t, "verify-node", "npm", "test").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -47,6 +48,7 @@ func TestNodeByItself(t *testing.T) {
 }
 
 func TestPythonByItself(t *testing.T) {
+	t.Parallel()
 	if out, err := command(t, "verify-python", installPython(t), "-m", "unittest").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
