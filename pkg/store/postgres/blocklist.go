@@ -31,10 +31,14 @@ func (db *DB) Block(ctx context.Context, entry blocklist.Entry, e audit.Event) e
 // others have written, and so of each entry exactly once. (A number from a sequence would not do: a transaction that took a low number
 // may commit after one with a higher number was read.)
 func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Changes, error) {
-	const sql = `SELECT h.history, pg_current_snapshot()::text, b.key, b.not_before, b.drop_after
-		FROM (SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history
-			FROM pg_control_system()) AS h
-		LEFT JOIN blocklist b ON COALESCE(h.history = $2::bytea, true) AND b.xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(b.xid, $1::text::pg_snapshot)`
+	const sql = `WITH h AS MATERIALIZED (
+			SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history,
+				pg_current_snapshot()::text AS seen
+			FROM pg_control_system()
+		)
+		SELECT h.history, h.seen, b.key, b.not_before, b.drop_after
+		FROM h LEFT JOIN blocklist b ON COALESCE(h.history = $2::bytea, true)
+			AND b.xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(b.xid, $1::text::pg_snapshot)`
 	from := cursor{snapshot: snapshot{xmin: 1, xmax: 1}} // before everything
 	var same []byte                                      // the history that there must be to tell anything
 	if after != "" {
