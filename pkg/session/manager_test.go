@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,17 +47,41 @@ type bench struct {
 	user    user.User
 }
 
+// migrated is the content of an empty database. It is made once: that takes longer than most tests.
+var migrated = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "handstamp-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "handstamp.db")
+	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(db.Migrate(context.Background()), db.Close()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 // over runs a test in a bubble, over a database of its own.
 func over(t *testing.T, name string, test func(b *bench)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		url := sqlite.Prefix + filepath.Join(t.TempDir(), "handstamp.db")
+		content, err := migrated()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "handstamp.db")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		synctest.Test(t, func(t *testing.T) {
-			db, err := sqlite.Open(t.Context(), url)
+			db, err := sqlite.Open(t.Context(), sqlite.Prefix+path)
 			b := &bench{T: t, store: db, codec: session.NewCodec(deriver("one"))}
 			b.must(err)
 			defer func() { b.must(db.Close()) }()
-			b.must(db.Migrate(t.Context()))
 			now := time.Now()
 			b.user = user.User{ID: user.NewID(now), Email: "ann@example.test", PasswordHash: "hash", Roles: []string{"member"}, CreatedAt: now, UpdatedAt: now}
 			b.must(db.CreateUser(t.Context(), b.user, b.event()))
