@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -183,9 +182,9 @@ var (
 
 // TestHistories_Managers plays against session.Manager over SQLite with an exact clock.
 func TestHistories_Managers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "handstamp.db")
+	url := sqliteURL(t)
 	synctest.Test(t, func(t *testing.T) {
-		db, err := openDatabase(t.Context(), sqlite.Prefix+path)
+		db, err := openDatabase(t.Context(), url)
 		must(t, err)
 		defer func() { must(t, db.close()) }()
 		must(t, otherClient(t.Context(), db, exactRules[1].Grace))

@@ -41,9 +41,9 @@ func (f fault) String() string {
 // link is what connects one replica to the database. It sees what belongs to sessions.
 type link struct {
 	store.Store
-	hook func(method string, call func() error) error // around each call, if not nil
 
 	mu     sync.Mutex
+	gate   *gate
 	next   fault
 	after  int // calls until next
 	dead   bool
@@ -86,6 +86,43 @@ func (l *link) die() error {
 	return errKilled
 }
 
+// gate holds the first call of a method until it is let go.
+type gate struct {
+	method  string
+	after   bool          // hold it when it has been made, before its outcome is known
+	reached chan struct{} // closed when the call is held
+	release chan struct{} // to be closed
+}
+
+// hold has the next call of a method wait, before or after it is made.
+func (l *link) hold(method string, after bool) *gate {
+	g := &gate{method: method, after: after, reached: make(chan struct{}), release: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gate = g
+	return g
+}
+
+// gated returns the gate that a call of a method comes to, nil if there is none.
+func (l *link) gated(method string) *gate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.gate
+	if g == nil || g.method != method {
+		return nil
+	}
+	l.gate = nil
+	return g
+}
+
+// pass waits at the gate.
+func (g *gate) pass(after bool) {
+	if g != nil && g.after == after {
+		close(g.reached)
+		<-g.release
+	}
+}
+
 // alive reports whether the replica is.
 func (l *link) alive() bool {
 	l.mu.Lock()
@@ -100,13 +137,8 @@ func through[T any](ctx context.Context, l *link, method string, call func() (T,
 	if err != nil {
 		return zero, err
 	}
-	if l.hook != nil {
-		err := l.hook(method, func() error {
-			result, err = call()
-			return err
-		})
-		return result, err
-	}
+	g := l.gated(method)
+	g.pass(false)
 	switch f {
 	case failBefore:
 		l.faults.Add(1)
@@ -121,6 +153,7 @@ func through[T any](ctx context.Context, l *link, method string, call func() (T,
 	default:
 	}
 	result, err = call()
+	g.pass(true)
 	switch f {
 	case failAfter:
 		l.faults.Add(1)
