@@ -642,6 +642,8 @@ func testTokens(s *suite) {
 		row.Version = next
 		s.must(s.second.FinishTokens(s.Context(), row))
 		s.same("sealed", read(s, userID).Sealed, row.Sealed)
+		_, err = s.first.LeaseTokens(s.Context(), row, until, until.Add(time.Minute)) // nobody holds it, but it has changed since it was read
+		conflict(s, err)
 	})
 
 	s.run("fail/a lease does not outlive a login or the link", func(s *suite) {
