@@ -119,7 +119,9 @@ type change struct {
 	do        func(t testing.TB, s *servicetest.Service, g *guest)
 }
 
-func bearer(accessToken string) http.Header { return http.Header{"Authorization": {"Bearer " + accessToken}} }
+func bearer(accessToken string) http.Header {
+	return http.Header{"Authorization": {"Bearer " + accessToken}}
+}
 
 // call sends a request that must succeed.
 func call(t testing.TB, s *servicetest.Service, method, path string, header http.Header, body string, want int) {

@@ -41,6 +41,7 @@ func (f fault) String() string {
 // link is what connects one replica to the database. It sees what belongs to sessions.
 type link struct {
 	store.Store
+	kill func() // ends the process, where the replica is one
 
 	mu     sync.Mutex
 	gate   *gate
@@ -79,6 +80,9 @@ func (l *link) take() (fault, error) {
 }
 
 func (l *link) die() error {
+	if l.kill != nil {
+		l.kill()
+	}
 	l.faults.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
