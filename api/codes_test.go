@@ -243,7 +243,7 @@ func TestCodes(t *testing.T) {
 func standardCodes(t *testing.T) map[string]bool {
 	t.Helper()
 	given := map[string]bool{}
-	for _, code := range strings.Fields(`
+	for code := range strings.FieldsSeq(`
 		invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
 		access_denied unsupported_response_type server_error temporarily_unavailable
 		invalid_target
