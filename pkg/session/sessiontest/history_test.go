@@ -190,7 +190,7 @@ func TestHistories_Managers(t *testing.T) {
 		must(t, otherClient(t.Context(), db, exactRules[1].Grace))
 		st := exactStage(t.Context(), db, nil)
 		check(t, 400, 0.8, func(rt *rapid.T) {
-			if err := st.play(drawScript(rt, len(st.pauses), allFaults, true)); err != nil {
+			if err := st.play(drawScript(rt, len(st.pauses), allFaults, 50)); err != nil {
 				rt.Fatal(err)
 			}
 		})
@@ -205,7 +205,27 @@ func TestHistories_Postgres(t *testing.T) {
 	must(t, otherClient(t.Context(), db, agedRules[1].Grace))
 	st := agedStage(t.Context(), db, openManager(db, agedRules[0], nil))
 	check(t, 60, 0.1, func(rt *rapid.T) {
-		if err := st.play(drawScript(rt, len(st.pauses), quickFaults, false)); err != nil {
+		if err := st.play(drawScript(rt, len(st.pauses), quickFaults, 0)); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+// TestHistories_Crash plays against session.Manager over a PostgreSQL server that loses power in the middle of rounds.
+func TestHistories_Crash(t *testing.T) {
+	cluster := pgtest.NewCluster(t)
+	db, err := openDatabase(t.Context(), cluster.URL())
+	must(t, err)
+	defer func() { must(t, db.close()) }()
+	must(t, otherClient(t.Context(), db, agedRules[1].Grace))
+	st := agedStage(t.Context(), db, openManager(db, agedRules[0], nil))
+	st.crash = func() error {
+		cluster.Crash()
+		cluster.Restart()
+		return nil
+	}
+	check(t, 3, 0.01, func(rt *rapid.T) {
+		if err := st.play(drawScript(rt, len(st.pauses), quickFaults, 6)); err != nil {
 			rt.Fatal(err)
 		}
 	})
@@ -318,7 +338,7 @@ func TestHistories_Services(t *testing.T) {
 		must(t, otherClient(t.Context(), db, agedRules[1].Grace))
 		st := agedStage(t.Context(), db, (&pool{t: t, url: at.URL}).open)
 		check(t, 20, 0.05, func(rt *rapid.T) {
-			if err := st.play(drawScript(rt, len(st.pauses), quickFaults, false)); err != nil {
+			if err := st.play(drawScript(rt, len(st.pauses), quickFaults, 0)); err != nil {
 				rt.Fatal(err)
 			}
 		})

@@ -74,6 +74,7 @@ type history struct {
 	started  time.Time
 	serial   int
 	tooSlow  bool
+	shaken   bool // the database has crashed in the last round: connections may still turn out to be dead
 }
 
 // life is what is known of one session from outside.
@@ -275,6 +276,8 @@ func (h *history) round(n int, r round) error {
 	}
 	efforts := h.plan(r)
 	crash := r.Restart && h.crash != nil
+	shaken := crash || h.shaken
+	h.shaken = crash
 	if r.Fault != healthy {
 		h.links[r.Replica%len(h.links)].arm(r.Fault, r.Call)
 	}
@@ -288,7 +291,7 @@ func (h *history) round(n int, r round) error {
 			e.got, e.err = e.do(h.replicas[e.replica])
 			e.returned = int(h.place.Add(1))
 			e.killed = !l.alive()
-			e.faulty = e.killed || l.faults.Load() != before || crash
+			e.faulty = e.killed || l.faults.Load() != before || shaken
 		})
 	}
 	if crash {
@@ -322,6 +325,11 @@ func (h *history) round(n int, r round) error {
 			}
 		}
 	}
+	if crash {
+		if err := h.recovered(); err != nil {
+			return err
+		}
+	}
 	if err := h.look(n); err != nil {
 		return err
 	}
@@ -330,6 +338,19 @@ func (h *history) round(n int, r round) error {
 	}
 	h.tooSlow = !h.exact && time.Since(h.started) > tolerance
 	return nil
+}
+
+// recovered waits until the database answers again.
+func (h *history) recovered() (err error) {
+	for range 100 {
+		if err = h.db.Ping(h.ctx); err == nil {
+			return nil
+		}
+		if err := sleep(h.ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // plan turns moves into efforts. Each party acts once in a round.

@@ -59,7 +59,8 @@ func (v verb) String() string {
 	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "log out", "log out everywhere", "change roles", "rewind"}[v]
 }
 
-func drawScript(rt *rapid.T, pauses int, faults []fault, restarts bool) script {
+// drawScript draws a history. The database restarts in one of so many rounds; 0 for never.
+func drawScript(rt *rapid.T, pauses int, faults []fault, restarts int) script {
 	s := script{Replicas: rapid.IntRange(1, 3).Draw(rt, "replicas")}
 	for i := range s.Keyed {
 		s.Keyed[i] = rapid.Bool().Draw(rt, "keyed")
@@ -96,7 +97,7 @@ func drawScript(rt *rapid.T, pauses int, faults []fault, restarts bool) script {
 			r.Fault = rapid.SampledFrom(faults).Draw(rt, "fault")
 			r.Call = rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(rt, "call")
 		}
-		r.Restart = restarts && rapid.IntRange(0, 49).Draw(rt, "restart") == 0
+		r.Restart = restarts > 0 && rapid.IntRange(1, restarts).Draw(rt, "restart") == 1
 		return r
 	})
 	s.Rounds = rapid.SliceOfN(drawRound, 3, 20).Draw(rt, "rounds")

@@ -355,7 +355,7 @@ var seeded = map[string]func(b *bug){
 func TestSeededBugs(t *testing.T) {
 	const patience = 3000
 	scripts := func(st *stage) *rapid.Generator[script] {
-		return rapid.Custom(func(rt *rapid.T) script { return drawScript(rt, len(st.pauses), allFaults, true) })
+		return rapid.Custom(func(rt *rapid.T) script { return drawScript(rt, len(st.pauses), allFaults, 50) })
 	}
 	hunt := func(t *testing.T, histories int, plant func(b *bug)) (after int, found error) {
 		t.Helper()

@@ -58,6 +58,12 @@ func (c *Cluster) Crash() {
 	c.program("pg_ctl", "-D", c.dir, "-m", "immediate", "-w", "stop")
 }
 
+// Restart starts the server again after a crash, at the same address. It recovers first.
+func (c *Cluster) Restart() {
+	c.t.Helper()
+	c.program("pg_ctl", "-D", c.dir, "-l", filepath.Join(c.dir, "log"), "-w", "start")
+}
+
 // Set changes a setting of the running server.
 func (c *Cluster) Set(name, value string) {
 	c.t.Helper()
