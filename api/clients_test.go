@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -249,5 +252,145 @@ func TestOIDCClientTS(t *testing.T) {
 	}
 	node(t, "oidc-client-ts.mjs", map[string]string{
 		"chromium": chromium(t), "address": address, "issuer": s.Config.Issuer, "email": "ann@example.com", "password": servicetest.Password,
+	})
+}
+
+// Apache with mod_auth_openidc, as Debian has them, in front of a page that only Ann may read.
+func TestApache(t *testing.T) {
+	t.Parallel()
+	apache, module := "/usr/sbin/apache2", "/usr/lib/apache2/modules/mod_auth_openidc.so"
+	for _, file := range []string{apache, module} {
+		if _, err := os.Stat(file); err != nil {
+			t.Fatalf("this test runs Apache, which is not here: apt-get install apache2-bin libapache2-mod-auth-openidc (%v)", err)
+		}
+	}
+	s := servicetest.Start(t, servicetest.SQLite(t))
+	ann := s.SignUp(t, "ann@example.com")
+	s.SignUp(t, "eve@example.com")
+
+	dir := t.TempDir()
+	for name, text := range map[string]string{"www/index.html": "for Ann only", "www/bye.html": "goodbye"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "www"), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil { //nolint:gosec // Apache reads it as another user
+			t.Fatal(err)
+		}
+	}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	listener.Close()
+	at := "http://localhost:" + port
+	config := strings.NewReplacer("{dir}", dir, "{port}", port, "{at}", at, "{issuer}", s.Config.Issuer, "{secret}", secretOf("apache")).Replace(`
+ServerRoot {dir}
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {dir}/pid
+ErrorLog {dir}/error.log
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authn_core_module /usr/lib/apache2/modules/mod_authn_core.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule authz_user_module /usr/lib/apache2/modules/mod_authz_user.so
+LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+LoadModule auth_openidc_module /usr/lib/apache2/modules/mod_auth_openidc.so
+User www-data
+Group www-data
+DocumentRoot {dir}/www
+OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration
+OIDCClientID apache
+OIDCClientSecret {secret}
+OIDCRedirectURI {at}/callback
+OIDCCryptoPassphrase of-the-test-0123456789
+OIDCPKCEMethod S256
+OIDCScope "openid email offline_access"
+OIDCDefaultLoggedOutURL {at}/bye.html
+<Location />
+	AuthType openid-connect
+	Require claim email:ann@example.com
+	Header always set X-Subject "expr=%{REMOTE_USER}"
+</Location>
+<Location /callback>
+	Require valid-user
+</Location>
+<Location /bye.html>
+	AuthType None
+	Require all granted
+</Location>
+`)
+	if err := os.WriteFile(filepath.Join(dir, "apache.conf"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	registerClient(t, s, oauth.Client{
+		ID: "apache", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("apache")), RedirectURIs: []string{at + "/callback"},
+		PostLogoutRedirectURIs: []string{at + "/bye.html"}, BackchannelLogoutURI: at + "/callback?logout=backchannel",
+	})
+	if err := s.Clients.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command(apache, "-f", filepath.Join(dir, "apache.conf"), "-D", "FOREGROUND")
+	var output bytes.Buffer
+	server.Stdout, server.Stderr = &output, &output
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+		if log, err := os.ReadFile(filepath.Join(dir, "error.log")); t.Failed() {
+			t.Logf("Apache: %s\n%s %v", output.String(), log, err)
+		}
+	})
+	servicetest.Eventually(t, "Apache listens", func() bool {
+		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		if err == nil {
+			connection.Close()
+		}
+		return err == nil
+	})
+	// browse goes to and fro between Apache and the service until there is a page.
+	browse := func(b *browser, p page) page {
+		t.Helper()
+		for range 8 {
+			if p.location == nil {
+				return p
+			}
+			p = b.open(p.location.String())
+		}
+		t.Fatalf("sent on and on, at last to %v", p.location)
+		return page{}
+	}
+	subject, _ := servicetest.Claims(t, ann.AccessToken)["sub"].(string)
+
+	b := newBrowser(t, s)
+	login := browse(b, b.open(at+"/index.html"))
+	p := browse(b, b.logIn(login, "ann@example.com"))
+	if p.status != http.StatusOK || p.body != "for Ann only" || !strings.HasPrefix(p.header.Get("X-Subject"), subject) {
+		t.Fatalf("%d %v\n%s", p.status, p.header, p.body)
+	}
+	t.Run("fail/another user", func(t *testing.T) {
+		eve := newBrowser(t, s)
+		if p := browse(eve, eve.logIn(browse(eve, eve.open(at+"/index.html")), "eve@example.com")); p.status != http.StatusUnauthorized && p.status != http.StatusForbidden {
+			t.Errorf("%d %s", p.status, p.body)
+		}
+	})
+	t.Run("ok/back-channel logout", func(t *testing.T) {
+		other := newBrowser(t, s)
+		if p := browse(other, other.logIn(browse(other, other.open(at+"/index.html")), "ann@example.com")); p.body != "for Ann only" {
+			t.Fatalf("%d %s", p.status, p.body)
+		}
+		if r := s.Do(t, http.MethodDelete, "/v1/sessions?except=current", bearer(ann.AccessToken), nil); r.Status >= 300 {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		servicetest.Eventually(t, "Apache has forgotten the user", func() bool { return other.open(at+"/index.html").status == http.StatusFound })
+	})
+	t.Run("ok/logout by the application", func(t *testing.T) {
+		b := newBrowser(t, s)
+		browse(b, b.logIn(browse(b, b.open(at+"/index.html")), "ann@example.com"))
+		if p := browse(b, b.open(at+"/callback?logout="+url.QueryEscape(at+"/bye.html"))); p.body != "goodbye" {
+			t.Errorf("%d %s", p.status, p.body)
+		}
+		if p := b.open(authorizeURL(s, map[string]string{"client_id": "apache", "redirect_uri": at + "/callback", "prompt": "none"})); p.refused(t) != "login_required" {
+			t.Error("still logged in at the service")
+		}
 	})
 }

@@ -278,7 +278,7 @@ func openStream(ctx context.Context, s *servicetest.Service, lastEventID, query 
 		r.Header.Set("Last-Event-ID", lastEventID)
 	}
 	transport := &http.Transport{}
-	response, err := transport.RoundTrip(r)
+	response, err := transport.RoundTrip(r) //nolint:bodyclose // closed by the follower's end
 	if err != nil {
 		cancel()
 		return nil, err

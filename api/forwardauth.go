@@ -14,11 +14,9 @@ import (
 // auth_request, Traefik ForwardAuth, Caddy forward_auth). ?audience=, ?scope= and ?role= demand what the route behind needs; without an
 // audience the token must be meant for this service. It costs no query.
 func (a *API) forwardAuth(c echo.Context) error {
-	query := c.Request().URL.Query()
-	for name := range query {
-		if !slices.Contains([]string{"audience", "scope", "role"}, name) {
-			return invalidRequest(cut(name), "unknown parameter; the parameters are audience, scope, role")
-		}
+	query, err := readQuery(c, "audience", "scope", "role")
+	if err != nil {
+		return err
 	}
 	if strings.ContainsAny(query.Get("scope"), "\"\\\r\n") {
 		return invalidRequest("scope", "holds characters that no scope has")

@@ -260,9 +260,12 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 					t.Errorf("%s %s accepts: %s: %d %s", row.Method, row.Path, name, r.Status, r.Body)
 				}
 			}
+			if row.Path == "/v1/logout" { // takes it, and ends the session
+				continue
+			}
 			// An access token for another audience, which only the routes that say so take.
 			r := w.Do(t, row.Method, filled(row.Path, "ses_aaaaaaaaaaaaaaaaaaaaaaaaaa"), bearer(forElsewhere.AccessToken), nil)
-			if anyAudience := strings.HasPrefix(row.Path, "/oauth2/userinfo"); row.Path != "/v1/logout" && (r.Status == http.StatusUnauthorized) == anyAudience {
+			if anyAudience := strings.HasPrefix(row.Path, "/oauth2/userinfo"); (r.Status == http.StatusUnauthorized) == anyAudience {
 				t.Errorf("%s %s: a token for another audience: %d %s", row.Method, row.Path, r.Status, r.Body)
 			}
 			// A client's own token is nobody's.

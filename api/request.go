@@ -10,7 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
@@ -102,11 +105,39 @@ func setField(field reflect.Value, name string, raw json.RawMessage) error {
 	if strings.ContainsRune(s, 0) {
 		return invalidRequest(name, "must not contain NUL")
 	}
-	// The decoder turns half a surrogate pair into U+FFFD; one that was sent as such is in raw.
-	if strings.ContainsRune(s, utf8.RuneError) && !bytes.ContainsRune(raw, utf8.RuneError) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`)) {
+	if halfPair(raw) {
 		return invalidRequest(name, "holds half of a surrogate pair")
 	}
 	return nil
+}
+
+// halfPair reports whether a JSON text has an escape for one half of a surrogate pair without the other (RFC 8259, section 8.2), which the
+// decoder turns into U+FFFD, as it does with every other such half.
+func halfPair(text []byte) bool {
+	unit := func(at int) rune { // of the escape at a position, if one is there
+		if at+6 > len(text) || text[at] != '\\' || text[at+1] != 'u' {
+			return -1
+		}
+		u, err := strconv.ParseUint(string(text[at+2:at+6]), 16, 16)
+		if err != nil {
+			return -1
+		}
+		return rune(u)
+	}
+	for i := 0; i < len(text); i++ {
+		switch first := unit(i); {
+		case text[i] != '\\':
+		case first < 0:
+			i++ // whatever is escaped begins nothing
+		case !utf16.IsSurrogate(first):
+			i += 5
+		case utf16.DecodeRune(first, unit(i+6)) == utf8.RuneError:
+			return true
+		default:
+			i += 11
+		}
+	}
+	return false
 }
 
 func kindName(t reflect.Type) string {
@@ -151,6 +182,24 @@ func required(field, value string) error {
 		return invalidRequest(field, "is missing")
 	}
 	return nil
+}
+
+// readQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url alone would leave
+// out what it cannot read, and with it what the caller has demanded.
+func readQuery(c echo.Context, names ...string) (url.Values, error) {
+	query, err := url.ParseQuery(c.Request().URL.RawQuery)
+	if err != nil {
+		return nil, invalidRequest("", "the query is not valid")
+	}
+	for name, values := range query {
+		switch {
+		case !slices.Contains(names, name):
+			return nil, invalidRequest(cut(name), "unknown parameter; the parameters are "+strings.Join(names, ", "))
+		case len(values) > 1:
+			return nil, invalidRequest(name, "is given more than once")
+		}
+	}
+	return query, nil
 }
 
 // readForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials in the

@@ -66,14 +66,12 @@ func (a *API) endSession(c echo.Context) error {
 // endSessions is DELETE /v1/sessions: log out everywhere; with ?except=current, everywhere else.
 func (a *API) endSessions(c echo.Context) error {
 	var except session.ID
-	query := c.Request().URL.Query()
-	for name := range query {
-		if name != "except" {
-			return invalidRequest(cut(name), "unknown parameter; the parameters are except")
-		}
+	query, err := readQuery(c, "except")
+	if err != nil {
+		return err
 	}
 	if query.Has("except") {
-		if query.Get("except") != "current" || len(query["except"]) > 1 {
+		if query.Get("except") != "current" {
 			return invalidRequest("except", `must be "current"`)
 		}
 		id, err := session.ParseID(claimsOf(c).SessionID)

@@ -147,7 +147,7 @@ func (l *languages) texts(tag string) texts {
 func (r *Renderer) Language(uiLocales, acceptLanguage string) string {
 	const most = 256 // bytes; the rest of a longer wish list is nobody's preference
 	var wanted []language.Tag
-	for _, s := range strings.Fields(uiLocales[:min(len(uiLocales), most)]) {
+	for s := range strings.FieldsSeq(uiLocales[:min(len(uiLocales), most)]) {
 		if tag, err := language.Parse(s); err == nil {
 			wanted = append(wanted, tag)
 		}

@@ -74,6 +74,7 @@ func (m Message) about(input string) bool {
 		return input == "name"
 	case CodeInvalid, CodeExpired:
 		return input == "code"
+	default:
+		return strings.HasPrefix(string(m.ID), "error.password_") && input == "password"
 	}
-	return strings.HasPrefix(string(m.ID), "error.password_") && input == "password"
 }

@@ -385,8 +385,8 @@ func skeleton(root *html.Node) []string {
 func copyPage(p Page, change func(reflect.Value)) Page {
 	v := reflect.New(reflect.TypeOf(p)).Elem()
 	v.Set(reflect.ValueOf(p))
-	for i := range v.NumField() { // slices are shared with the original
-		if f := v.Field(i); f.Kind() == reflect.Slice {
+	for _, f := range v.Fields() { // slices are shared with the original
+		if f.Kind() == reflect.Slice {
 			f.Set(reflect.AppendSlice(reflect.MakeSlice(f.Type(), 0, f.Len()), f))
 		}
 	}

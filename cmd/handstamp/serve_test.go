@@ -190,7 +190,7 @@ func TestTLS(t *testing.T) {
 		}
 		return response, err
 	}
-	response, err := get(pool)
+	response, err := get(pool) //nolint:bodyclose // get has closed it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestTLS(t *testing.T) {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if response, err := get(renewed); err == nil {
+			if response, err := get(renewed); err == nil { //nolint:bodyclose // get has closed it
 				if got := response.TLS.PeerCertificates[0].SerialNumber.Int64(); got != 2 {
 					t.Fatalf("serial number %d", got)
 				}

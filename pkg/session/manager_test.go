@@ -53,7 +53,7 @@ var migrated = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "handstamp.db")
 	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
 	if err != nil {
@@ -568,7 +568,7 @@ func TestRT11_StorageFailures(t *testing.T) {
 					time.Sleep(time.Second)
 					issued, err := b.manager.Refresh(b.Context(), r)
 					// What has ended the session for reuse may have done so before its answer was lost.
-					if !errors.Is(err, test.want) && !(errors.Is(test.want, session.ErrReuse) && errors.Is(err, session.ErrEnded)) {
+					if !errors.Is(err, test.want) && (!errors.Is(test.want, session.ErrReuse) || !errors.Is(err, session.ErrEnded)) {
 						b.Errorf("repeated after %s had failed: %v, want %v", failing.Failed(), err, test.want)
 					}
 					if row := b.row(p.ID); row.Generation != test.ends || (err == nil && issued.Generation != row.Generation) {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -34,12 +35,7 @@ func (c claims) isTrue(name string) bool { return string(bytes.TrimSpace(c[name]
 // isOneOf reports whether a member is one of the JSON values.
 func (c claims) isOneOf(name string, values ...string) bool {
 	got := string(bytes.TrimSpace(c[name]))
-	for _, v := range values {
-		if got == v {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(values, got)
 }
 
 // key is a member that identifies something: a non-empty string, or a positive whole number in its decimal form.

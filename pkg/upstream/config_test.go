@@ -78,7 +78,7 @@ func TestValidate(t *testing.T) {
 			err := upstream.Validate(c.configs)
 			var got []string
 			if err != nil {
-				for _, line := range strings.Split(err.Error(), "\n") {
+				for line := range strings.SplitSeq(err.Error(), "\n") {
 					setting, remedy, ok := strings.Cut(strings.TrimPrefix(line[strings.Index(line, "]")+1:], "."), " ")
 					if !ok || len(remedy) < 20 || !strings.HasPrefix(line, "providers[") {
 						t.Errorf("fault %q", line)

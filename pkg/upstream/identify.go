@@ -33,6 +33,7 @@ func (p *Provider) identify(ctx context.Context, m *metadata, answer *oauth2.Tok
 		return p.githubIdentity(ctx, m, answer.AccessToken)
 	case OAuth2:
 		return p.oauth2Identity(ctx, m, answer.AccessToken)
+	default: // an OpenID provider
 	}
 	raw, _ := answer.Extra("id_token").(string)
 	token, c, err := p.verifyIDToken(ctx, m, raw, []string{p.cfg.ClientID})
@@ -193,6 +194,7 @@ func (p *Provider) openIDIdentity(c claims) (*Identity, error) {
 		id.EmailVerified = c.isOneOf("email_verified", `true`, `"true"`)
 	case Microsoft:
 		return p.microsoftIdentity(c, id)
+	default:
 	}
 	return p.finish(id)
 }

@@ -179,6 +179,7 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 	}
 	link := Link{UserID: d.UserID, Identity: id, At: now}
 	switch d.Action {
+	case Login:
 	case Refuse:
 		return d, d.Err
 	case LinkTo:

@@ -172,6 +172,7 @@ func (p *Provider) parameters(m *metadata, r Request, state Secret) map[string]s
 		delete(out, "login_hint")
 	case Apple:
 		out["response_mode"] = "form_post" // Apple's rule as soon as name or email is asked for
+	default:
 	}
 	// Core, section 11: offline_access is ignored unless the user is asked. So does Google at every login but the first;
 	// Microsoft does not.

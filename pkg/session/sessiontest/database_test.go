@@ -42,7 +42,7 @@ var migrated = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "handstamp.db")
 	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
 	if err != nil {
@@ -91,7 +91,7 @@ func (db *database) close() error {
 	if err := db.raw.Close(); err != nil {
 		return err
 	}
-	return db.Store.Close()
+	return db.Close()
 }
 
 // exec runs a statement, written for both kinds of databases with ? for parameters. An instant is microseconds in one of them and a time in

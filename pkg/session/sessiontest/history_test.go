@@ -149,7 +149,7 @@ func exactStage(ctx context.Context, db *database, bug func(db *database, s stor
 	}
 	st.advance = func(_ *history, d time.Duration) error { return sleep(ctx, d) }
 	st.reopen = func() error {
-		if err := db.Store.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			return err
 		}
 		var err error

@@ -84,10 +84,10 @@ func (h *house) guest(t *testing.T, ownClient bool) *guest {
 	} else {
 		now := time.Now()
 		g.clientID = "app-" + name
-		must(t, h.link[0].Store.CreateClient(t.Context(), oauth.Client{
+		must(t, h.link[0].CreateClient(t.Context(), oauth.Client{
 			ID: g.clientID, Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, CreatedAt: now, UpdatedAt: now,
 		}, audit.Event{At: now, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: g.clientID}))
-		u, err := h.link[0].Store.UserByEmail(t.Context(), g.email)
+		u, err := h.link[0].UserByEmail(t.Context(), g.email)
 		must(t, err)
 		issued, err := h.s[0].Sessions.Start(t.Context(), session.Login{User: u, ClientID: g.clientID, Audience: h.s[0].Config.Audience})
 		must(t, err)
@@ -193,7 +193,7 @@ func (h *house) wantDead(t *testing.T, what, accessToken string) {
 // wantRefused demands that a refresh was, or is, refused.
 func wantRefused(t *testing.T, what string, r servicetest.Response) {
 	t.Helper()
-	if !(r.Status == http.StatusBadRequest && r.Code() == "invalid_grant") && !(r.Status == http.StatusUnauthorized && r.Code() == "invalid_client") {
+	if (r.Status != http.StatusBadRequest || r.Code() != "invalid_grant") && (r.Status != http.StatusUnauthorized || r.Code() != "invalid_client") {
 		t.Errorf("%s: %d %s, want a refusal", what, r.Status, r.Body)
 	}
 }

@@ -664,7 +664,7 @@ func (h *history) differs(l *life, row session.Session, s State) string {
 		// Without exact times the rows are aged, and so are to be measured from now.
 		d := time.Duration(got.UnixMicro())*time.Microsecond - want
 		if !h.exact {
-			d = got.Sub(time.Now()) - (want - h.now())
+			d = time.Until(got) - (want - h.now())
 		}
 		compare(what, got, want, d.Abs() <= h.slack())
 	}

@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -67,9 +68,7 @@ func drawScript(rt *rapid.T, pauses int, faults []fault, restarts int) script {
 	}
 	weights := map[verb]int{refresh: 20, stray: 1, roles: 3, rewind: 1, logout: 3, logoutAll: 1}
 	if rapid.Bool().Draw(rt, "thieves") {
-		for v, n := range map[verb]int{steal: 3, stealMore: 3, abuse: 12, dig: 2} {
-			weights[v] = n
-		}
+		maps.Copy(weights, map[verb]int{steal: 3, stealMore: 3, abuse: 12, dig: 2})
 	}
 	var verbs []verb
 	for v := refresh; v <= rewind; v++ { // in order, so that a seed always gives the same script

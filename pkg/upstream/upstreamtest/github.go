@@ -84,7 +84,7 @@ func (g *GitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q, code := r.URL.Query(), rand.Text()
 		g.codes[code] = q
 		callback := url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {g.Issuer}}
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusFound)
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusFound) //nolint:gosec // a fake for tests on loopback
 	case "/login/oauth/access_token":
 		code := r.PostFormValue("code")
 		asked, ok := g.codes[code]

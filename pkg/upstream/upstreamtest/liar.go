@@ -134,7 +134,7 @@ func (l *Liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if l.Answer != nil {
 			l.Answer(callback)
 		}
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusSeeOther)
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusSeeOther) //nolint:gosec // a liar for tests on loopback
 	case "/token":
 		honest := func() { l.serveToken(w, r) }
 		if l.TokenAnswer != nil {

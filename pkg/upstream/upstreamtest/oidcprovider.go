@@ -29,7 +29,7 @@ func StartOIDCProvider(t testing.TB, redirectURI string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("node", "server.mjs", string(config)) // ends with its standard input
+	cmd := exec.Command("node", "server.mjs", string(config)) //nolint:gosec // ends with its standard input; the arguments are the test's own
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
