@@ -247,4 +247,3 @@ func TestCFG02_Caches(t *testing.T) {
 		}
 	})
 }
-

@@ -338,23 +338,37 @@ func TestLOG03_Audit(t *testing.T) {
 			do   func(p person) servicetest.Response
 			rows []row // newest first; USER, SID and NEW stand for the user, the session of its first login and that of the answer
 		}{
-			"login":          {func(p person) servicetest.Response { return jsonAs("", "/v1/login", credentials(p, servicetest.Password)) }, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""}}},
+			"login": {func(p person) servicetest.Response {
+				return jsonAs("", "/v1/login", credentials(p, servicetest.Password))
+			}, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""}}},
 			"wrong password": {func(p person) servicetest.Response { return jsonAs("", "/v1/login", credentials(p, "a wrong guess")) }, []row{{"login_failed", "system", "USER", "", "", "wrong_password"}}},
 			"wrong current password": {func(p person) servicetest.Response {
 				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{"current_password": "a wrong guess", "new_password": "amber-heron-47"})
 			}, []row{{"login_failed", "system", "USER", "", "", "wrong_password"}}},
-			"logout":                  {func(p person) servicetest.Response { return s.Do(t, http.MethodPost, "/v1/logout", with(p.AccessToken), nil) }, []row{{"session_ended", "USER", "USER", "SID", "default", "logout"}}},
-			"logout by refresh token": {func(p person) servicetest.Response { return jsonAs("", "/v1/logout", map[string]string{"refresh_token": p.RefreshToken}) }, []row{{"session_ended", "USER", "USER", "SID", "default", "logout"}}},
+			"logout": {func(p person) servicetest.Response {
+				return s.Do(t, http.MethodPost, "/v1/logout", with(p.AccessToken), nil)
+			}, []row{{"session_ended", "USER", "USER", "SID", "default", "logout"}}},
+			"logout by refresh token": {func(p person) servicetest.Response {
+				return jsonAs("", "/v1/logout", map[string]string{"refresh_token": p.RefreshToken})
+			}, []row{{"session_ended", "USER", "USER", "SID", "default", "logout"}}},
 			"end session": {func(p person) servicetest.Response {
 				return s.Do(t, http.MethodDelete, "/v1/sessions/"+sid(t, p.AccessToken), with(p.AccessToken), nil)
 			}, []row{{"session_ended", "USER", "USER", "SID", "default", "revoked"}}},
-			"everywhere": {func(p person) servicetest.Response { return s.Do(t, http.MethodDelete, "/v1/sessions", with(p.AccessToken), nil) }, []row{{"sessions_ended", "USER", "USER", "", "default", "logout_all"}}},
-			"revoke refresh token": {func(p person) servicetest.Response { return s.FormWith(t, "/oauth2/revoke", from, "token", p.RefreshToken) }, []row{{"session_ended", "default", "USER", "SID", "default", "revoked"}}},
-			"revoke access token":  {func(p person) servicetest.Response { return s.FormWith(t, "/oauth2/revoke", from, "token", p.AccessToken) }, []row{{"access_token_revoked", "default", "USER", "SID", "default", "revoked"}}},
+			"everywhere": {func(p person) servicetest.Response {
+				return s.Do(t, http.MethodDelete, "/v1/sessions", with(p.AccessToken), nil)
+			}, []row{{"sessions_ended", "USER", "USER", "", "default", "logout_all"}}},
+			"revoke refresh token": {func(p person) servicetest.Response {
+				return s.FormWith(t, "/oauth2/revoke", from, "token", p.RefreshToken)
+			}, []row{{"session_ended", "default", "USER", "SID", "default", "revoked"}}},
+			"revoke access token": {func(p person) servicetest.Response {
+				return s.FormWith(t, "/oauth2/revoke", from, "token", p.AccessToken)
+			}, []row{{"access_token_revoked", "default", "USER", "SID", "default", "revoked"}}},
 			"password": {func(p person) servicetest.Response {
 				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{"current_password": servicetest.Password, "new_password": "amber-heron-47"})
 			}, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""}, {"password_changed", "USER", "USER", "", "default", "password_change"}}},
-			"delete": {func(p person) servicetest.Response { return s.Do(t, http.MethodDelete, "/v1/me", with(p.AccessToken), nil) }, []row{{"user_deleted", "USER", "USER", "", "default", "user_deleted"}}},
+			"delete": {func(p person) servicetest.Response {
+				return s.Do(t, http.MethodDelete, "/v1/me", with(p.AccessToken), nil)
+			}, []row{{"user_deleted", "USER", "USER", "", "default", "user_deleted"}}},
 			"reuse": {func(p person) servicetest.Response {
 				s.Refresh(t, s.Refresh(t, p.RefreshToken).Tokens(t).RefreshToken).Tokens(t)
 				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken)
@@ -362,7 +376,9 @@ func TestLOG03_Audit(t *testing.T) {
 			"refresh": {func(p person) servicetest.Response {
 				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken)
 			}, nil},
-			"reading": {func(p person) servicetest.Response { return s.Do(t, http.MethodGet, "/v1/sessions", with(p.AccessToken), nil) }, nil},
+			"reading": {func(p person) servicetest.Response {
+				return s.Do(t, http.MethodGet, "/v1/sessions", with(p.AccessToken), nil)
+			}, nil},
 			"disable": {func(p person) servicetest.Response {
 				if err := s.Sessions.DisableUser(t.Context(), p.id, byOperator()); err != nil {
 					t.Fatal(err)
