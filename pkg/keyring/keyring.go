@@ -2,7 +2,7 @@
 // halves as a JWKS document.
 //
 // Any number of replicas share the keys through a [Store]; each holds a [Keyring], which follows the store every second
-// and does what is due by compare-and-swap. The schedule (DESIGN.md, section 6) rests on two bounds. A new key is published
+// and does what is due by compare-and-swap. The schedule rests on two bounds. A new key is published
 // for MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it. An old key stays
 // published for the lifetime of the last token it signed, and longer. Half of the leeway is for replicas that lag behind
 // the store, the other half for clocks that differ; a replica that lags more shortens the max-age it gives to caches, down

@@ -19,7 +19,7 @@ type presentationCase struct {
 	grace      time.Duration
 }
 
-// want reads the table of DESIGN.md from top to bottom: the first line that fits counts.
+// want reads the table of rules in api/PROTOCOL.md from top to bottom: the first line that fits counts.
 func (c presentationCase) want() (Verdict, error) {
 	inGrace := c.grace > 0 && (c.age == "at once" || c.age == "within" || c.age == "at the end")
 	for _, line := range []struct {

@@ -209,7 +209,7 @@ func TestMintRefuses(t *testing.T) {
 	})
 }
 
-// ATTACKS.md, JWT-20: no hook and no client metadata sets a claim of ours, in whatever spelling a verifier may take for it.
+// JWT-20: no hook and no client metadata sets a claim of ours, in whatever spelling a verifier may take for it.
 func TestJWT20_ReservedClaims(t *testing.T) {
 	m := token.NewMinter(issuer, keys(t))
 	for _, name := range []string{

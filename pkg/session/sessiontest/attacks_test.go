@@ -369,11 +369,11 @@ func TestRT10_Ends(t *testing.T) {
 			pauses []time.Duration // a refresh after each
 			lives  bool            // after the last
 		}{
-			"ok/just before the idle end":                     {[]time.Duration{idle - moment}, true},
-			"fail/just after the idle end":                    {[]time.Duration{idle + moment}, false},
-			"ok/the idle end moves":                           {[]time.Duration{idle - moment, idle - moment}, true},
-			"ok/just before the absolute end":                 {[]time.Duration{idle - moment, idle - moment, idle - moment, 2 * moment}, true},
-			"fail/just after the absolute end":                {[]time.Duration{idle - moment, idle - moment, idle - moment, 4 * moment}, false},
+			"ok/just before the idle end":      {[]time.Duration{idle - moment}, true},
+			"fail/just after the idle end":     {[]time.Duration{idle + moment}, false},
+			"ok/the idle end moves":            {[]time.Duration{idle - moment, idle - moment}, true},
+			"ok/just before the absolute end":  {[]time.Duration{idle - moment, idle - moment, idle - moment, 2 * moment}, true},
+			"fail/just after the absolute end": {[]time.Duration{idle - moment, idle - moment, idle - moment, 4 * moment}, false},
 		} {
 			t.Run(name, func(t *testing.T) {
 				s := servicetest.Start(t, at, settings)

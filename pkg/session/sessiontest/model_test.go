@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The model itself, by example: each step is read off the table of DESIGN.md.
+// The model itself, by example: each step is read off the table of rules.
 func TestModel(t *testing.T) {
 	rules := Rules{Idle: time.Hour, Lifetime: 3 * time.Hour, Grace: 10 * time.Second}
 	type step struct {
