@@ -28,11 +28,11 @@ build: ## build bin/handstamp, static
 
 .PHONY: test
 test: ## run every test, on SQLite and on PostgreSQL
-	scripts/with-browser scripts/with-postgres go test -timeout 10m $(ARGS) $(PACKAGES)
+	scripts/with-clients scripts/with-postgres go test -timeout 10m $(ARGS) $(PACKAGES)
 
 .PHONY: race
 race: ## run every test with the race detector
-	scripts/with-browser scripts/with-postgres go test -race -timeout 15m $(ARGS) $(PACKAGES)
+	scripts/with-clients scripts/with-postgres go test -race -timeout 15m $(ARGS) $(PACKAGES)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## check form and habits

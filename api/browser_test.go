@@ -54,6 +54,7 @@ func (b *browser) open(target string) page {
 		b.t.Fatal(err)
 	}
 	r.Header.Set("Sec-Fetch-Site", "none")
+	r.Header.Set("Accept", "text/html")
 	return b.do(r)
 }
 

@@ -197,7 +197,7 @@ func TestJWT08_Size(t *testing.T) {
 				t.Errorf("%s: %d %s", name, r.Status, r.Body)
 			}
 		}
-		want(t, "introspection of 1 MiB", introspect(t, w.Service, "backend", strings.Repeat(".", 1<<20)), http.StatusRequestEntityTooLarge, "invalid_request")
+		want(t, "introspection of 128 KiB", introspect(t, w.Service, "backend", strings.Repeat(".", 128<<10)), http.StatusRequestEntityTooLarge, "invalid_request")
 		if r := introspect(t, w.Service, "backend", strings.Repeat(".", 60<<10)); r.Body != inactive {
 			t.Errorf("introspection of 60 KiB: %d %s", r.Status, r.Body)
 		}

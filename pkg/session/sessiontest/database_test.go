@@ -26,6 +26,9 @@ import (
 // accessTokenLifetime is that of the services under test.
 const accessTokenLifetime = 15 * time.Minute
 
+// rawConnections is how many connections a test keeps to a database, besides those of the store.
+const rawConnections = 2
+
 // database is one that a test may look into and change behind the back of the service.
 type database struct {
 	store.Store
@@ -81,7 +84,7 @@ func openDatabase(ctx context.Context, url string) (*database, error) {
 		}
 	}
 	if err == nil {
-		db.raw.SetMaxOpenConns(2)
+		db.raw.SetMaxOpenConns(rawConnections)
 		err = db.Migrate(ctx)
 	}
 	return db, err

@@ -340,10 +340,21 @@ func (h *history) round(n int, r round) error {
 	return nil
 }
 
-// recovered waits until the database answers again.
+// recovered waits until the database answers on every connection that is kept to it.
 func (h *history) recovered() (err error) {
+	h.db.raw.SetMaxIdleConns(0) // closes them
+	h.db.raw.SetMaxIdleConns(rawConnections)
+	const atOnce = 16 // more than a store keeps
 	for range 100 {
-		if err = h.db.Ping(h.ctx); err == nil {
+		answers := make(chan error, atOnce)
+		for range atOnce {
+			go func() { answers <- h.db.Ping(h.ctx) }()
+		}
+		err = nil
+		for range atOnce {
+			err = errors.Join(err, <-answers)
+		}
+		if err == nil {
 			return nil
 		}
 		if err := sleep(h.ctx, 50*time.Millisecond); err != nil {
