@@ -55,6 +55,9 @@ func (s sealer) newRecord(algorithm string) (Record, error) {
 		return Record{}, err
 	}
 	id := key.Thumbprint()
+	if id[0] == '-' {
+		return s.newRecord(algorithm) // a command line would take this kid for a flag
+	}
 	public, err := x509.MarshalPKIXPublicKey(signer.Public())
 	if err != nil {
 		return Record{}, err
