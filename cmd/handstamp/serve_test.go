@@ -18,10 +18,14 @@ import (
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/password"
 )
 
 // running is the program as an operator runs it, in this process.
@@ -288,4 +292,39 @@ func TestAPI11_ProfilesAreNotPublic(t *testing.T) {
 			t.Errorf("%s on the public listener: %d", path, got)
 		}
 	}
+}
+
+func TestReturnMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var stats password.Stats
+		go returnMemory(ctx, func() password.Stats { return stats })
+		for i, step := range []struct {
+			now     password.Stats
+			returns bool // at the next look
+		}{
+			{password.Stats{}, false},
+			{password.Stats{Evaluations: 1}, false},
+			{password.Stats{Evaluations: 1}, true},
+			{password.Stats{Evaluations: 1}, false},
+			{password.Stats{Evaluations: 3, Running: 1}, false},
+			{password.Stats{Evaluations: 3, Running: 1}, false},
+			{password.Stats{Evaluations: 3, Waiting: 1}, false},
+			{password.Stats{Evaluations: 3}, true},
+			{password.Stats{Evaluations: 4}, false},
+			{password.Stats{Evaluations: 5}, false},
+			{password.Stats{Evaluations: 5}, true},
+		} {
+			stats = step.now
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			time.Sleep(quiet)
+			synctest.Wait()
+			runtime.ReadMemStats(&after)
+			if returned := after.NumForcedGC > before.NumForcedGC; returned != step.returns {
+				t.Errorf("step %d: returned %t", i, returned)
+			}
+		}
+	})
 }
