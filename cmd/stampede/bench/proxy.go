@@ -83,13 +83,25 @@ func (c *statementCounter) forward(server io.Writer, client io.Reader) error {
 		return err
 	}
 	for {
-		if err := pass(server, client, header); err != nil {
+		start := new(prefix)
+		if err := pass(io.MultiWriter(server, start), client, header); err != nil {
 			return err
 		}
-		if header[0] == 'Q' || header[0] == 'E' {
+		if header[0] == 'E' || header[0] == 'Q' && string(*start) != signOfLife {
 			c.count.Add(1)
 		}
 	}
+}
+
+// signOfLife is how a message begins by which the pool of the service asks whether a connection lives: a comment, no statement.
+const signOfLife = "Q\x00\x00\x00\x0c-- ping"
+
+// prefix keeps the start of what is written to it.
+type prefix []byte
+
+func (p *prefix) Write(b []byte) (int, error) {
+	*p = append(*p, b[:min(len(b), len(signOfLife)-len(*p))]...)
+	return len(b), nil
 }
 
 // pass copies one message: header, whose last four bytes are the length of themselves and the rest, and the rest.

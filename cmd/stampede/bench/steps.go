@@ -240,7 +240,8 @@ func (b *bench) statements(ctx context.Context) ([]figure, error) {
 	}{
 		{"statements of a refresh, 1 client", 100, "refresh", []string{"--clients", "1", "--seed-file", b.postgres.seeds}, exactly(1)},
 		{"statements of a refresh, 64 clients", 400, "refresh", []string{"--clients", "64", "--seed-file", b.postgres.seeds}, atMost(1)},
-		{"statements of a login", 10, "login", []string{"--clients", "1", "--users", "1"}, exactly(2)},
+		// Not so many logins of one user that each would also end his oldest session.
+		{"statements of a login", 15, "login", []string{"--clients", "1", "--users", "4"}, exactly(2)},
 		{"statements of a token check", 100, "check", []string{"--clients", "1", "--sessions", "1", "--check-path", "/v1/forward-auth"}, exactly(0)},
 		{"statements of GET /v1/me, which reads the user", 100, "check", []string{"--clients", "1", "--sessions", "1"}, atMost(1)},
 		{"statements of a forged token", 100, "forged", []string{"--clients", "1"}, exactly(0)},
