@@ -215,6 +215,7 @@ func form(c echo.Context) (url.Values, error) {
 			return nil, invalidRequest(cut(name), "is given more than once")
 		}
 	}
+	eventOf(c).clientID = "" // the client is that of the page's request
 	return url.Values(r.Form), nil
 }
 

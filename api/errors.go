@@ -165,7 +165,11 @@ func httpProblem(e *echo.HTTPError) *Problem {
 
 // writeError is the one writer of errors: RFC 6749 JSON under /oauth2, where OAuth clients read nothing else, problem documents elsewhere.
 func (a *API) writeError(err error, c echo.Context) {
-	eventOf(c).err = err
+	e := eventOf(c)
+	e.err = err
+	if e.clientID != "" && !a.Clients.Knows(e.clientID) {
+		e.clientID = "" // whoever puts a secret in the wrong place does not find it in the log
+	}
 	if c.Response().Committed {
 		return
 	}
@@ -182,7 +186,7 @@ func (a *API) writeError(err error, c echo.Context) {
 		writeErr = writeProblem(c, asProblem(err))
 	}
 	if writeErr != nil {
-		eventOf(c).err = errors.Join(err, writeErr)
+		e.err = errors.Join(err, writeErr)
 	}
 }
 

@@ -34,7 +34,6 @@ const (
 	KindKeyRevoked        Kind = "signing_key_revoked"
 	KindIdentityLinked    Kind = "identity_linked"
 	KindIdentityRemoved   Kind = "identity_removed"
-	KindCodeReuse         Kind = "authorization_code_reuse"
 	KindConsentGranted    Kind = "consent_granted"
 )
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/statuslist"
 )
 
 // changeOverlap is how far back a registry looks for changed clients beyond its last look: for transactions that took
@@ -45,6 +47,14 @@ func (r *Registry) Client(ctx context.Context, id string) (Client, error) {
 	return c, nil
 }
 
+// Knows reports whether a client of this ID is in the copy. It asks no database.
+func (r *Registry) Knows(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.clients[id]
+	return ok
+}
+
 // Sync takes over the clients that were changed since the last look; the first time, all of them.
 func (r *Registry) Sync(ctx context.Context) error {
 	began := time.Now()
@@ -62,6 +72,17 @@ func (r *Registry) Sync(ctx context.Context) error {
 		r.clients[c.ID] = c
 	}
 	return nil
+}
+
+// StatusClients lists the clients for their status lists.
+func (r *Registry) StatusClients() []statuslist.Client {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	clients := make([]statuslist.Client, 0, len(r.clients))
+	for _, c := range r.clients {
+		clients = append(clients, statuslist.Client{ID: c.ID, Disabled: c.Disabled()})
+	}
+	return clients
 }
 
 // AllowsOrigin reports whether an enabled client may be used from a page of an origin, compared exactly.
