@@ -30,13 +30,14 @@ func rooms() map[string]room {
 	ground := []string{"pkg/verifier", "pkg/password", "pkg/audit", "migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/mail"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
-	features := slices.Concat([]string{"pkg/oauth"}, second, first, []string{"pkg/password", "pkg/audit"})
+	third := []string{"pkg/oauth", "pkg/statuslist"}
+	features := slices.Concat(third, second, first, []string{"pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/password", "pkg/audit", "pkg/verifier"}
 	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
-	everything := slices.Concat(ground, first, second,
-		[]string{"pkg/oauth", "pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
+	everything := slices.Concat(ground, first, second, third,
+		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
 
 	const (
 		jwt    = "github.com/golang-jwt/jwt/v5"
@@ -62,7 +63,9 @@ func rooms() map[string]room {
 		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},
 		"pkg/upstream":              {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
 
-		"pkg/oauth": {imports: slices.Concat(second, underSecond), modules: []string{jwt}},
+		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit"}},
+
+		"pkg/oauth": {imports: slices.Concat([]string{"pkg/statuslist"}, second, underSecond), modules: []string{jwt}},
 		"pkg/store": {imports: features},
 
 		"pkg/store/postgres":        {imports: underDialect, modules: []string{pgx, goose}},

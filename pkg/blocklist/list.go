@@ -162,7 +162,7 @@ func (l *List) Follow(ctx context.Context, also func(context.Context)) {
 			l.log.InfoContext(ctx, "blocklist can be read again")
 		}
 		failing = err != nil
-		l.set.Purge(l.over(time.Now()))
+		l.set.Purge(l.Over(time.Now()))
 		also(ctx)
 	}
 }
@@ -251,8 +251,8 @@ func (l *List) remembered(cursor string) (changes []Change, current string, next
 	return nil, l.cursor, l.changed, false
 }
 
-// over returns the time before which entries may be forgotten: at, unless the wall clock was set forward lately.
-func (l *List) over(at time.Time) time.Time {
+// Over returns the time before which entries may be forgotten: at, unless the wall clock was set forward lately.
+func (l *List) Over(at time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if believed := l.clock.believed(time.Now().Round(0), time.Since(l.started)); believed.Before(at) {
@@ -264,7 +264,7 @@ func (l *List) over(at time.Time) time.Time {
 // Drop removes entries that were over at a time from the table, in small batches until none is left.
 func (l *List) Drop(ctx context.Context, at time.Time) error {
 	const batch = 1000
-	at = l.over(at)
+	at = l.Over(at)
 	for {
 		n, err := l.store.DropBlocklist(ctx, at, batch)
 		if err != nil {

@@ -39,10 +39,14 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 	if err := session.MayIssue(session.UserState{Known: true}, own, session.ClientState{Known: true, Disabled: fresh.Disabled()}, scope, now); err != nil {
 		return nil, err
 	}
+	var status token.Status
+	if s.config.Statuses != nil {
+		status = s.config.Statuses.OwnReference(c.ID)
+	}
 	access, err := s.minter.Mint(ctx, token.Access{
 		Algorithm: c.Algorithm,
 		Subject:   c.ID, Audience: audience, ClientID: c.ID, Scope: scope,
-		IssuedAt: now, Lifetime: s.config.AccessTokenLifetime,
+		IssuedAt: now, Lifetime: s.config.AccessTokenLifetime, Status: status,
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -57,8 +58,16 @@ func (s *Server) revokeAccessToken(ctx context.Context, client Client, raw strin
 		return refuse(UnauthorizedClient, "the token was issued to another client")
 	}
 	now := time.Now()
-	return s.store.Block(ctx, blocklist.NewEntry(verifier.BlockJTI, claims.ID, s.sessions.BlockUntil()), audit.Event{
+	entry := blocklist.NewEntry(verifier.BlockJTI, claims.ID, s.sessions.BlockUntil())
+	event := audit.Event{
 		At: now, Kind: audit.KindTokenRevoked, Actor: client.ID, UserID: claims.Subject, SessionID: claims.SessionID,
 		ClientID: client.ID, Reason: string(session.ReasonRevoked), Origin: origin,
-	})
+	}
+	var status struct {
+		List token.Status `json:"status_list"`
+	}
+	if found, err := claims.Decode("status", &status); s.config.Statuses == nil || !found || err != nil {
+		return s.store.Block(ctx, entry, event)
+	}
+	return s.config.Statuses.Revoke(ctx, status.List, claims.IssuedAt, entry, event)
 }

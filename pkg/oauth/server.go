@@ -9,6 +9,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/user"
 	"github.com/handstamp/handstamp/pkg/verifier"
@@ -19,6 +20,7 @@ type Config struct {
 	Issuer              string
 	Audience            []string // of tokens whose client has no audiences of its own
 	AccessTokenLifetime time.Duration
+	Statuses            *statuslist.Publisher // of the status claim of access tokens; nil for none
 }
 
 // Store is what the protocol needs of a database besides what its features need.
@@ -169,11 +171,15 @@ func (s *Server) loginClient(ctx context.Context, id, scope string) (Client, str
 
 // respond mints the access token of a session for the response.
 func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, scope string, audience []string) (*TokenResponse, error) {
+	var status token.Status
+	if s.config.Statuses != nil {
+		status = s.config.Statuses.Reference(issued.ClientID, issued.StatusNumber)
+	}
 	access, err := s.minter.Mint(ctx, token.Access{
 		Algorithm: c.Algorithm,
 		Subject:   issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
 		SessionID: issued.ID.String(), Roles: issued.Roles, AuthTime: issued.AuthTime, AMR: issued.AMR, ACR: issued.ACR,
-		IssuedAt: time.Unix(issued.IATFloor, 0), Lifetime: s.config.AccessTokenLifetime,
+		IssuedAt: time.Unix(issued.IATFloor, 0), Lifetime: s.config.AccessTokenLifetime, Status: status,
 	})
 	if err != nil {
 		return nil, AsError(err)

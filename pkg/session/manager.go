@@ -106,7 +106,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	if !facts.Created { // all of the above holds, so it was the password or the identity
 		return Issued{}, ErrUserChanged
 	}
-	s.Roles = facts.Roles
+	s.Roles, s.StatusNumber = facts.Roles, facts.StatusNumber
 	return m.issued(s), nil
 }
 

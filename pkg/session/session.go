@@ -132,6 +132,7 @@ type Session struct {
 	UserAgent       string
 	IP              string
 	CreatedAt       time.Time
+	StatusNumber    int64 // where the session's access tokens stand in the status lists; zero if nowhere
 
 	// ClientDisabled and ClientGrace are facts of the client's row, read in the same statement.
 	ClientDisabled bool
@@ -140,7 +141,7 @@ type Session struct {
 
 // Start asks the store to begin a session.
 type Start struct {
-	Session Session // everything but Roles, which are read in the same statement
+	Session Session // everything but Roles and StatusNumber, which come from the same statement
 	// PasswordHash, if not empty, must still be the user's: the password was checked against it.
 	PasswordHash string
 	// Provider and Subject, if not empty, name the identity that was checked: it must still be linked to the user.
@@ -161,6 +162,7 @@ type Started struct {
 	ClientFound    bool
 	ClientDisabled bool
 	Roles          []string
+	StatusNumber   int64
 	Ended          []ID // sessions that made way
 }
 
@@ -213,8 +215,8 @@ type Store interface {
 	// DeleteUser removes the user and everything that belongs to the user, and blocks the sids. user.ErrNotFound.
 	DeleteUser(ctx context.Context, userID string, e Ending) ([]ID, error)
 	// SetRoles replaces the user's roles, in the user's row and in each live session, and blocks the access tokens minted
-	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor) and iat_floor
-	// becomes one second more. user.ErrNotFound.
+	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor), iat_floor
+	// becomes one second more, and the session gets another status number. user.ErrNotFound.
 	SetRoles(ctx context.Context, userID string, roles []string, e Ending) error
 
 	// SweepSessions deletes at most limit sessions whose ExpiresAt is before a time, and says how many. Replicas

@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -29,6 +30,7 @@ type Store interface {
 	oauth.ClientStore
 	oauth.BrowserStore
 	upstream.Store
+	statuslist.Store
 
 	// Migrate brings the schema up to date. Replicas that start at once take turns.
 	Migrate(ctx context.Context) error

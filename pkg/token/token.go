@@ -30,6 +30,8 @@ const (
 	TypeID        Type = "JWT"           // ID token (OpenID Connect Core, section 2)
 	TypeLogout    Type = "logout+jwt"    // logout token (OpenID Connect Back-Channel Logout, section 2.4)
 	TypeBlocklist Type = "blocklist+jwt" // the feed of blocked tokens
+
+	TypeStatusList Type = "statuslist+jwt" // status list (draft-ietf-oauth-status-list, section 5.1)
 )
 
 const typeAccess Type = "at+jwt"
@@ -66,10 +68,17 @@ type Access struct {
 	AuthTime  time.Time      // auth_time; left out if zero
 	AMR       []string       // amr (RFC 8176); left out if empty
 	ACR       string         // acr; left out if empty
+	Status    Status         // status; left out if its URI is empty
 	IssuedAt  time.Time      // iat, cut to seconds; now if zero
 	Lifetime  time.Duration  // the longest time to exp; it is shortened by up to 5 % at random, so that refreshes do not come in waves
 	Algorithm string         // the default algorithm if empty
 	Extra     map[string]any // further claims; they cannot replace those above, see Reserved
+}
+
+// Status says where a status list tells whether the token is revoked (draft-ietf-oauth-status-list, section 6.2).
+type Status struct {
+	Index int    `json:"idx"`
+	URI   string `json:"uri"`
 }
 
 // Minted is an access token.
@@ -90,6 +99,7 @@ func Reserved(name string) bool {
 		"sid", "azp", "nonce", "at_hash", "c_hash", "events", // OpenID Connect
 		"act", "may_act", // RFC 8693, section 4
 		"cnf", "authorization_details", "token_use", "typ", // RFC 7800, RFC 9396
+		"status", // draft-ietf-oauth-status-list
 	} {
 		if strings.EqualFold(name, reserved) {
 			return true
@@ -200,6 +210,12 @@ func (m *Minter) appendClaims(b []byte, access Access, minted Minted) ([]byte, e
 	if access.ACR != "" {
 		text("acr", access.ACR)
 	}
+	if access.Status.URI != "" {
+		b = strconv.AppendInt(append(b, `"status":{"status_list":{"idx":`...), int64(access.Status.Index), 10)
+		b = append(b, ',')
+		text("uri", access.Status.URI)
+		b = append(b[:len(b)-1], `}},`...)
+	}
 	b[len(b)-1] = '}'
 	if !valid {
 		return nil, fmt.Errorf("%w: not UTF-8", ErrClaims)
@@ -239,7 +255,7 @@ func appendString(b []byte, s string, valid *bool) []byte {
 // writes as an object, exp included where it is wanted: a token that lives longer than the keyring's TokenLifetime may
 // lose its key. The error is ErrClaims, or one of keyring.Signer.
 func (m *Minter) Sign(ctx context.Context, typ Type, algorithm string, claims any) (string, error) {
-	if !slices.Contains([]Type{TypeID, TypeLogout, TypeBlocklist}, typ) {
+	if !slices.Contains([]Type{TypeID, TypeLogout, TypeBlocklist, TypeStatusList}, typ) {
 		return "", fmt.Errorf("%w: Sign does not sign type %q", ErrClaims, typ)
 	}
 	payload, err := marshal(claims)

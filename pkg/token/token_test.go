@@ -324,7 +324,7 @@ func FuzzMint(f *testing.F) {
 		}
 		_, claims := parts(t, minted.Raw)
 		if claims["sub"] != subject || claims["scope"] != scope || !gocmp.Equal(claims["roles"], []any{role, subject}) || claims["x-"+role] != scope {
-			t.Errorf("%q became %q", access, claims)
+			t.Errorf("%+v became %q", access, claims)
 		}
 	})
 }

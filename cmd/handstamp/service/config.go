@@ -42,6 +42,7 @@ type Config struct {
 	RefreshGrace        time.Duration
 	SessionLimit        int
 	SigningAlgorithm    string
+	StatusList          bool // the status claim in access tokens
 	JWKSMaxAge          time.Duration
 	KeyRotation         time.Duration
 

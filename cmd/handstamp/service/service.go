@@ -19,6 +19,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
@@ -144,12 +145,20 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		return nil, err
 	}
 	minter := token.NewMinter(c.Issuer, v.Keys)
+	var statuses *statuslist.Publisher
+	if c.StatusList {
+		if statuses, err = statuslist.New(statuslist.Options{
+			Issuer: c.Issuer, Store: s, Minter: minter, Key: master.Derive("handstamp/v1/status-index", 16), Clients: v.Clients.StatusClients, Lifetime: c.AccessTokenLifetime,
+		}); err != nil {
+			return nil, err
+		}
+	}
 	v.API = api.New(api.Config{
 		Issuer: c.Issuer, TrustedProxies: proxies, LoginsPerIP: api.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery},
 		SignupDisabled: !c.Signup, HSTS: strings.HasPrefix(c.Issuer, "https:"),
 	}, api.Parts{
 		Store: s,
-		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime},
+		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime, Statuses: statuses},
 			s, s, v.Clients, v.Sessions, minter, forAnyone),
 		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
@@ -159,7 +168,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
 		Pages:  hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
 	})
-	v.start(ctx, oauth.NewLogoutSender(c.Issuer, s, minter, log))
+	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, log))
 	return v, nil
 }
 
@@ -240,7 +249,7 @@ const (
 )
 
 // start runs what goes on in the background until Close.
-func (v *Service) start(ctx context.Context, logouts *oauth.LogoutSender) {
+func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSender) {
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	v.background.Go(func() {
 		v.Blocklist.Follow(ctx, func(ctx context.Context) {
@@ -250,12 +259,12 @@ func (v *Service) start(ctx context.Context, logouts *oauth.LogoutSender) {
 			}
 		})
 	})
-	v.background.Go(func() { v.sweep(ctx) })
+	v.background.Go(func() { v.sweep(ctx, c.AccessTokenLifetime) })
 	v.background.Go(func() { logouts.Run(ctx) })
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
-func (v *Service) sweep(ctx context.Context) {
+func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) {
 	const batch = 1000
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -274,6 +283,7 @@ func (v *Service) sweep(ctx context.Context) {
 			{v.Store.SweepSessions, now},
 			{v.Store.SweepBrowser, now.Add(-codeMemory)},
 			{v.Store.SweepUpstream, now.Add(-clockMargin)},
+			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-accessTokenLifetime - clockMargin)},
 		} {
 			for n := batch; err == nil && n == batch; {
 				n, err = sweep.batch(ctx, sweep.before, batch)

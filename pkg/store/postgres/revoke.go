@@ -176,7 +176,7 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 				WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
 				ORDER BY s.id FOR NO KEY UPDATE
 			), ended AS (
-				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1
+				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1, status_number = nextval('status_numbers')
 				FROM mine WHERE s.id = mine.id
 				RETURNING s.id, s.iat_floor - 1 AS not_before, $14::bigint AS drop_after
 			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM users WHERE id = $12)

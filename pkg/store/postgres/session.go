@@ -13,7 +13,7 @@ import (
 
 // sessionColumns are what row.session reads.
 const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash, s.idle_expires_at, s.expires_at,
-	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at,
+	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number,
 	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
 
 func (r *row) session() *session.Session {
@@ -39,6 +39,7 @@ func (r *row) session() *session.Session {
 		UserAgent:       r.text(),
 		IP:              r.text(),
 		CreatedAt:       r.time(),
+		StatusNumber:    r.int64(),
 		ClientDisabled:  r.bool(),
 	}
 	if b := r.next(8); b != nil {
@@ -72,7 +73,7 @@ const (
 				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz,
 				allowed.browser_session
 			FROM allowed
-			RETURNING id
+			RETURNING id, status_number
 		), ended AS (
 			SELECT e.ended AS id, e.begun, $34::bigint AS not_before, $34::bigint AS drop_after
 			FROM allowed, end_surplus_sessions(allowed.id, $11::uuid, $31::timestamptz, $32::bigint, $33::text) AS e
@@ -81,7 +82,7 @@ const (
 			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
 		), noted AS (` + insertEvent + ` FROM allowed)
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
-			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'),
+			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'), COALESCE((SELECT status_number FROM created), 0),
 			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
 )
 
@@ -107,7 +108,8 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 // toStarted scans what startRest returns, and more that a statement returns after it.
 func toStarted(started *session.Started, ended *[]pgtype.UUID, more ...any) func(rows pgx.Rows) error {
 	return to(append([]any{
-		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, ended, nil,
+		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, &started.StatusNumber,
+		ended, nil,
 	}, more...)...)
 }
 

@@ -15,7 +15,7 @@ import (
 
 const (
 	sessionColumns = `sessions.id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
-		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at`
+		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, coalesce(status_number, 0)`
 
 	// sessionFacts are of the session's client.
 	sessionFacts = `,
@@ -29,7 +29,7 @@ const (
 func scanSession(r *row, s *session.Session) {
 	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:], &s.IdleExpiresAt, &s.ExpiresAt,
 		&s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope, &s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime, &s.UserAgent, &s.IP, &s.CreatedAt,
-		&s.ClientDisabled, &s.ClientGrace)
+		&s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
 }
 
 // Start implements [session.Store].
@@ -60,7 +60,10 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	if started.Ended, err = makeWay(c, s); err != nil {
 		return started, err
 	}
-	if err := insertSession(c, s.Session, started.Roles, browserSession); err != nil {
+	if started.StatusNumber, err = nextStatus(c); err != nil {
+		return started, err
+	}
+	if err := insertSession(c, s.Session, started, browserSession); err != nil {
 		return started, err
 	}
 	if s.ResetAttempts != "" {
@@ -107,13 +110,14 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 	return ids, blockSessions(c, ids, at, s.BlockUntil)
 }
 
-func insertSession(c *conn, s session.Session, roles []string, browserSession []byte) error {
+func insertSession(c *conn, s session.Session, started session.Started, browserSession []byte) error {
 	_, err := c.exec(`
 		INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
-			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session, status_number)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.ID[:], s.UserID, s.ClientID, s.Generation, s.Nonce[:], s.RotatedAt, s.LastRequestHash[:], s.IdleExpiresAt, s.ExpiresAt,
-		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt, browserSession)
+		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, started.Roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt,
+		browserSession, started.StatusNumber)
 	return err
 }
 
@@ -375,7 +379,10 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 		}
 		// Tokens minted so far carry at most max(now, iat_floor), later ones at least one second more: they can be told
 		// apart also when all of it happens within one second.
-		var entries []blocklist.Entry
+		var (
+			entries []blocklist.Entry
+			changed []session.ID
+		)
 		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = max(iat_floor, ?4) + 1 WHERE user_id = ?2 AND `+alive+` RETURNING id, iat_floor`,
 			func(r *row) error {
 				var id session.ID
@@ -386,6 +393,7 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 					NotBefore: time.Unix(floor-1, 0),
 					DropAfter: e.BlockUntil,
 				})
+				changed = append(changed, id)
 				return nil
 			}, e.At, userID, roles, e.At.Unix())
 		if err != nil {
@@ -393,6 +401,11 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 		}
 		if err := block(c, e.At, entries...); err != nil {
 			return err
+		}
+		for _, id := range changed {
+			if err := renumber(c, id); err != nil {
+				return err
+			}
 		}
 		return record(c, e.Event)
 	})

@@ -143,7 +143,9 @@ func testCodes(s *suite) {
 		start.Limit = 1
 		started, err := s.first.RedeemCode(s.Context(), c.Hash, start)
 		s.must(err)
-		s.same("started", started, session.Started{Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, Ended: []session.ID{oldest.ID}})
+		s.same("started", started, session.Started{
+			Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, StatusNumber: s.read(start.Session.ID).StatusNumber, Ended: []session.ID{oldest.ID},
+		})
 		s.wantEnded(oldest.ID, start.Session.CreatedAt, session.ReasonLimit)
 		s.wantEvent(start.Event)
 		row := s.read(start.Session.ID)
@@ -692,23 +694,9 @@ func (s *suite) lease(st store.Store, clientID string, at, until time.Time, limi
 	return slices.DeleteFunc(all, func(d oauth.LogoutDelivery) bool { return d.ClientID != clientID })
 }
 
-func testLogoutDeliveries(s *suite) {
-	const uri = "https://app.example.test/logout?a=1&b='"
-	at := now().Add(time.Hour)
-	client := func(s *suite) oauth.Client {
-		s.Helper()
-		c := oauth.Client{ID: "logout-" + rand.Text(), Type: oauth.Public, BackchannelLogoutURI: uri, CreatedAt: now(), UpdatedAt: now()}
-		s.must(s.first.CreateClient(s.Context(), c, s.event(audit.KindClientCreated, "")))
-		return c
-	}
-	begin := func(s *suite, c oauth.Client, u user.User) session.Session {
-		s.Helper()
-		row := s.newSession(u.ID)
-		row.ClientID = c.ID
-		return s.start(s.starting(row))
-	}
-
-	ways := map[string]func(s *suite, u user.User, row session.Session, e session.Ending) error{
+// waysToEnd are the ways in which a session ends, at a time.
+func waysToEnd(at time.Time) map[string]func(s *suite, u user.User, row session.Session, e session.Ending) error {
+	return map[string]func(s *suite, u user.User, row session.Session, e session.Ending) error{
 		"EndSession": func(s *suite, _ user.User, row session.Session, e session.Ending) error {
 			_, err := s.first.EndSession(s.Context(), row.ID, e)
 			return err
@@ -752,6 +740,25 @@ func testLogoutDeliveries(s *suite) {
 			return err
 		},
 	}
+}
+
+func testLogoutDeliveries(s *suite) {
+	const uri = "https://app.example.test/logout?a=1&b='"
+	at := now().Add(time.Hour)
+	client := func(s *suite) oauth.Client {
+		s.Helper()
+		c := oauth.Client{ID: "logout-" + rand.Text(), Type: oauth.Public, BackchannelLogoutURI: uri, CreatedAt: now(), UpdatedAt: now()}
+		s.must(s.first.CreateClient(s.Context(), c, s.event(audit.KindClientCreated, "")))
+		return c
+	}
+	begin := func(s *suite, c oauth.Client, u user.User) session.Session {
+		s.Helper()
+		row := s.newSession(u.ID)
+		row.ClientID = c.ID
+		return s.start(s.starting(row))
+	}
+
+	ways := waysToEnd(at)
 	for _, name := range slices.Sorted(maps.Keys(ways)) {
 		s.run("ok/"+name+" leaves a delivery", func(s *suite) {
 			c, u := client(s), s.user()

@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // ExerciseBrowser runs each statement of the browser flow and of logins at providers on a migrated database, for tests that look at
@@ -50,6 +52,11 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.Consent(ctx, u.ID, "c"))
 	got(st.Consents(ctx, u.ID))
 	got(st.RevokeConsent(ctx, u.ID, "c", e))
+	must(st.BlockToken(ctx, 1, now(), blocklist.NewEntry(verifier.BlockJTI, "exercise", now()), event))
+	got(st.RevokedStatuses(ctx, 0, 1000))
+	_, _, err := st.StatusRange(ctx)
+	must(err)
+	got(st.SweepStatuses(ctx, now(), 5))
 	got(st.LeaseLogoutDeliveries(ctx, now(), later, 5))
 	must(st.FinishLogoutDelivery(ctx, 1, later))
 	must(st.FinishLogoutDelivery(ctx, 1, time.Time{}))

@@ -239,6 +239,30 @@ func (f *Failing) BlocklistChanges(ctx context.Context, cursor string) (blocklis
 	return result(f, "BlocklistChanges", func() (blocklist.Changes, error) { return f.store.BlocklistChanges(ctx, cursor) })
 }
 
+// RevokedStatuses implements [statuslist.Store].
+func (f *Failing) RevokedStatuses(ctx context.Context, first, last int64) ([]int64, error) {
+	return result(f, "RevokedStatuses", func() ([]int64, error) { return f.store.RevokedStatuses(ctx, first, last) })
+}
+
+// StatusRange implements [statuslist.Store].
+func (f *Failing) StatusRange(ctx context.Context) (least, greatest int64, err error) {
+	err = f.do("StatusRange", func() (err error) {
+		least, greatest, err = f.store.StatusRange(ctx)
+		return err
+	})
+	return least, greatest, err
+}
+
+// BlockToken implements [statuslist.Store].
+func (f *Failing) BlockToken(ctx context.Context, number int64, iat time.Time, entry blocklist.Entry, e audit.Event) error {
+	return f.do("BlockToken", func() error { return f.store.BlockToken(ctx, number, iat, entry, e) })
+}
+
+// SweepStatuses implements [statuslist.Store].
+func (f *Failing) SweepStatuses(ctx context.Context, before time.Time, limit int) (int, error) {
+	return result(f, "SweepStatuses", func() (int, error) { return f.store.SweepStatuses(ctx, before, limit) })
+}
+
 // DropBlocklist implements [blocklist.Store].
 func (f *Failing) DropBlocklist(ctx context.Context, at time.Time, limit int) (int, error) {
 	return result(f, "DropBlocklist", func() (int, error) { return f.store.DropBlocklist(ctx, at, limit) })

@@ -26,7 +26,8 @@ func testStart(s *suite) {
 		start.PasswordHash = u.PasswordHash
 		started, err := s.first.Start(s.Context(), start)
 		s.must(err)
-		s.same("started", started, session.Started{Created: true, UserFound: true, ClientFound: true, Roles: u.Roles})
+		row.StatusNumber = started.StatusNumber
+		s.same("started", started, session.Started{Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, StatusNumber: row.StatusNumber})
 		s.wantEvent(start.Event)
 
 		row.Roles = u.Roles
@@ -661,7 +662,11 @@ func testRoles(s *suite) {
 		}
 		s.same("entry", e, blocklist.Entry{Key: e.Key, NotBefore: time.Unix(notBefore, 0).UTC(), DropAfter: blockUntil(at)})
 		row.Roles, row.IATFloor = roles, notBefore+1
-		s.same("session", s.read(row.ID), row)
+		got := s.read(row.ID)
+		s.wantRevokedStatus(row.StatusNumber, true)
+		s.wantRevokedStatus(got.StatusNumber, false)
+		row.StatusNumber = got.StatusNumber
+		s.same("session", got, row)
 		return row
 	}
 

@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Attempts", testAttempts},
 		{"Identities", testIdentities},
 		{"Tokens", testTokens},
+		{"Statuses", testStatuses},
 		{"Wait", testWait},
 	}
 	for _, g := range groups {
