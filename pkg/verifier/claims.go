@@ -61,8 +61,8 @@ func (c *Claims) Decode(name string, v any) (bool, error) {
 	return false, nil
 }
 
-// BlockKeys returns the keys under which the blocklist may name this token: by jti, client_id, kid and, if it has one, sid.
-func (c *Claims) BlockKeys() []BlockKey {
+// blockKeys are the keys under which the blocklist may name this token: by jti, client_id, kid and, if it has one, sid.
+func (c *Claims) blockKeys() []BlockKey {
 	if c.SessionID == "" {
 		return c.keys[:3]
 	}

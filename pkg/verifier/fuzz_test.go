@@ -82,7 +82,7 @@ func FuzzPayload(f *testing.F) {
 				t.Fatalf("integer(%q) = %d, want %v", m.value, n, got)
 			}
 		}
-		if c, err := parseClaims(payload, key); err == nil && (c.Issuer == "" || c.ExpiresAt.IsZero() || len(c.BlockKeys()) < 3) {
+		if c, err := parseClaims(payload, key); err == nil && (c.Issuer == "" || c.ExpiresAt.IsZero() || len(c.blockKeys()) < 3) {
 			t.Fatalf("parseClaims(%q) = %+v", payload, c)
 		}
 	})

@@ -144,7 +144,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (_ *Claims, cached bo
 		return nil, cached, err
 	}
 	if v.blocked != nil {
-		blocked, err := v.blocked(ctx, claims.BlockKeys(), claims.IssuedAt.Unix())
+		blocked, err := v.blocked(ctx, claims.blockKeys(), claims.IssuedAt.Unix())
 		if err != nil {
 			return nil, cached, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
