@@ -20,6 +20,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -52,8 +53,9 @@ type Parts struct {
 	Keys          *keyring.Keyring
 	Minter        *token.Minter
 	Blocklist     *blocklist.List
-	Verifier      *verifier.Verifier // accepts access tokens that are meant for this service
-	AnyAudience   *verifier.Verifier // accepts access tokens of this service that are meant for whomever
+	Statuses      *statuslist.Publisher // nil if access tokens refer to no status list
+	Verifier      *verifier.Verifier    // accepts access tokens that are meant for this service
+	AnyAudience   *verifier.Verifier    // accepts access tokens of this service that are meant for whomever
 	Authenticator *user.Authenticator
 	Hasher        *password.Hasher
 	Passwords     password.Policy
@@ -177,6 +179,8 @@ func (a *API) routes() []route {
 		{http.MethodPost, "/v1/login/:provider/id-token", anyone, sharedClient, a.loginByIDToken},
 		{http.MethodGet, "/v1/blocklist", anyone, sharedAll, a.blocklist},
 		{http.MethodGet, "/v1/blocklist/stream", anyone, sharedAll, a.blocklistStream},
+		{http.MethodGet, statuslist.Path, anyone, sharedAll, a.statusLists},
+		{http.MethodGet, statuslist.Path + "/:client/:number", anyone, sharedAll, a.statusList},
 
 		{http.MethodGet, "/v1/forward-auth", anyone, notShared, a.forwardAuth},
 

@@ -22,6 +22,7 @@ import (
 func public() []string {
 	return []string{
 		"/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.yaml", "/v1/blocklist", "/v1/blocklist/stream",
+		"/v1/status-lists", "/v1/status-lists/:client/:number",
 	}
 }
 

@@ -288,7 +288,7 @@ func newChecked(t *testing.T) *checked {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mediaType := range []string{"text/html", "text/css", "text/event-stream", "image/svg+xml", "application/blocklist+jwt"} {
+	for _, mediaType := range []string{"text/html", "text/css", "text/event-stream", "image/svg+xml", "application/blocklist+jwt", "application/statuslist+jwt"} {
 		openapi3filter.RegisterBodyDecoder(mediaType, openapi3filter.PlainBodyDecoder)
 	}
 	openapi3filter.RegisterBodyDecoder("application/jwk-set+json", openapi3filter.JSONBodyDecoder)
@@ -440,7 +440,9 @@ func TestContractExchanges(t *testing.T) {
 		outer := c.t
 		c.t = t
 		defer func() { c.t = outer }()
-		s := servicetest.Start(t, db, func(cfg *service.Config) { cfg.LoginAttempts, cfg.Audience = 20, []string{"https://api.example"} }, withProvider)
+		s := servicetest.Start(t, db, func(cfg *service.Config) {
+			cfg.LoginAttempts, cfg.Audience, cfg.StatusList = 20, []string{"https://api.example"}, true
+		}, withProvider)
 		addClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}})
 		registerClient(t, s, oauth.Client{ID: "app", PostLogoutRedirectURIs: []string{appRedirect}})
 		registerClient(t, s, oauth.Client{ID: "other", ThirdParty: true})
@@ -451,6 +453,7 @@ func TestContractExchanges(t *testing.T) {
 		c.account(s)
 		c.protocol(s)
 		c.blocklist(s)
+		c.statusLists(s)
 		c.gateways(s)
 		c.identities(s)
 		c.pages(s)
@@ -812,6 +815,8 @@ func (c *checked) throttled(db servicetest.Database) {
 func (c *checked) unavailable(s *servicetest.Service) {
 	c.t.Helper()
 	p := signUp(c.t, s)
+	list := statusOf(c.t, p.AccessToken).path(s)
+	c.exchange(s, 200, "GET", list, nil, "")
 	b := c.browse(s)
 	_, state := b.open(authorizeURL(s, nil)).form(c.t, "login")
 	user := c.browse(s)
@@ -825,7 +830,9 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	c.exchange(s, 503, "GET", "/readyz", nil, "")
 	c.exchange(s, 200, "GET", "/.well-known/jwks.json", nil, "")
 	servicetest.Eventually(c.t, "the blocklist is stale", func() bool { return s.Get(c.t, "/v1/blocklist", "").Status == 503 })
-	c.exchange(s, 503, "GET", "/v1/blocklist", nil, "")
+	for _, path := range []string{"/v1/blocklist", "/v1/status-lists", list} {
+		c.exchange(s, 503, "GET", path, nil, "")
+	}
 	for _, path := range []string{"/v1/signup", "/v1/login"} {
 		c.json(s, 503, "POST", path, "", object{"email": newEmail(), "password": servicetest.Password})
 	}

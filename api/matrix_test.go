@@ -48,6 +48,8 @@ func matrix() map[string]string {
 		"GET /readyz":                                 openRoute,
 		"GET /v1/blocklist":                           openRoute,
 		"GET /v1/blocklist/stream":                    openRoute,
+		"GET /v1/status-lists":                        unknownProvider, // off by default
+		"GET /v1/status-lists/:client/:number":        unknownProvider,
 		"GET /assets/*":                               unknownProvider,
 
 		"POST /oauth2/token":      "400 401 401 401 401 401 401 401 401 401",

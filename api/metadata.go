@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 )
 
 // metadataBody is RFC 8414, section 2, and OpenID Connect Discovery 1.0, section 3: one document under both names.
@@ -40,6 +41,7 @@ type metadataBody struct {
 	ClaimsParameterSupported     bool     `json:"claims_parameter_supported"`
 	BlocklistEndpoint            string   `json:"handstamp_blocklist_endpoint"`
 	BlocklistStreamEndpoint      string   `json:"handstamp_blocklist_stream_endpoint"`
+	StatusListAggregation        string   `json:"status_list_aggregation_endpoint,omitempty"` // draft-ietf-oauth-status-list, section 9.1
 	ServiceDocumentation         string   `json:"service_documentation"`
 }
 
@@ -49,6 +51,10 @@ func (a *API) metadata(c echo.Context) error {
 	at := func(path string) string { return a.config.Issuer + path }
 	secrets := []string{"client_secret_basic", "client_secret_post"}
 	c.Response().Header().Set("Cache-Control", "public, max-age=300")
+	var statusLists string
+	if a.Statuses != nil {
+		statusLists = at(statuslist.Path)
+	}
 	return writeJSON(c, http.StatusOK, "application/json", metadataBody{
 		Issuer:                     a.config.Issuer,
 		TokenEndpoint:              at("/oauth2/token"),
@@ -77,6 +83,7 @@ func (a *API) metadata(c echo.Context) error {
 		AccessTokenSigningAlgs:     a.Keys.Algorithms(),
 		BlocklistEndpoint:          at("/v1/blocklist"),
 		BlocklistStreamEndpoint:    at(streamPath),
+		StatusListAggregation:      statusLists,
 		ServiceDocumentation:       at("/openapi.yaml"),
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -161,8 +160,7 @@ func (p *Publisher) refresh(ctx context.Context, l *list, client Client, number 
 			return fmt.Errorf("read revoked statuses: %w", err)
 		}
 		for _, n := range revoked {
-			index := p.shuffle(n)
-			bits[index>>3] |= 1 << (index & 7)
+			revoke(bits, p.shuffle(n))
 		}
 	}
 	content := sha256.Sum256(bits)
@@ -177,6 +175,25 @@ func (p *Publisher) refresh(ctx context.Context, l *list, client Client, number 
 	}
 	l.checkedAt = now
 	return nil
+}
+
+// revoke sets the bit of an index. The first is the least significant one of the first byte (draft-ietf-oauth-status-list, section 4.1).
+func revoke(bits []byte, index int) { bits[index>>3] |= 1 << (index & 7) }
+
+// encode compresses bits and writes them as text (draft-ietf-oauth-status-list, section 4.2).
+func encode(bits []byte) (string, error) {
+	var compressed bytes.Buffer
+	w, err := zlib.NewWriterLevel(&compressed, zlib.BestCompression)
+	if err == nil {
+		_, err = w.Write(bits)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return "", fmt.Errorf("compress status list: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(compressed.Bytes()), nil
 }
 
 // claims are draft-ietf-oauth-status-list, section 5.1. iss is none of them; it is there for libraries that want one.
@@ -194,21 +211,14 @@ type claims struct {
 }
 
 func (p *Publisher) sign(ctx context.Context, name string, number int64, bits []byte, now time.Time) (string, error) {
-	var compressed bytes.Buffer
-	w, err := zlib.NewWriterLevel(&compressed, zlib.BestCompression)
-	if err == nil {
-		_, err = w.Write(bits)
-	}
-	if err == nil {
-		err = w.Close()
-	}
+	encoded, err := encode(bits)
 	if err != nil {
-		return "", fmt.Errorf("compress status list %s: %w", strconv.FormatInt(number, 10), err)
+		return "", err
 	}
 	believe := min(believeFor, p.Lifetime) // for longer the key might not be published
 	c := claims{
 		Issuer: p.Issuer, Subject: p.uri(name, number), IssuedAt: now.Unix(), ExpiresAt: now.Add(believe).Unix(), TTL: int64(min(ttl, believe) / time.Second),
 	}
-	c.StatusList.Bits, c.StatusList.List, c.StatusList.Aggregation = 1, base64.RawURLEncoding.EncodeToString(compressed.Bytes()), p.Issuer+Path
+	c.StatusList.Bits, c.StatusList.List, c.StatusList.Aggregation = 1, encoded, p.Issuer+Path
 	return p.Minter.Sign(ctx, token.TypeStatusList, "", c)
 }

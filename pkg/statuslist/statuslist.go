@@ -37,7 +37,7 @@ const (
 )
 
 // Path is where lists are served, below the issuer.
-const Path = "/oauth2/status-lists"
+const Path = "/v1/status-lists"
 
 // ErrNotFound says that there is no such list.
 var ErrNotFound = errors.New("status list not found")
@@ -62,11 +62,16 @@ type Client struct {
 	Disabled bool
 }
 
+// Minter signs lists; a *token.Minter.
+type Minter interface {
+	Sign(ctx context.Context, typ token.Type, algorithm string, claims any) (string, error)
+}
+
 // Options are what a publisher is made of.
 type Options struct {
 	Issuer   string
 	Store    Store
-	Minter   *token.Minter
+	Minter   Minter
 	Key      []byte          // 16 secret bytes, the same on every replica
 	Clients  func() []Client // all of them, as of less than a second ago
 	Lifetime time.Duration   // the longest life of an access token
@@ -132,7 +137,7 @@ func (p *Publisher) parse(uri string) (name string, list int64, ok bool) {
 
 func parseList(s string) (int64, bool) {
 	n, err := strconv.ParseUint(s, 10, 40)
-	return int64(n), err == nil && strconv.FormatUint(n, 10) == s //nolint:gosec // 40 bits
+	return int64(n), err == nil && strconv.FormatUint(n, 10) == s
 }
 
 // shuffle gives the index of a number within its list, and unshuffle the number of an index. Indexes in a row would tell whoever has two

@@ -160,7 +160,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Store: s,
 		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime, Statuses: statuses},
 			s, s, v.Clients, v.Sessions, minter, forAnyone),
-		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Verifier: forUs, AnyAudience: forAnyone,
+		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Statuses: statuses, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
 		Browser: s, Upstream: s, Providers: providers,

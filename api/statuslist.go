@@ -1,0 +1,51 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/pkg/statuslist"
+)
+
+// statusLists is GET /v1/status-lists: the addresses of all lists (draft-ietf-oauth-status-list, section 9).
+func (a *API) statusLists(c echo.Context) error {
+	if a.Statuses == nil {
+		return notFound("access tokens of this service refer to no status list")
+	}
+	uris, err := a.Statuses.URIs(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Cache-Control", "public, max-age=60")
+	return writeJSON(c, http.StatusOK, "application/json", struct {
+		StatusLists []string `json:"status_lists"`
+	}{uris})
+}
+
+// statusList is GET /v1/status-lists/CLIENT/NUMBER: one list as a JWT, whatever is accepted (draft-ietf-oauth-status-list, section 8.1).
+func (a *API) statusList(c echo.Context) error {
+	if a.Statuses == nil {
+		return notFound("access tokens of this service refer to no status list")
+	}
+	if c.QueryParams().Has("time") { // draft-ietf-oauth-status-list, section 8.4
+		return &Problem{Status: http.StatusNotImplemented, Code: "not_supported", Title: "Not implemented", Detail: "there are no lists of the past", Field: "time"}
+	}
+	document, err := a.Statuses.Document(c.Request().Context(), c.Param("client"), c.Param("number"))
+	if errors.Is(err, statuslist.ErrNotFound) {
+		return notFound("no token refers to this status list")
+	}
+	if err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set("ETag", document.ETag)
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(document.MaxAge/time.Second)))
+	if matchesETag(c.Request(), document.ETag) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return writeCompressed(c, "application/statuslist+jwt", []byte(document.Raw))
+}
