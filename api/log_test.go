@@ -354,6 +354,7 @@ func TestLOG01_Secrets(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		l := &leaks{T: t, canaries: canaries{text: map[string]string{}}}
 		l.house = openHouse(t, db, func(c *service.Config) {
+			withStatusList(c)
 			for i := range c.Providers {
 				c.Providers[i].KeepTokens = c.Providers[i].ID == "liar"
 			}
@@ -373,6 +374,11 @@ func TestLOG01_Secrets(t *testing.T) {
 		}
 		l.Do(t, http.MethodGet, "/v1/blocklist/stream", header("Last-Event-ID", "nonsense"), nil)
 		user := l.passwords()
+		var lists struct {
+			URIs []string `json:"status_lists"`
+		}
+		l.Get(t, "/v1/status-lists", "").JSON(t, &lists)
+		l.Get(t, strings.TrimPrefix(lists.URIs[0], l.URL), "")
 		l.clients(user)
 		l.pages()
 		l.providers()
