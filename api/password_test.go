@@ -133,7 +133,32 @@ func TestPW02_OneEvaluationInEveryBranch(t *testing.T) {
 				want(t, why, cost(why, 1, func() servicetest.Response { return tryLogin(t, s, email, attempt) }), http.StatusUnauthorized, "")
 			}
 		}
+		// The same on the page, whose answers are about an address as well.
+		registerClient(t, s, oauth.Client{ID: "app"})
+		b := newBrowser(t, s)
+		form := b.open(authorizeURL(s, nil))
+		for why, email := range known(t, s) {
+			var p page
+			cost("page: "+why, 1, func() servicetest.Response {
+				p = b.submit(form, "login", map[string]string{"email": email, "password": "not the password"})
+				return servicetest.Response{Status: p.status}
+			})
+			if p.status != http.StatusUnauthorized || len(p.cookies) > 0 {
+				t.Errorf("page: %s: %d %v", why, p.status, p.cookies)
+			}
+		}
 		p := signUp(t, s)
+		for who, email := range map[string]string{"new": newEmail(), "known": p.email} {
+			cost("sign-up of a "+who+" address", 1, func() servicetest.Response {
+				return s.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": servicetest.Password})
+			})
+		}
+		for current, evaluations := range map[string]uint64{"not the password": 1, servicetest.Password: 2} { // one of them for the new one
+			q := signUp(t, s)
+			cost("change of "+current, evaluations, func() servicetest.Response {
+				return s.JSON(t, http.MethodPost, "/v1/password/change", q.AccessToken, map[string]string{"current_password": current, "new_password": "amber-heron-47"})
+			})
+		}
 		want(t, "right", cost("right", 1, func() servicetest.Response { return tryLogin(t, s, p.email, servicetest.Password) }), http.StatusOK, "")
 		old := addUser(t, s, bcryptHash(t, servicetest.Password))
 		want(t, "old hash", cost("the first login with an old hash", 2, func() servicetest.Response { return tryLogin(t, s, old.email, servicetest.Password) }), http.StatusOK, "")
