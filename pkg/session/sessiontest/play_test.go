@@ -533,6 +533,9 @@ func (h *history) hear(n int, at time.Duration, e *effort) error {
 		if !e.faulty {
 			return violation("unavailable without a fault: %w", e.err)
 		}
+		if e.party != nil && e.party == e.life.owner && h.excused(e, at) {
+			e.life.ended = true // perhaps: a refusal would have been in order, and may be what did not come through
+		}
 		return nil
 	}
 	said = e.err.Error()
