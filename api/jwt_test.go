@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -230,11 +232,10 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 		return minted.Raw
 	}
 	issuer := w.Config.Issuer
-	return map[string]string{
+	others := map[string]string{
 		"ID token":           sign(token.TypeID, map[string]any{"aud": oauth.DefaultClientID}),
 		"ID token for us":    sign(token.TypeID, nil),
 		"logout token":       sign(token.TypeLogout, map[string]any{"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}}),
-		"feed":               sign(token.TypeBlocklist, nil),
 		"another issuer":     mint("https://staging.example.com", func(*token.Access) {}),
 		"our name elsewhere": mint(issuer+"/", func(*token.Access) {}),
 		"expired":            mint(issuer, func(a *token.Access) { a.IssuedAt = now.Add(-time.Hour) }),
@@ -242,6 +243,19 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 		"refresh token":      p.RefreshToken,
 		"junk":               "e30.e30.e30",
 	}
+	kinds, err := os.ReadFile("../pkg/token/token.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`Type[A-Z]\w+ +Type = "(.+)"`).FindAllStringSubmatch(string(kinds), -1) { // new kinds as well
+		if typ := token.Type(m[1]); typ != token.TypeID {
+			others["of type "+m[1]] = sign(typ, nil)
+		}
+	}
+	if len(others) < 12 {
+		t.Fatalf("only %d kinds of tokens", len(others))
+	}
+	return others
 }
 
 // One kind of token at each endpoint that takes another kind: none is taken for what it is not.
@@ -292,6 +306,13 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 			}
 			want(t, "assertion: "+name, w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend",
 				"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", raw), http.StatusUnauthorized, "invalid_client")
+			want(t, "code: "+name, redeem(t, w.Service, raw, "client_id", "web"), http.StatusBadRequest, "invalid_grant")
+			want(t, "cursor: "+name, w.Get(t, "/v1/blocklist?after="+raw, ""), http.StatusGone, "cursor_gone")
+			for _, path := range []string{"/oauth2/login?request=", "/oauth2/signup?request=", "/oauth2/identities?request=", "/oauth2/provider/nowhere?request="} {
+				if r := w.Get(t, path+raw, ""); r.Status != http.StatusBadRequest {
+					t.Errorf("%s takes: %s: %d", path, name, r.Status)
+				}
+			}
 			want(t, "secret: "+name, w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend", "client_secret", raw), http.StatusUnauthorized, "invalid_client")
 			for _, grant := range []string{"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange", "password"} {
 				want(t, grant+": "+name, w.Form(t, "/oauth2/token", "grant_type", grant, "assertion", raw, "subject_token", raw), http.StatusBadRequest, "unsupported_grant_type")
