@@ -650,6 +650,51 @@ func TestLOG03_Audit(t *testing.T) {
 	})
 }
 
+// The same of identities at providers.
+func TestLOG03_Identities(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		h := openHouse(t, db)
+		says(h.liar, "ada", "ada@example.com", true)
+		b := newBrowser(t, h.Service)
+		tokens := redeem(t, h.Service, b.through(b.open(authorizeURL(h.Service, nil)), "liar").code(t)).Tokens(t)
+		me, _ := servicetest.Claims(t, tokens.AccessToken)["sub"].(string)
+		seen := 0
+		rows := func(what string, wanted ...string) {
+			t.Helper()
+			events, err := h.Store.Events(t.Context(), me, time.Time{}, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range events[:len(events)-seen] {
+				if e.UserID != me || e.IP == "" || e.RequestID == "" {
+					t.Errorf("%s: %+v", what, e)
+				}
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s by %s: %s", e.Kind, strings.Replace(e.Actor, me, "the user", 1), e.Reason)))
+			}
+			seen = len(events)
+			slices.Sort(got)
+			if !slices.Equal(got, wanted) {
+				t.Errorf("%s left %q, want %q", what, got, wanted)
+			}
+		}
+		rows("the first login", "login_succeeded by the user:", "user_signed_up by the user: liar")
+		again := newBrowser(t, h.Service)
+		again.through(again.open(authorizeURL(h.Service, nil)), "liar").code(t)
+		rows("a login of the browser alone")
+		var link struct{ URL string }
+		h.JSON(t, http.MethodPost, "/v1/identities/second", tokens.AccessToken, object{"return_to": appRedirect}).JSON(t, &link)
+		says(h.second, "ada-elsewhere", "elsewhere@example.com", true)
+		b.open(b.callback(b.open(link.URL)).String())
+		rows("one more", "identity_linked by the user: second")
+		want(t, "remove", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNoContent, "")
+		rows("one less", "identity_removed by the user: second")
+		want(t, "remove again", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNotFound, "")
+		want(t, "remove the last", h.Do(t, http.MethodDelete, "/v1/identities/liar", bearer(tokens.AccessToken), nil), http.StatusConflict, "")
+		rows("what is refused")
+	})
+}
+
 // No caller makes a new label: routes are their templates, methods those that are known.
 func TestLOG04_MetricLabels(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
