@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
@@ -80,11 +81,16 @@ const (
 		), blocked AS (` + blockEnded + `
 		), forgotten AS (
 			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
-		), noted AS (` + insertEvent + ` FROM allowed)
+		), noted AS (` + insertEvent + ` FROM allowed), made_way AS (` + insertSurplusEvent + `)
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
 			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'), COALESCE((SELECT status_number FROM created), 0),
 			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
 )
+
+// insertSurplusEvent records that a login ended sessions: as the login's own event, by the system and for the reason $33.
+const insertSurplusEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent, request_id)
+	SELECT $1::timestamptz, '` + string(audit.KindSessionsEnded) + `', '` + audit.ActorSystem + `', $4::text, '', $6::text, $33::text, $8::text, $9::text, $10::text
+	WHERE EXISTS (SELECT FROM ended)`
 
 // Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for and seen, and one
 // that comes later waits for this session and finds it. Logins of one user take turns, so that the limit holds among them.

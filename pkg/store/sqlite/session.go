@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -107,7 +108,12 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 			return nil, err
 		}
 	}
-	return ids, blockSessions(c, ids, at, s.BlockUntil)
+	if err := blockSessions(c, ids, at, s.BlockUntil); err != nil {
+		return nil, err
+	}
+	e := s.Event // of the login that they made way for
+	e.Kind, e.Actor, e.SessionID, e.Reason = audit.KindSessionsEnded, audit.ActorSystem, "", string(session.ReasonLimit)
+	return ids, record(c, e)
 }
 
 func insertSession(c *conn, s session.Session, started session.Started, browserSession []byte) error {

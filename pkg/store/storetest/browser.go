@@ -147,7 +147,7 @@ func testCodes(s *suite) {
 			Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, StatusNumber: s.read(start.Session.ID).StatusNumber, Ended: []session.ID{oldest.ID},
 		})
 		s.wantEnded(oldest.ID, start.Session.CreatedAt, session.ReasonLimit)
-		s.wantEvent(start.Event)
+		s.wantEvent(start.Event, audit.KindSessionsEnded)
 		row := s.read(start.Session.ID)
 		s.same("scope", row.Scope, start.Session.Scope)
 		s.same("roles", row.Roles, u.Roles)

@@ -130,6 +130,7 @@ func testStart(s *suite) {
 		start.Limit = 3
 		got, err := s.first.Start(s.Context(), start)
 		s.must(err)
+		s.same("events", s.countEvents(u.ID, audit.KindSessionsEnded), 1)
 		s.sameIDs("ended", got.Ended, rows[0].ID, rows[1].ID)
 		for _, row := range rows[:2] {
 			s.wantEnded(row.ID, start.Session.CreatedAt, session.ReasonLimit)

@@ -134,12 +134,12 @@ func (s *suite) event(kind audit.Kind, userID string) audit.Event {
 	}
 }
 
-// wantEvent checks that this event was recorded, once and as it is.
-func (s *suite) wantEvent(e audit.Event) {
+// wantEvent checks that this event was recorded, once and as it is, and no other by its request but of the kinds besides.
+func (s *suite) wantEvent(e audit.Event, besides ...audit.Kind) {
 	s.Helper()
 	events, err := s.second.Events(s.Context(), e.UserID, time.Time{}, 1000)
 	s.must(err)
-	events = slices.DeleteFunc(events, func(o audit.Event) bool { return o.RequestID != e.RequestID })
+	events = slices.DeleteFunc(events, func(o audit.Event) bool { return o.RequestID != e.RequestID || slices.Contains(besides, o.Kind) })
 	e.At = stored(e.At)
 	s.same("event", events, []audit.Event{e})
 }
