@@ -20,6 +20,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/upstream"
@@ -34,6 +35,7 @@ type Config struct {
 	RequestTimeout time.Duration // of one request's work; zero means 10 s
 	LoginsPerIP    Rate          // failed logins from one address (IPv6: one /64) on this replica
 	SignupDisabled bool
+	SignalsPrivate bool // events may be pushed into private networks
 	HSTS           bool // the issuer is https
 }
 
@@ -54,8 +56,10 @@ type Parts struct {
 	Minter        *token.Minter
 	Blocklist     *blocklist.List
 	Statuses      *statuslist.Publisher // nil if access tokens refer to no status list
-	Verifier      *verifier.Verifier    // accepts access tokens that are meant for this service
-	AnyAudience   *verifier.Verifier    // accepts access tokens of this service that are meant for whomever
+	Signals       sharedsignal.Store
+	SignalSealer  sharedsignal.Sealer
+	Verifier      *verifier.Verifier // accepts access tokens that are meant for this service
+	AnyAudience   *verifier.Verifier // accepts access tokens of this service that are meant for whomever
 	Authenticator *user.Authenticator
 	Hasher        *password.Hasher
 	Passwords     password.Policy
@@ -179,6 +183,20 @@ func (a *API) routes() []route {
 		{http.MethodPost, "/v1/login/:provider/id-token", anyone, sharedClient, a.loginByIDToken},
 		{http.MethodGet, "/v1/blocklist", anyone, sharedAll, a.blocklist},
 		{http.MethodGet, "/v1/blocklist/stream", anyone, sharedAll, a.blocklistStream},
+
+		{http.MethodGet, "/.well-known/ssf-configuration", anyone, sharedAll, a.signalsMetadata},
+		{http.MethodGet, signalsPath + "/streams", ownBearer, notShared, a.streams},
+		{http.MethodPost, signalsPath + "/streams", ownBearer, notShared, a.createStream},
+		{http.MethodPatch, signalsPath + "/streams", ownBearer, notShared, a.updateStream},
+		{http.MethodPut, signalsPath + "/streams", ownBearer, notShared, a.replaceStream},
+		{http.MethodDelete, signalsPath + "/streams", ownBearer, notShared, a.deleteStream},
+		{http.MethodGet, signalsPath + "/status", ownBearer, notShared, a.streamStatus},
+		{http.MethodPost, signalsPath + "/status", ownBearer, notShared, a.updateStreamStatus},
+		{http.MethodPost, signalsPath + "/subjects/add", ownBearer, notShared, a.addSubject},
+		{http.MethodPost, signalsPath + "/subjects/remove", ownBearer, notShared, a.removeSubject},
+		{http.MethodPost, signalsPath + "/verify", ownBearer, notShared, a.verifyStream},
+		{http.MethodPost, signalsPath + "/poll", ownBearer, notShared, a.pollStream},
+
 		{http.MethodGet, statuslist.Path, anyone, sharedAll, a.statusLists},
 		{http.MethodGet, statuslist.Path + "/:client/:number", anyone, sharedAll, a.statusList},
 

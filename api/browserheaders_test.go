@@ -22,7 +22,7 @@ import (
 func public() []string {
 	return []string{
 		"/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.yaml", "/v1/blocklist", "/v1/blocklist/stream",
-		"/v1/status-lists", "/v1/status-lists/:client/:number",
+		"/v1/status-lists", "/v1/status-lists/:client/:number", "/.well-known/ssf-configuration",
 	}
 }
 
@@ -34,7 +34,7 @@ func unshared(path string) bool {
 	case "/healthz", "/readyz", "/v1/forward-auth":
 		return true
 	}
-	return strings.HasPrefix(path, "/oauth2/") || strings.HasPrefix(path, "/assets/")
+	return strings.HasPrefix(path, "/oauth2/") || strings.HasPrefix(path, "/assets/") || strings.HasPrefix(path, "/v1/ssf/")
 }
 
 func TestCK06_CORS(t *testing.T) {
@@ -225,6 +225,7 @@ func TestCFG02_Caches(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		cacheable := map[string]string{
 			"/.well-known/jwks.json": "public, max-age=", "/.well-known/oauth-authorization-server": "public, max-age=", "/.well-known/openid-configuration": "public, max-age=", "/openapi.yaml": "public, max-age=", "/v1/blocklist": "no-cache",
+			"/.well-known/ssf-configuration": "public, max-age=",
 		}
 		for _, route := range w.API.Routes() {
 			if route.Method == http.MethodOptions || route.Method == "echo_route_not_found" {

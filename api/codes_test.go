@@ -24,6 +24,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	minted "github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -316,6 +318,14 @@ func mappings() map[string]mapping {
 		"password.ErrCommon":      {password.ErrCommon, "400 weak_password", "", ""},
 		"password.ErrUnknownHash": {password.ErrUnknownHash, down, "", "503 unavailable"},
 
+		"statuslist.ErrNotFound":          {statuslist.ErrNotFound, "404 not_found", "", ""},
+		"sharedsignal.ErrStreamNotFound":  {sharedsignal.ErrStreamNotFound, "404 not_found", "", ""},
+		"sharedsignal.ErrStreamExists":    {sharedsignal.ErrStreamExists, "409 conflict", "", ""},
+		"sharedsignal.ErrTooSoon":         {sharedsignal.ErrTooSoon, "429 too_many_attempts", "", ""},
+		"sharedsignal.ErrTooManySubjects": {sharedsignal.ErrTooManySubjects, "403 not_allowed", "", ""},
+		"sharedsignal.ErrSubject":         {sharedsignal.ErrSubject, "400 invalid_request", "", ""},
+		"sharedsignal.ErrEndpoint":        {sharedsignal.ErrEndpoint, "400 invalid_request", "", ""},
+
 		"blocklist.ErrCursorGone": {blocklist.ErrCursorGone, "410 cursor_gone", "", ""},
 
 		"keyring.ErrUnknownAlgorithm": {keyring.ErrUnknownAlgorithm, down, oauthDown, ""},
@@ -383,7 +393,7 @@ func elsewhere() map[string]string {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "keyring", "token", "upstream", "verifier"} {
+	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {
 				decl, ok := d.(*ast.GenDecl)

@@ -454,6 +454,7 @@ func TestContractExchanges(t *testing.T) {
 		c.protocol(s)
 		c.blocklist(s)
 		c.statusLists(s)
+		c.signals(s)
 		c.gateways(s)
 		c.identities(s)
 		c.pages(s)
@@ -531,6 +532,7 @@ func (c *checked) account(s *servicetest.Service) {
 
 	// What the service says it reads is what the document says.
 	token = s.SignUp(c.t, "cat@example.com")
+	receiver := addReceiver(c.t, s)
 	for _, o := range operations(c.doc) {
 		if o.RequestBody == nil || o.RequestBody.Value.Content["application/json"] == nil {
 			continue
@@ -538,6 +540,9 @@ func (c *checked) account(s *servicetest.Service) {
 		access := token.AccessToken
 		if o.path == "/v1/logout" {
 			access = "" // else the body is not read
+		}
+		if strings.HasPrefix(o.path, "/v1/ssf/") {
+			access = receiver.token
 		}
 		r := c.json(s, 400, o.method, strings.Replace(o.path, "{provider}", "corp", 1), access, object{"no such field": 1})
 		var body struct{ Detail string }
@@ -769,13 +774,17 @@ func (c *checked) browseLogout(s *servicetest.Service, b *browser, idToken strin
 // limits are those of every route.
 func (c *checked) limits(s *servicetest.Service) {
 	c.t.Helper()
-	large, p := strings.Repeat("x", 64<<10+1), signUp(c.t, s)
+	large, p, receiver := strings.Repeat("x", 64<<10+1), signUp(c.t, s), addReceiver(c.t, s)
 	for _, o := range operations(c.doc) {
 		path := strings.NewReplacer("{sid}", "ses_", "{id}", "corp", "{provider}", "corp", "{name}", "x.css").Replace(o.path)
 		c.exchange(s, 413, o.method, path, header("Expect", "100-continue"), large) // answered before the body is sent
 		c.exchange(s, 415, o.method, path, header("Content-Encoding", "gzip"), "x")
 		if o.RequestBody != nil && o.path != "/v1/logout" {
-			c.exchange(s, 415, o.method, path, bearer(p.AccessToken, "Content-Type", "text/plain", "Origin", s.URL), "x")
+			access := p.AccessToken
+			if strings.HasPrefix(path, "/v1/ssf/") {
+				access = receiver.token
+			}
+			c.exchange(s, 415, o.method, path, bearer(access, "Content-Type", "text/plain", "Origin", s.URL), "x")
 		}
 	}
 }
@@ -816,6 +825,7 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	c.t.Helper()
 	p := signUp(c.t, s)
 	list := statusOf(c.t, p.AccessToken).path(s)
+	receiver := addReceiver(c.t, s)
 	c.exchange(s, 200, "GET", list, nil, "")
 	b := c.browse(s)
 	_, state := b.open(authorizeURL(s, nil)).form(c.t, "login")
@@ -833,6 +843,7 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	for _, path := range []string{"/v1/blocklist", "/v1/status-lists", list} {
 		c.exchange(s, 503, "GET", path, nil, "")
 	}
+	c.signalsUnavailable(s, receiver.token)
 	for _, path := range []string{"/v1/signup", "/v1/login"} {
 		c.json(s, 503, "POST", path, "", object{"email": newEmail(), "password": servicetest.Password})
 	}

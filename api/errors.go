@@ -16,6 +16,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
+	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/user"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -89,14 +91,21 @@ func asProblem(err error) *Problem {
 		return problem(http.StatusBadRequest, "invalid_request", "The request is not valid", err.Error(), "name")
 	case errors.Is(err, user.ErrInvalidRole):
 		return problem(http.StatusBadRequest, "invalid_request", "The request is not valid", err.Error(), "roles")
-	case errors.Is(err, user.ErrNotFound), errors.Is(err, session.ErrNotFound), errors.Is(err, oauth.ErrClientNotFound):
+	case errors.Is(err, user.ErrNotFound), errors.Is(err, session.ErrNotFound), errors.Is(err, oauth.ErrClientNotFound),
+		errors.Is(err, statuslist.ErrNotFound), errors.Is(err, sharedsignal.ErrStreamNotFound):
 		return problem(http.StatusNotFound, "not_found", "Not found", "there is nothing here, or it is not yours", "")
-	case errors.Is(err, user.ErrChanged), errors.Is(err, oauth.ErrClientExists):
+	case errors.Is(err, user.ErrChanged), errors.Is(err, oauth.ErrClientExists), errors.Is(err, sharedsignal.ErrStreamExists):
 		return problem(http.StatusConflict, "conflict", "Changed meanwhile", "read it again and repeat the request if it still makes sense", "")
 	case errors.Is(err, password.ErrTooShort), errors.Is(err, password.ErrTooLong), errors.Is(err, password.ErrCommon):
 		return problem(http.StatusBadRequest, "weak_password", "The password cannot be used", err.Error(), "password")
 	case errors.Is(err, password.ErrMalformed):
 		return problem(http.StatusBadRequest, "invalid_request", "The request is not valid", err.Error(), "password")
+	case errors.Is(err, sharedsignal.ErrSubject), errors.Is(err, sharedsignal.ErrEndpoint):
+		return invalidRequest("", err.Error())
+	case errors.Is(err, sharedsignal.ErrTooManySubjects):
+		return problem(http.StatusForbidden, "not_allowed", "Not allowed", sharedsignal.ErrTooManySubjects.Error(), "")
+	case errors.Is(err, sharedsignal.ErrTooSoon):
+		return &Problem{Status: http.StatusTooManyRequests, Code: "too_many_attempts", Title: "Too many attempts", Detail: "see min_verification_interval", RetryAfter: sharedsignal.VerifyEvery, Err: err}
 	case errors.Is(err, blocklist.ErrCursorGone):
 		return problem(http.StatusGone, "cursor_gone", "The cursor is too old", "take a new snapshot: the same address without ?after=", "after")
 	case errors.Is(err, session.ErrMalformed), errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse), errors.Is(err, session.ErrWrongClient),

@@ -33,6 +33,7 @@ const (
 	// Protocol endpoints, where the Authorization header is for the client's credentials.
 	clientRoute = "401 401 401 401 401 401 401 401 401 401"
 	// Providers that the service does not know.
+	receiverRoute   = "401 403 403 403 403 403 401 401 401 401"
 	unknownProvider = "404 404 404 404 404 404 404 404 404 404"
 	ownProvider     = "401 404 404 404 403 401 401 401 401 401"
 )
@@ -50,6 +51,7 @@ func matrix() map[string]string {
 		"GET /v1/blocklist/stream":                    openRoute,
 		"GET /v1/status-lists":                        unknownProvider, // off by default
 		"GET /v1/status-lists/:client/:number":        unknownProvider,
+		"GET /.well-known/ssf-configuration":          openRoute,
 		"GET /assets/*":                               unknownProvider,
 
 		"POST /oauth2/token":      "400 401 401 401 401 401 401 401 401 401",
@@ -80,6 +82,19 @@ func matrix() map[string]string {
 		"GET /v1/forward-auth": "401 200 200 200 200 200 401 401 401 401",
 		// Who holds a token may end its session.
 		"POST /v1/logout": "401 204 204 204 204 401 401 401 401 401",
+
+		// Clients that the operator has given the scope.
+		"GET /v1/ssf/streams":          receiverRoute,
+		"POST /v1/ssf/streams":         receiverRoute,
+		"PATCH /v1/ssf/streams":        receiverRoute,
+		"PUT /v1/ssf/streams":          receiverRoute,
+		"DELETE /v1/ssf/streams":       receiverRoute,
+		"GET /v1/ssf/status":           receiverRoute,
+		"POST /v1/ssf/status":          receiverRoute,
+		"POST /v1/ssf/subjects/add":    receiverRoute,
+		"POST /v1/ssf/subjects/remove": receiverRoute,
+		"POST /v1/ssf/verify":          receiverRoute,
+		"POST /v1/ssf/poll":            receiverRoute,
 
 		"POST /v1/signup":                   pageRoute,
 		"POST /v1/login":                    pageRoute,
@@ -117,7 +132,7 @@ func bearerRoutes() []api.Route {
 	var out []api.Route
 	for name, row := range matrix() {
 		method, path, _ := strings.Cut(name, " ")
-		if strings.HasPrefix(row, "401 ") && row != clientRoute {
+		if strings.HasPrefix(row, "401 ") && row != clientRoute && row != receiverRoute {
 			out = append(out, api.Route{Method: method, Path: path})
 		}
 	}

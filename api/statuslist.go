@@ -1,14 +1,11 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/handstamp/handstamp/pkg/statuslist"
 )
 
 // statusLists is GET /v1/status-lists: the addresses of all lists (draft-ietf-oauth-status-list, section 9).
@@ -35,9 +32,6 @@ func (a *API) statusList(c echo.Context) error {
 		return &Problem{Status: http.StatusNotImplemented, Code: "not_supported", Title: "Not implemented", Detail: "there are no lists of the past", Field: "time"}
 	}
 	document, err := a.Statuses.Document(c.Request().Context(), c.Param("client"), c.Param("number"))
-	if errors.Is(err, statuslist.ErrNotFound) {
-		return notFound("no token refers to this status list")
-	}
 	if err != nil {
 		return err
 	}

@@ -145,6 +145,7 @@ func settings(c *Config) []setting {
 		{"jwks_max_age", "how long verifiers may cache the public keys", false, duration(&c.JWKSMaxAge)},
 		{"key_rotation", "how long a signing key signs", false, duration(&c.KeyRotation)},
 		{"status_list", "whether access tokens refer to a status list, for resource servers that do not follow the blocklist", false, toggle(&c.StatusList)},
+		{"signals_private_network", "whether security events may be pushed to receivers in private networks, and on loopback with plain http", false, toggle(&c.SignalsPrivate)},
 		{"signup", "whether anyone may sign up", false, toggle(&c.Signup)},
 		{"password_min_length", "least length of a new password in characters (15 if there is no second factor, says NIST)", false, number(&c.PasswordMinLength)},
 		{"password_memory", "argon2id memory in KiB", false, number(&c.Argon2Memory)},

@@ -30,7 +30,7 @@ func rooms() map[string]room {
 	ground := []string{"pkg/verifier", "pkg/password", "pkg/audit", "migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/mail"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
-	third := []string{"pkg/oauth", "pkg/statuslist"}
+	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
 	features := slices.Concat(third, second, first, []string{"pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/password", "pkg/audit", "pkg/verifier"}
@@ -62,6 +62,8 @@ func rooms() map[string]room {
 		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},
 		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},
 		"pkg/upstream":              {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
+
+		"pkg/sharedsignal": {imports: []string{"pkg/token", "pkg/session", "pkg/user"}},
 
 		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit"}},
 

@@ -195,6 +195,13 @@ func (l *List) Fresh(ctx context.Context) error {
 	return l.Sync(ctx)
 }
 
+// Changed returns a channel that is closed when the list changes.
+func (l *List) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
 // HeardAt is when the list was last known to be complete; zero before the first reading.
 func (l *List) HeardAt() time.Time {
 	l.mu.Lock()

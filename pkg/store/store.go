@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -31,6 +32,7 @@ type Store interface {
 	oauth.BrowserStore
 	upstream.Store
 	statuslist.Store
+	sharedsignal.Store
 
 	// Migrate brings the schema up to date. Replicas that start at once take turns.
 	Migrate(ctx context.Context) error

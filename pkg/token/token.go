@@ -32,6 +32,8 @@ const (
 	TypeBlocklist Type = "blocklist+jwt" // the feed of blocked tokens
 
 	TypeStatusList Type = "statuslist+jwt" // status list (draft-ietf-oauth-status-list, section 5.1)
+
+	TypeSecurityEvent Type = "secevent+jwt" // security event token (RFC 8417, section 2.3)
 )
 
 const typeAccess Type = "at+jwt"
@@ -255,7 +257,7 @@ func appendString(b []byte, s string, valid *bool) []byte {
 // writes as an object, exp included where it is wanted: a token that lives longer than the keyring's TokenLifetime may
 // lose its key. The error is ErrClaims, or one of keyring.Signer.
 func (m *Minter) Sign(ctx context.Context, typ Type, algorithm string, claims any) (string, error) {
-	if !slices.Contains([]Type{TypeID, TypeLogout, TypeBlocklist, TypeStatusList}, typ) {
+	if !slices.Contains([]Type{TypeID, TypeLogout, TypeBlocklist, TypeStatusList, TypeSecurityEvent}, typ) {
 		return "", fmt.Errorf("%w: Sign does not sign type %q", ErrClaims, typ)
 	}
 	payload, err := marshal(claims)

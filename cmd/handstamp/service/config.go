@@ -43,6 +43,7 @@ type Config struct {
 	SessionLimit        int
 	SigningAlgorithm    string
 	StatusList          bool // the status claim in access tokens
+	SignalsPrivate      bool // events may be pushed into private networks
 	JWKSMaxAge          time.Duration
 	KeyRotation         time.Duration
 

@@ -19,6 +19,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres"
@@ -145,6 +146,10 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		return nil, err
 	}
 	minter := token.NewMinter(c.Issuer, v.Keys)
+	sealer, err := sharedsignal.NewSealer(master.Derive("handstamp/v1/signal-authorization", 32))
+	if err != nil {
+		return nil, err
+	}
 	var statuses *statuslist.Publisher
 	if c.StatusList {
 		if statuses, err = statuslist.New(statuslist.Options{
@@ -155,12 +160,12 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 	}
 	v.API = api.New(api.Config{
 		Issuer: c.Issuer, TrustedProxies: proxies, LoginsPerIP: api.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery},
-		SignupDisabled: !c.Signup, HSTS: strings.HasPrefix(c.Issuer, "https:"),
+		SignupDisabled: !c.Signup, SignalsPrivate: c.SignalsPrivate, HSTS: strings.HasPrefix(c.Issuer, "https:"),
 	}, api.Parts{
 		Store: s,
 		OAuth: oauth.NewServer(oauth.Config{Issuer: c.Issuer, Audience: c.Audience, AccessTokenLifetime: c.AccessTokenLifetime, Statuses: statuses},
 			s, s, v.Clients, v.Sessions, minter, forAnyone),
-		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Statuses: statuses, Verifier: forUs, AnyAudience: forAnyone,
+		Clients: v.Clients, Sessions: v.Sessions, Keys: v.Keys, Minter: minter, Blocklist: v.Blocklist, Statuses: statuses, Signals: s, SignalSealer: sealer, Verifier: forUs, AnyAudience: forAnyone,
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
 		Browser: s, Upstream: s, Providers: providers,
@@ -168,7 +173,8 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
 		Pages:  hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
 	})
-	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, log))
+	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, log),
+		sharedsignal.NewSender(c.Issuer, s, minter, sealer, upstream.NewGuardedClient(c.SignalsPrivate), log))
 	return v, nil
 }
 
@@ -249,7 +255,7 @@ const (
 )
 
 // start runs what goes on in the background until Close.
-func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSender) {
+func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSender, signals *sharedsignal.Sender) {
 	ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	v.background.Go(func() {
 		v.Blocklist.Follow(ctx, func(ctx context.Context) {
@@ -261,6 +267,7 @@ func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSend
 	})
 	v.background.Go(func() { v.sweep(ctx, c.AccessTokenLifetime) })
 	v.background.Go(func() { logouts.Run(ctx) })
+	v.background.Go(func() { signals.Run(ctx, v.Blocklist.Changed) })
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
@@ -283,6 +290,9 @@ func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) 
 			{v.Store.SweepSessions, now},
 			{v.Store.SweepBrowser, now.Add(-codeMemory)},
 			{v.Store.SweepUpstream, now.Add(-clockMargin)},
+			{func(ctx context.Context, before time.Time, limit int) (int, error) {
+				return v.Store.SweepSignals(ctx, before, now, limit)
+			}, now.Add(-sharedsignal.Retention)},
 			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-accessTokenLifetime - clockMargin)},
 		} {
 			for n := batch; err == nil && n == batch; {

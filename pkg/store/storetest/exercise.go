@@ -8,6 +8,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -52,6 +53,20 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.Consent(ctx, u.ID, "c"))
 	got(st.Consents(ctx, u.ID))
 	got(st.RevokeConsent(ctx, u.ID, "c", e))
+	stream := sharedsignal.Stream{ID: "stm_x", ClientID: oauth.DefaultClientID, Method: sharedsignal.MethodPush, EventsRequested: []string{sharedsignal.EventSessionRevoked}, CreatedAt: now(), UpdatedAt: now()}
+	must(st.CreateStream(ctx, stream))
+	got(st.Stream(ctx, stream.ClientID))
+	must(st.UpdateStream(ctx, stream))
+	must(st.LeaveOut(ctx, stream.ID, sharedsignal.Subject{UserID: u.ID}, 5))
+	must(st.TakeIn(ctx, stream.ID, sharedsignal.Subject{UserID: u.ID}))
+	must(st.Verify(ctx, stream.ID, "s", now(), time.Second))
+	got(st.SignalEvents(ctx, stream.ID, 5))
+	got(st.LeaseStreams(ctx, now(), later, 5))
+	must(st.FinishPush(ctx, stream.ID, []string{"a"}, []string{"b"}, 1, now()))
+	must(st.Acknowledge(ctx, stream.ID, []string{"a"}))
+	got(st.SweepSignals(ctx, later, later, 5))
+	must(st.SetStreamStatus(ctx, stream.ID, stream.ClientID, sharedsignal.Disabled, "", later))
+	must(st.DeleteStream(ctx, stream.ID, stream.ClientID))
 	must(st.BlockToken(ctx, 1, now(), blocklist.NewEntry(verifier.BlockJTI, "exercise", now()), event))
 	got(st.RevokedStatuses(ctx, 0, 1000))
 	_, _, err := st.StatusRange(ctx)

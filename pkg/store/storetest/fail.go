@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -237,6 +238,71 @@ func (f *Failing) Block(ctx context.Context, entry blocklist.Entry, e audit.Even
 // BlocklistChanges implements [blocklist.Store].
 func (f *Failing) BlocklistChanges(ctx context.Context, cursor string) (blocklist.Changes, error) {
 	return result(f, "BlocklistChanges", func() (blocklist.Changes, error) { return f.store.BlocklistChanges(ctx, cursor) })
+}
+
+// CreateStream implements [sharedsignal.Store].
+func (f *Failing) CreateStream(ctx context.Context, s sharedsignal.Stream) error {
+	return f.do("CreateStream", func() error { return f.store.CreateStream(ctx, s) })
+}
+
+// Stream implements [sharedsignal.Store].
+func (f *Failing) Stream(ctx context.Context, clientID string) (sharedsignal.Stream, error) {
+	return result(f, "Stream", func() (sharedsignal.Stream, error) { return f.store.Stream(ctx, clientID) })
+}
+
+// UpdateStream implements [sharedsignal.Store].
+func (f *Failing) UpdateStream(ctx context.Context, s sharedsignal.Stream) error {
+	return f.do("UpdateStream", func() error { return f.store.UpdateStream(ctx, s) })
+}
+
+// SetStreamStatus implements [sharedsignal.Store].
+func (f *Failing) SetStreamStatus(ctx context.Context, id, clientID string, status sharedsignal.Status, reason string, at time.Time) error {
+	return f.do("SetStreamStatus", func() error { return f.store.SetStreamStatus(ctx, id, clientID, status, reason, at) })
+}
+
+// DeleteStream implements [sharedsignal.Store].
+func (f *Failing) DeleteStream(ctx context.Context, id, clientID string) error {
+	return f.do("DeleteStream", func() error { return f.store.DeleteStream(ctx, id, clientID) })
+}
+
+// LeaveOut implements [sharedsignal.Store].
+func (f *Failing) LeaveOut(ctx context.Context, streamID string, s sharedsignal.Subject, limit int) error {
+	return f.do("LeaveOut", func() error { return f.store.LeaveOut(ctx, streamID, s, limit) })
+}
+
+// TakeIn implements [sharedsignal.Store].
+func (f *Failing) TakeIn(ctx context.Context, streamID string, s sharedsignal.Subject) error {
+	return f.do("TakeIn", func() error { return f.store.TakeIn(ctx, streamID, s) })
+}
+
+// Verify implements [sharedsignal.Store].
+func (f *Failing) Verify(ctx context.Context, streamID, state string, at time.Time, every time.Duration) error {
+	return f.do("Verify", func() error { return f.store.Verify(ctx, streamID, state, at, every) })
+}
+
+// SignalEvents implements [sharedsignal.Store].
+func (f *Failing) SignalEvents(ctx context.Context, streamID string, limit int) ([]sharedsignal.Event, error) {
+	return result(f, "SignalEvents", func() ([]sharedsignal.Event, error) { return f.store.SignalEvents(ctx, streamID, limit) })
+}
+
+// Acknowledge implements [sharedsignal.Store].
+func (f *Failing) Acknowledge(ctx context.Context, streamID string, jtis []string) error {
+	return f.do("Acknowledge", func() error { return f.store.Acknowledge(ctx, streamID, jtis) })
+}
+
+// LeaseStreams implements [sharedsignal.Store].
+func (f *Failing) LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]sharedsignal.Stream, error) {
+	return result(f, "LeaseStreams", func() ([]sharedsignal.Stream, error) { return f.store.LeaseStreams(ctx, at, until, limit) })
+}
+
+// FinishPush implements [sharedsignal.Store].
+func (f *Failing) FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error {
+	return f.do("FinishPush", func() error { return f.store.FinishPush(ctx, streamID, delivered, refused, attempts, dueAt) })
+}
+
+// SweepSignals implements [sharedsignal.Store].
+func (f *Failing) SweepSignals(ctx context.Context, before, at time.Time, limit int) (int, error) {
+	return result(f, "SweepSignals", func() (int, error) { return f.store.SweepSignals(ctx, before, at, limit) })
 }
 
 // RevokedStatuses implements [statuslist.Store].

@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Identities", testIdentities},
 		{"Tokens", testTokens},
 		{"Statuses", testStatuses},
+		{"Signals", testSignals},
 		{"Wait", testWait},
 	}
 	for _, g := range groups {
