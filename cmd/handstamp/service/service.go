@@ -292,7 +292,7 @@ func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) 
 			{v.Store.SweepUpstream, now.Add(-clockMargin)},
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
-			}, now.Add(-sharedsignal.Retention)},
+			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
 			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-accessTokenLifetime - clockMargin)},
 		} {
 			for n := batch; err == nil && n == batch; {
