@@ -379,6 +379,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		}
 		l.Get(t, "/v1/status-lists", "").JSON(t, &lists)
 		l.Get(t, strings.TrimPrefix(lists.URIs[0], l.URL), "")
+		l.signals()
 		l.clients(user)
 		l.pages()
 		l.providers()

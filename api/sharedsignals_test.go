@@ -430,6 +430,44 @@ func TestSignalsStayOutOfPrivateNetworks(t *testing.T) {
 	})
 }
 
+// signals are the requests of a receiver, with what it keeps secret.
+func (l *leaks) signals() {
+	t := l.T
+	t.Helper()
+	const authorization, inAddress = "Bearer of-the-receiver-alone-7d1f", "in-the-address-93ab"
+	l.add("authorization of a push", authorization, "of-the-receiver-alone-7d1f")
+	r := addReceiver(t, l.Service)
+	l.add("receiver's access token", r.token)
+	l.add("receiver's client secret", secretOf(fmt.Sprint(servicetest.Claims(t, r.token)["client_id"])))
+	l.Get(t, "/.well-known/ssf-configuration", "")
+	id, _ := r.created(object{"events_requested": []string{caep}, "delivery": object{
+		"method": sharedsignal.MethodPush, "endpoint_url": "https://127.0.0.1:1/?key=" + inAddress, "authorization_header": authorization,
+	}})["stream_id"].(string)
+	p := signUp(t, l.Service)
+	l.tokens("of a session that ends", p.Tokens)
+	logOut(t, l.Service, p)
+	servicetest.Eventually(t, "a push fails", func() bool { return strings.Contains(l.Service.Log.String(), "security events not delivered") })
+	if strings.Contains(l.Service.Log.String(), inAddress) {
+		t.Error("the log has the address of a push")
+	}
+	for _, call := range []struct {
+		method, path string
+		body         any
+	}{
+		{"GET", "streams", nil}, {"PATCH", "streams", object{"stream_id": id, "description": "d"}}, {"GET", "status?stream_id=" + id, nil},
+		{"POST", "status", object{"stream_id": id, "status": "paused"}}, {"POST", "verify", object{"stream_id": id}},
+		{"POST", "subjects/remove", object{"stream_id": id, "subject": object{"format": "iss_sub", "iss": l.Config.Issuer, "sub": p.id}}},
+		{"POST", "subjects/add", object{"stream_id": id, "subject": object{"format": "iss_sub", "iss": l.Config.Issuer, "sub": p.id}}},
+		{"PUT", "streams", object{"stream_id": id}}, {"POST", "poll", object{"returnImmediately": true}}, {"DELETE", "streams?stream_id=" + id, nil},
+	} {
+		if answer := r.call(call.method, call.path, call.body); answer.Status >= 300 {
+			t.Errorf("%s %s: %d %s", call.method, call.path, answer.Status, answer.Body)
+		} else if strings.Contains(answer.Body, "of-the-receiver-alone") {
+			t.Errorf("%s %s tells the authorization", call.method, call.path)
+		}
+	}
+}
+
 // signals are the answers of the event streams in the contract.
 func (c *checked) signals(s *servicetest.Service) {
 	c.t.Helper()

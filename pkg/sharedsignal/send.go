@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 // Limits of pushing: a slow or dead receiver holds up nobody else.
 const (
 	pushEvery   = time.Second
+	pushPause   = 100 * time.Millisecond // between two looks, however often it is woken
 	pushLease   = 30 * time.Second
 	pushStreams = 16                     // at once
 	pushEvents  = 16                     // of one stream at once
@@ -53,6 +55,11 @@ func (s *Sender) Run(ctx context.Context, wake func() <-chan struct{}) {
 		}
 		timer.Reset(pushEvery)
 		for s.pushDue(ctx) {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pushPause):
 		}
 	}
 }
@@ -171,6 +178,9 @@ func (s *Sender) send(ctx context.Context, stream Stream, e Event) error {
 		request.Header.Set("Authorization", authorization)
 	}
 	response, err := s.client.Do(request)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err // without the address, which may hold a secret
+	}
 	if err != nil {
 		return err
 	}
