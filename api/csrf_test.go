@@ -114,6 +114,7 @@ func TestCK02_JSONOnly(t *testing.T) {
 		p := signUp(t, w.Service)
 		b := newBrowser(t, w.Service)
 		b.logIn(b.open(authorizeURL(w.Service, map[string]string{"client_id": "web"})), p.email).code(t)
+		receiver := addReceiver(t, w.Service)
 		body := fmt.Sprintf(`{"email":%q,"password":%q,"current_password":%q,"new_password":"amber-heron-47","name":"=","refresh_token":%q}`, p.email, servicetest.Password, servicetest.Password, p.RefreshToken)
 		for _, route := range writes(w.Service) {
 			if !strings.HasPrefix(route.Path, "/v1/") {
@@ -136,8 +137,12 @@ func TestCK02_JSONOnly(t *testing.T) {
 			if route.Method == http.MethodDelete || route.Path == "/v1/logout" { // no body, and nobody without a token
 				continue
 			}
+			token := p.AccessToken
+			if strings.HasPrefix(route.Path, "/v1/ssf/") {
+				token = receiver.token
+			}
 			for _, contentType := range []string{"", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json-patch+json", "application/json; charset=utf-16", "application/json, text/plain"} {
-				r := w.Do(t, route.Method, path, bearer(p.AccessToken, "Content-Type", contentType), strings.NewReader(body))
+				r := w.Do(t, route.Method, path, bearer(token, "Content-Type", contentType), strings.NewReader(body))
 				want(t, route.Method+" "+route.Path+" as "+contentType, r, http.StatusUnsupportedMediaType, "unsupported_media_type")
 			}
 		}

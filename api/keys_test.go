@@ -232,10 +232,14 @@ func TestKEY06_AnotherMasterKey(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db)
 		p := signUp(t, s)
-		before, err := s.Store.SigningKeys(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		var before []keyring.Record
+		servicetest.Eventually(t, "there are keys of both algorithms", func() bool {
+			var err error
+			if before, err = s.Store.SigningKeys(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return len(before) == 2
+		})
 		c := s.Config
 		c.MasterKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 		if wrong, err := start(t, c); err == nil {

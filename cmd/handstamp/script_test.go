@@ -236,7 +236,8 @@ func TestSettingsPrecedence(t *testing.T) {
 		"refresh_lifetime": {"11d", "12d", "13d"}, "refresh_idle_lifetime": {"1d", "2d", "3d"}, "key_rotation": {"11d", "12d", "13d"},
 		"signing_algorithm": {"EdDSA", "RS256", "ES256"}, "log_level": {"debug", "warn", "error"}, "log_format": {"json", "text", "json"},
 		"trusted_proxies": {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.1,10.3.0.0/16"}, "audience": {"a", "b", "c,d"},
-		"migrate": {"true", "false", "true"}, "signup": {"false", "true", "false"},
+		"migrate": {"true", "false", "true"}, "signup": {"false", "true", "false"}, "status_list": {"true", "false", "true"},
+		"signals_private_network": {"true", "false", "true"},
 	}
 	c := defaultConfig()
 	for _, s := range settings(&c) {

@@ -3,14 +3,39 @@ package upstreamtest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 )
+
+// install installs the locked version, unless it is there. The tests of several packages ask for it at once, each in a process of its own.
+func install(ctx context.Context, dir string) error {
+	lock, err := os.Open(filepath.Join(dir, "package-lock.json"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close() //nolint:errcheck // nothing was written
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	mark := filepath.Join(dir, "node_modules", ".installed")
+	if _, err := os.Stat(mark); err == nil {
+		return nil
+	}
+	npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund")
+	npm.Dir = dir
+	if out, err := npm.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	return os.WriteFile(mark, nil, 0o600)
+}
 
 // StartOIDCProvider runs npm's oidc-provider until the test ends, and returns its issuer. It installs the locked
 // version if it is missing.
@@ -18,12 +43,8 @@ func StartOIDCProvider(t testing.TB, redirectURI string) string {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	dir := filepath.Join(filepath.Dir(here), "testdata", "oidc-provider")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "oidc-provider", "package.json")); err != nil {
-		install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
-		install.Dir = dir
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("this test needs Node.js 20 or later, npm and a registry to install %s from: %v\n%s", dir, err, out)
-		}
+	if err := install(t.Context(), dir); err != nil {
+		t.Fatalf("this test needs Node.js 20 or later, npm and a registry to install %s from: %v", dir, err)
 	}
 	config, err := json.Marshal(map[string]string{"clientId": ClientID, "clientSecret": ClientSecret, "redirectUri": redirectURI})
 	if err != nil {
