@@ -118,11 +118,12 @@ func (d *database) prepareReference(ctx context.Context) error {
 	return nil
 }
 
-// fillSessions brings the service's table to the same size, with copies of its own rows under other IDs.
+// fillSessions brings the service's table to the same size, with copies of its own rows under other IDs. What the database numbers by itself gets
+// numbers of its own.
 func (d *database) fillSessions(ctx context.Context) error {
 	var columns string
 	err := d.conn.QueryRow(ctx, `SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM information_schema.columns
-		WHERE table_schema = 'public' AND table_name = 'sessions' AND column_name <> 'id'`).Scan(&columns)
+		WHERE table_schema = 'public' AND table_name = 'sessions' AND column_name <> 'id' AND column_default IS NULL`).Scan(&columns)
 	if err != nil {
 		return fmt.Errorf("read the columns of sessions: %w", err)
 	}
