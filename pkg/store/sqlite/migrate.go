@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/handstamp/handstamp/migrations"
 )
@@ -79,11 +81,23 @@ func (o *oneTransaction) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := run(conn, "BEGIN IMMEDIATE"); err != nil {
+	if err := begin(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	o.conn = conn
 	return savepoints{conn}, nil
+}
+
+// migrationPatience is how long a migration waits for other processes, which may be migrating, too, or write all the time.
+const migrationPatience = time.Minute
+
+func begin(ctx context.Context, conn driver.Conn) error {
+	for since := time.Now(); ; {
+		err := run(conn, "BEGIN IMMEDIATE") // waits for busyTimeout
+		if !isCode(err, sqlite3.SQLITE_BUSY) || ctx.Err() != nil || time.Since(since) > migrationPatience {
+			return err
+		}
+	}
 }
 
 func (o *oneTransaction) commit() error { return run(o.conn, "COMMIT") }
