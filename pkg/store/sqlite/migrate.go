@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -88,16 +87,16 @@ func (o *oneTransaction) Connect(ctx context.Context) (driver.Conn, error) {
 	return savepoints{conn}, nil
 }
 
-// migrationPatience is how long a migration waits for other processes, which may be migrating, too, or write all the time.
-const migrationPatience = time.Minute
+// migrationAttempts is how often a migration waits for busyTimeout, a minute in all: other processes may be migrating, too, or write all the time.
+const migrationAttempts = 20
 
-func begin(ctx context.Context, conn driver.Conn) error {
-	for since := time.Now(); ; {
-		err := run(conn, "BEGIN IMMEDIATE") // waits for busyTimeout
-		if !isCode(err, sqlite3.SQLITE_BUSY) || ctx.Err() != nil || time.Since(since) > migrationPatience {
-			return err
+func begin(ctx context.Context, conn driver.Conn) (err error) {
+	for range migrationAttempts {
+		if err = run(conn, "BEGIN IMMEDIATE"); !isCode(err, sqlite3.SQLITE_BUSY) || ctx.Err() != nil {
+			break
 		}
 	}
+	return err
 }
 
 func (o *oneTransaction) commit() error { return run(o.conn, "COMMIT") }
