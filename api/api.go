@@ -115,6 +115,7 @@ const (
 	anyone    access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
 	bearer                  // a valid access token of a user
 	ownBearer               // the handler checks the access token itself: of whatever audience, or a refresh token instead
+	receiver                // a client's own access token with the scope of the receivers of events
 	page                    // a hosted page: cookies, errors as pages, posts from our own pages only
 )
 
@@ -185,17 +186,17 @@ func (a *API) routes() []route {
 		{http.MethodGet, "/v1/blocklist/stream", anyone, sharedAll, a.blocklistStream},
 
 		{http.MethodGet, "/.well-known/ssf-configuration", anyone, sharedAll, a.signalsMetadata},
-		{http.MethodGet, signalsPath + "/streams", ownBearer, notShared, a.streams},
-		{http.MethodPost, signalsPath + "/streams", ownBearer, notShared, a.createStream},
-		{http.MethodPatch, signalsPath + "/streams", ownBearer, notShared, a.updateStream},
-		{http.MethodPut, signalsPath + "/streams", ownBearer, notShared, a.replaceStream},
-		{http.MethodDelete, signalsPath + "/streams", ownBearer, notShared, a.deleteStream},
-		{http.MethodGet, signalsPath + "/status", ownBearer, notShared, a.streamStatus},
-		{http.MethodPost, signalsPath + "/status", ownBearer, notShared, a.updateStreamStatus},
-		{http.MethodPost, signalsPath + "/subjects/add", ownBearer, notShared, a.addSubject},
-		{http.MethodPost, signalsPath + "/subjects/remove", ownBearer, notShared, a.removeSubject},
-		{http.MethodPost, signalsPath + "/verify", ownBearer, notShared, a.verifyStream},
-		{http.MethodPost, signalsPath + "/poll", ownBearer, notShared, a.pollStream},
+		{http.MethodGet, signalsPath + "/streams", receiver, notShared, a.streams},
+		{http.MethodPost, signalsPath + "/streams", receiver, notShared, a.createStream},
+		{http.MethodPatch, signalsPath + "/streams", receiver, notShared, a.updateStream},
+		{http.MethodPut, signalsPath + "/streams", receiver, notShared, a.replaceStream},
+		{http.MethodDelete, signalsPath + "/streams", receiver, notShared, a.deleteStream},
+		{http.MethodGet, signalsPath + "/status", receiver, notShared, a.streamStatus},
+		{http.MethodPost, signalsPath + "/status", receiver, notShared, a.updateStreamStatus},
+		{http.MethodPost, signalsPath + "/subjects/add", receiver, notShared, a.addSubject},
+		{http.MethodPost, signalsPath + "/subjects/remove", receiver, notShared, a.removeSubject},
+		{http.MethodPost, signalsPath + "/verify", receiver, notShared, a.verifyStream},
+		{http.MethodPost, signalsPath + "/poll", receiver, notShared, a.pollStream},
 
 		{http.MethodGet, statuslist.Path, anyone, sharedAll, a.statusLists},
 		{http.MethodGet, statuslist.Path + "/:client/:number", anyone, sharedAll, a.statusList},
@@ -213,6 +214,8 @@ func (a *API) register(r route) {
 	switch r.access {
 	case bearer:
 		handler = a.authenticated(handler)
+	case receiver:
+		handler = a.receiving(handler)
 	case page:
 		handler = a.hosted(handler)
 	case anyone, ownBearer: // the handler knows

@@ -50,9 +50,17 @@ func readJSON(c echo.Context, into any) error {
 	if err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return invalidRequest("", "the body must be a JSON object")
+	}
+	return decodeObject(body, "", into)
+}
+
+// decodeObject is readJSON for a text; within is put before the names of fields in errors.
+func decodeObject(text []byte, within string, into any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return invalidRequest(strings.TrimSuffix(within, "."), "must be a JSON object")
 	}
 	fields := fieldsOf(into)
 	seen := map[string]bool{}
@@ -65,16 +73,16 @@ func readJSON(c echo.Context, into any) error {
 		field, known := fields[name]
 		switch {
 		case !known:
-			return invalidRequest(cut(name), "unknown field; the fields are "+fieldNames(into))
+			return invalidRequest(within+cut(name), "unknown field; the fields are "+fieldNames(into))
 		case seen[name]:
-			return invalidRequest(name, "the field is given twice")
+			return invalidRequest(within+name, "the field is given twice")
 		}
 		seen[name] = true
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
-			return invalidRequest(name, "the value is not valid JSON")
+			return invalidRequest(within+name, "the value is not valid JSON")
 		}
-		if err := setField(field, name, raw); err != nil {
+		if err := setField(field, within+name, raw); err != nil {
 			return err
 		}
 	}
@@ -94,21 +102,42 @@ func setField(field reflect.Value, name string, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, field.Addr().Interface()); err != nil {
 		return invalidRequest(name, "must be "+kindName(field.Type()))
 	}
-	text := field
-	if text.Kind() == reflect.Pointer && !text.IsNil() {
-		text = text.Elem()
-	}
-	if text.Kind() != reflect.String {
-		return nil
-	}
-	s := text.String()
-	if strings.ContainsRune(s, 0) {
-		return invalidRequest(name, "must not contain NUL")
-	}
 	if halfPair(raw) {
 		return invalidRequest(name, "holds half of a surrogate pair")
 	}
+	if fault := faultIn(json.NewDecoder(bytes.NewReader(raw))); fault != "" {
+		return invalidRequest(name, fault)
+	}
 	return nil
+}
+
+// faultIn says what is wrong with a valid JSON value, however deep: a NUL, which not every database keeps, or a name that is given twice.
+func faultIn(d *json.Decoder) string {
+	t, _ := d.Token()
+	if text, ok := t.(string); ok && strings.ContainsRune(text, 0) {
+		return "must not contain NUL"
+	}
+	if t != json.Delim('{') && t != json.Delim('[') {
+		return ""
+	}
+	names := map[json.Token]bool{}
+	for d.More() {
+		if t == json.Delim('{') {
+			name, _ := d.Token()
+			if names[name] {
+				return "has a field that is given twice"
+			}
+			if text, _ := name.(string); strings.ContainsRune(text, 0) {
+				return "must not contain NUL"
+			}
+			names[name] = true
+		}
+		if fault := faultIn(d); fault != "" {
+			return fault
+		}
+	}
+	_, _ = d.Token() // the closing bracket
+	return ""
 }
 
 // halfPair reports whether a JSON text has an escape for one half of a surrogate pair without the other (RFC 8259, section 8.2), which the

@@ -53,29 +53,36 @@ func (a *API) signalsMetadata(c echo.Context) error {
 	})
 }
 
-// receiver is the client of a request: one that has got an access token for itself, with the scope for this.
-func (a *API) receiver(c echo.Context) (clientID string, err error) {
-	raw, err := verifier.TokenFrom(c.Request())
-	if err != nil {
-		return "", err
-	}
-	claims, err := a.Verifier.Verify(c.Request().Context(), raw)
-	if err != nil {
-		return "", err
-	}
-	noStore(c.Response().Header())
-	eventOf(c).clientID = claims.ClientID
-	if claims.SessionID != "" || claims.Subject != claims.ClientID || !claims.HasScope(sharedsignal.Scope) {
-		return "", &Problem{
-			Status: http.StatusForbidden, Code: "insufficient_scope", Title: "Not allowed", Detail: "streams need a client's own access token with the scope " + sharedsignal.Scope,
-			Challenge: `Bearer error="insufficient_scope", scope="` + sharedsignal.Scope + `"`,
+// receiving lets a handler run only with an access token that a client has got for itself, with the scope for this. The handler finds it by
+// claimsOf.
+func (a *API) receiving(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		raw, err := verifier.TokenFrom(c.Request())
+		if err != nil {
+			return err
 		}
+		claims, err := a.Verifier.Verify(c.Request().Context(), raw)
+		if err != nil {
+			return err
+		}
+		noStore(c.Response().Header())
+		eventOf(c).clientID = claims.ClientID
+		if claims.SessionID != "" || claims.Subject != claims.ClientID || !claims.HasScope(sharedsignal.Scope) {
+			return &Problem{
+				Status: http.StatusForbidden, Code: "insufficient_scope", Title: "Not allowed", Detail: "streams need a client's own access token with the scope " + sharedsignal.Scope,
+				Challenge: `Bearer error="insufficient_scope", scope="` + sharedsignal.Scope + `"`,
+			}
+		}
+		client, err := a.Clients.Client(c.Request().Context(), claims.ClientID)
+		if errors.Is(err, oauth.ErrClientNotFound) || err == nil && client.Disabled() {
+			return invalidToken("the access token is not valid", err)
+		}
+		if err != nil {
+			return err
+		}
+		c.Set(claimsKey, claims)
+		return next(c)
 	}
-	client, err := a.Clients.Client(c.Request().Context(), claims.ClientID)
-	if errors.Is(err, oauth.ErrClientNotFound) || err == nil && client.Disabled() {
-		return "", invalidToken("the access token is not valid", err)
-	}
-	return claims.ClientID, err
 }
 
 // delivery is how a stream delivers (OpenID Shared Signals Framework 1.0, section 6.1).
@@ -177,8 +184,8 @@ func (a *API) apply(in streamInput, s *sharedsignal.Stream) error {
 		return nil
 	}
 	var d delivery
-	if err := json.Unmarshal(in.Delivery, &d); err != nil {
-		return invalidRequest("delivery", "must be an object with method and endpoint_url")
+	if err := decodeObject(in.Delivery, "delivery.", &d); err != nil {
+		return err
 	}
 	switch d.Method {
 	case sharedsignal.MethodPoll:
@@ -202,8 +209,8 @@ func (a *API) apply(in streamInput, s *sharedsignal.Stream) error {
 }
 
 // ownStream finds the receiver's stream, which must have the ID.
-func (a *API) ownStream(c echo.Context, clientID, id string) (sharedsignal.Stream, error) {
-	s, err := a.Signals.Stream(c.Request().Context(), clientID)
+func (a *API) ownStream(c echo.Context, id string) (sharedsignal.Stream, error) {
+	s, err := a.Signals.Stream(c.Request().Context(), claimsOf(c).ClientID)
 	if err == nil && s.ID != id {
 		err = sharedsignal.ErrStreamNotFound
 	}
@@ -212,23 +219,19 @@ func (a *API) ownStream(c echo.Context, clientID, id string) (sharedsignal.Strea
 
 // streams is GET /v1/ssf/streams: all of the receiver's, which are one or none, or with ?stream_id= that one (section 8.1.1.2).
 func (a *API) streams(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	query, err := readQuery(c, "stream_id")
 	if err != nil {
 		return err
 	}
 	if query.Has("stream_id") {
-		s, err := a.ownStream(c, clientID, query.Get("stream_id"))
+		s, err := a.ownStream(c, query.Get("stream_id"))
 		if err != nil {
 			return err
 		}
 		return writeJSON(c, http.StatusOK, "application/json", a.streamBody(s))
 	}
 	bodies := []streamBody{}
-	s, err := a.Signals.Stream(c.Request().Context(), clientID)
+	s, err := a.Signals.Stream(c.Request().Context(), claimsOf(c).ClientID)
 	switch {
 	case err == nil:
 		bodies = append(bodies, a.streamBody(s))
@@ -240,16 +243,12 @@ func (a *API) streams(c echo.Context) error {
 
 // createStream is POST /v1/ssf/streams (section 8.1.1.1). Without a delivery the receiver polls.
 func (a *API) createStream(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	var in streamInput
 	if err := readJSON(c, &in); err != nil {
 		return err
 	}
 	now := time.Now()
-	s := sharedsignal.Stream{ID: sharedsignal.NewStreamID(), ClientID: clientID, Method: sharedsignal.MethodPoll, Status: sharedsignal.Enabled, CreatedAt: now, UpdatedAt: now}
+	s := sharedsignal.Stream{ID: sharedsignal.NewStreamID(), ClientID: claimsOf(c).ClientID, Method: sharedsignal.MethodPoll, Status: sharedsignal.Enabled, CreatedAt: now, UpdatedAt: now}
 	if in.ID != "" {
 		return invalidRequest("stream_id", "is not for the receiver to choose")
 	}
@@ -273,10 +272,6 @@ func (a *API) updateStream(c echo.Context) error { return a.changeStream(c, fals
 func (a *API) replaceStream(c echo.Context) error { return a.changeStream(c, true) }
 
 func (a *API) changeStream(c echo.Context, replace bool) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	var in streamInput
 	if err := readJSON(c, &in); err != nil {
 		return err
@@ -284,7 +279,7 @@ func (a *API) changeStream(c echo.Context, replace bool) error {
 	if err := required("stream_id", in.ID); err != nil {
 		return err
 	}
-	s, err := a.ownStream(c, clientID, in.ID)
+	s, err := a.ownStream(c, in.ID)
 	if err != nil {
 		return err
 	}
@@ -309,15 +304,11 @@ func (a *API) changeStream(c echo.Context, replace bool) error {
 
 // deleteStream is DELETE /v1/ssf/streams?stream_id= (section 8.1.1.5).
 func (a *API) deleteStream(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	query, err := readQuery(c, "stream_id")
 	if err != nil {
 		return err
 	}
-	if err := a.Signals.DeleteStream(c.Request().Context(), query.Get("stream_id"), clientID); err != nil {
+	if err := a.Signals.DeleteStream(c.Request().Context(), query.Get("stream_id"), claimsOf(c).ClientID); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -332,15 +323,11 @@ type statusBody struct {
 
 // streamStatus is GET /v1/ssf/status?stream_id= (section 8.1.2.1).
 func (a *API) streamStatus(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	query, err := readQuery(c, "stream_id")
 	if err != nil {
 		return err
 	}
-	s, err := a.ownStream(c, clientID, query.Get("stream_id"))
+	s, err := a.ownStream(c, query.Get("stream_id"))
 	if err != nil {
 		return err
 	}
@@ -349,10 +336,6 @@ func (a *API) streamStatus(c echo.Context) error {
 
 // updateStreamStatus is POST /v1/ssf/status (section 8.1.2.2).
 func (a *API) updateStreamStatus(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	var in statusBody
 	if err := readJSON(c, &in); err != nil {
 		return err
@@ -363,7 +346,7 @@ func (a *API) updateStreamStatus(c echo.Context) error {
 	if len(in.Reason) > maxText {
 		return invalidRequest("reason", "is too long")
 	}
-	if err := a.Signals.SetStreamStatus(c.Request().Context(), in.ID, clientID, in.Status, in.Reason, time.Now()); err != nil {
+	if err := a.Signals.SetStreamStatus(c.Request().Context(), in.ID, claimsOf(c).ClientID, in.Status, in.Reason, time.Now()); err != nil {
 		return err
 	}
 	return writeJSON(c, http.StatusOK, "application/json", in)
@@ -377,15 +360,11 @@ type subjectInput struct {
 }
 
 func (a *API) readSubject(c echo.Context) (sharedsignal.Stream, sharedsignal.Subject, error) {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return sharedsignal.Stream{}, sharedsignal.Subject{}, err
-	}
 	var in subjectInput
 	if err := readJSON(c, &in); err != nil {
 		return sharedsignal.Stream{}, sharedsignal.Subject{}, err
 	}
-	s, err := a.ownStream(c, clientID, in.ID)
+	s, err := a.ownStream(c, in.ID)
 	if err != nil {
 		return sharedsignal.Stream{}, sharedsignal.Subject{}, err
 	}
@@ -419,10 +398,6 @@ func (a *API) removeSubject(c echo.Context) error {
 
 // verifyStream is POST /v1/ssf/verify (section 8.1.4.2).
 func (a *API) verifyStream(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	var in struct {
 		ID    string `json:"stream_id"`
 		State string `json:"state"`
@@ -433,7 +408,7 @@ func (a *API) verifyStream(c echo.Context) error {
 	if len(in.State) > maxText {
 		return invalidRequest("state", "is too long")
 	}
-	s, err := a.ownStream(c, clientID, in.ID)
+	s, err := a.ownStream(c, in.ID)
 	if err != nil {
 		return err
 	}
@@ -445,10 +420,6 @@ func (a *API) verifyStream(c echo.Context) error {
 
 // pollStream is POST /v1/ssf/poll (RFC 8936, section 2.4).
 func (a *API) pollStream(c echo.Context) error {
-	clientID, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
 	ctx := c.Request().Context()
 	var in struct {
 		MaxEvents         *int                       `json:"maxEvents"`
@@ -463,7 +434,7 @@ func (a *API) pollStream(c echo.Context) error {
 	if in.MaxEvents != nil {
 		limit = max(0, min(*in.MaxEvents, maxPoll))
 	}
-	s, err := a.Signals.Stream(ctx, clientID)
+	s, err := a.Signals.Stream(ctx, claimsOf(c).ClientID)
 	if err == nil && s.Method != sharedsignal.MethodPoll {
 		err = sharedsignal.ErrStreamNotFound
 	}
@@ -472,7 +443,7 @@ func (a *API) pollStream(c echo.Context) error {
 	}
 	done := in.Acknowledged
 	for jti, reason := range in.Refused { // which would be refused again
-		a.Log.WarnContext(ctx, "the receiver refuses an event", "client_id", clientID, "stream_id", s.ID, "reason", cut(string(reason)))
+		a.Log.WarnContext(ctx, "the receiver refuses an event", "client_id", s.ClientID, "stream_id", s.ID, "reason", cut(string(reason)))
 		done = append(done, jti)
 	}
 	if len(done) > 0 {

@@ -537,3 +537,38 @@ func (c *checked) signalsUnavailable(s *servicetest.Service, token string) {
 		c.exchange(s, 503, call[0], "/v1/ssf/"+call[1], json, call[2])
 	}
 }
+
+// What stands deeper in a body is held to the same rules as what stands on top: known names, given once, text that every database keeps.
+func TestSignalsStrictBodies(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		r := addReceiver(t, w.Service)
+		id, _ := r.created(object{})["stream_id"].(string)
+		for path, bodies := range map[string][]string{
+			"PATCH streams": {
+				`{"stream_id":"ID","events_requested":["a\u0000"]}`, `{"stream_id":"ID","events_requested":["\ud800"]}`,
+				`{"stream_id":"ID","delivery":{"method":"urn:ietf:rfc:8936","METHOD":"urn:ietf:rfc:8935"}}`,
+				`{"stream_id":"ID","delivery":{"method":"urn:ietf:rfc:8935","method":"urn:ietf:rfc:8936"}}`,
+				`{"stream_id":"ID","delivery":{"method":"urn:ietf:rfc:8936","extra":1}}`, `{"stream_id":"ID","delivery":[]}`,
+				`{"stream_id":"ID","delivery":{"method":"urn:ietf:rfc:8935","endpoint_url":"https://receiver.example/\u0000"}}`,
+			},
+			"POST subjects/remove": {
+				`{"stream_id":"ID","subject":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a\u0000"}}`,
+				`{"stream_id":"ID","subject":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a","sub":"usr_b"}}`,
+				`{"stream_id":"ID","subject":{"format":"complex","user":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a"},"device":{"format":"opaque","id":"x"}}}`,
+			},
+			"POST poll": {`{"ack":["a\u0000"],"returnImmediately":true}`, `{"setErrs":{"a\u0000":{"err":"x"}},"returnImmediately":true}`, `{"setErrs":{"a":{"err":"x"},"a":{"err":"y"}},"returnImmediately":true}`},
+		} {
+			method, path, _ := strings.Cut(path, " ")
+			for _, body := range bodies {
+				body = strings.NewReplacer("ID", id, "ISSUER", w.Config.Issuer).Replace(body)
+				answer := r.Do(t, method, "/v1/ssf/"+path, bearer(r.token, "Content-Type", "application/json"), strings.NewReader(body))
+				want(t, body, answer, http.StatusBadRequest, "invalid_request")
+			}
+		}
+		var left []map[string]any
+		r.call("GET", "streams", nil).JSON(t, &left)
+		if len(left) != 1 || len(left[0]["events_requested"].([]any)) != 0 { //nolint:forcetypeassert // the contract says so
+			t.Errorf("%v", left)
+		}
+	})
+}

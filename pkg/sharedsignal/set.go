@@ -1,6 +1,7 @@
 package sharedsignal
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -32,7 +33,9 @@ type identifier struct {
 // subject of one or both. A session has one user, so a subject of both is the session. ErrSubject.
 func ParseSubject(raw json.RawMessage, issuer string) (Subject, error) {
 	var s identifier
-	if err := json.Unmarshal(raw, &s); err != nil {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields() // a device or a tenant beside the user would make it a smaller subject
+	if err := d.Decode(&s); err != nil {
 		return Subject{}, ErrSubject
 	}
 	if s.Format == "complex" {
