@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
@@ -24,17 +25,38 @@ const (
 	logoutTokenLife  = 2 * time.Minute
 )
 
+// LogoutDelivery is a logout token to be sent to a client whose session has ended (OpenID Connect Back-Channel Logout 1.0). Rows are added
+// by the store methods that end sessions, in their transaction, for clients with a back-channel logout URI.
+type LogoutDelivery struct {
+	ID          int64
+	ClientID    string
+	URI         string
+	UserID      string
+	SessionID   session.ID
+	Attempts    int // begun before this one
+	CreatedAt   time.Time
+	LeasedUntil time.Time
+}
+
+// DeliveryStore is what back-channel logout needs of a database.
+type DeliveryStore interface {
+	// LeaseLogoutDeliveries reserves at most limit due deliveries for the caller until a time: no other replica gets them before.
+	LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]LogoutDelivery, error)
+	// FinishLogoutDelivery removes a delivery that was made or given up, or puts it off until a later time if that is not zero.
+	FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error
+}
+
 // LogoutSender tells clients that sessions of theirs have ended (OpenID Connect Back-Channel Logout 1.0). Several replicas share the work.
 type LogoutSender struct {
 	issuer string
-	store  BrowserStore
+	store  DeliveryStore
 	minter *token.Minter
 	client *http.Client
 	log    *slog.Logger
 }
 
 // NewLogoutSender returns a sender. Addresses are those that the operator registered; redirects are not followed.
-func NewLogoutSender(issuer string, store BrowserStore, minter *token.Minter, log *slog.Logger) *LogoutSender {
+func NewLogoutSender(issuer string, store DeliveryStore, minter *token.Minter, log *slog.Logger) *LogoutSender {
 	return &LogoutSender{issuer: issuer, store: store, minter: minter, log: log, client: &http.Client{
 		Timeout:       deliveryTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -81,24 +81,19 @@ type Consent struct {
 	GrantedAt time.Time
 }
 
-// LogoutDelivery is a logout token to be sent to a client whose session has ended (OpenID Connect Back-Channel Logout 1.0). Rows are added
-// by the store methods that end sessions, in their transaction, for clients with a back-channel logout URI.
-type LogoutDelivery struct {
-	ID          int64
-	ClientID    string
-	URI         string
-	UserID      string
-	SessionID   session.ID
-	Attempts    int // begun before this one
-	CreatedAt   time.Time
-	LeasedUntil time.Time
-}
-
-// BrowserStore is what the browser flow needs of a database. Each method is one transaction.
+// BrowserStore is what the browser flow needs of a database: the sum of what its features need. Each method is one transaction.
 //
 // What ends all sessions of a user (a changed password, a disabled or deleted user, log out everywhere) ends the user's browser sessions and
 // unused codes as well, in the same transaction; ending one session ends neither.
 type BrowserStore interface {
+	CodeStore
+	BrowserSessionStore
+	PushedRequestStore
+	ConsentStore
+}
+
+// CodeStore is what authorization codes need of a database.
+type CodeStore interface {
 	// SaveCode keeps a code until it is swept.
 	SaveCode(ctx context.Context, c Code) error
 	// Code reads a code, used or not. ErrCodeNotFound.
@@ -107,7 +102,10 @@ type BrowserStore interface {
 	// The code is used up also if the session may not start. ErrCodeNotFound if it is unknown or expired at Start.Session.CreatedAt, or if the browser
 	// session that it was given in (zero: none) has ended; ErrCodeUsed.
 	RedeemCode(ctx context.Context, h Hash, s session.Start) (session.Started, error)
+}
 
+// BrowserSessionStore is what browser sessions need of a database.
+type BrowserSessionStore interface {
 	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login always makes a new one.
 	// The codes and sessions that a replaced one of the same user gave count as given by the new one, so that logging out ends them too.
 	// user.ErrNotFound if the user is gone or disabled, or the proof no longer holds.
@@ -116,12 +114,20 @@ type BrowserStore interface {
 	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)
 	// EndBrowserSession ends one, and every session that its codes gave, and blocks their sids; it says which. Nil if it is unknown.
 	EndBrowserSession(ctx context.Context, h Hash, e session.Ending) ([]session.ID, error)
+	// SweepBrowser deletes at most limit codes, browser sessions and pushed requests that expired before a time, and says how many.
+	SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error)
+}
 
+// PushedRequestStore is what pushed authorization requests need of a database.
+type PushedRequestStore interface {
 	// SavePushedRequest keeps a pushed request until it is taken or swept.
 	SavePushedRequest(ctx context.Context, r PushedRequest) error
 	// TakePushedRequest removes and returns a request that is alive at a time, for one caller. ErrRequestNotFound.
 	TakePushedRequest(ctx context.Context, h Hash, at time.Time) (PushedRequest, error)
+}
 
+// ConsentStore is what consents need of a database.
+type ConsentStore interface {
 	// Consent reads what a user has allowed a client; the zero Consent for nothing.
 	Consent(ctx context.Context, userID, clientID string) (Consent, error)
 	// Consents lists what a user has allowed, by client.
@@ -130,12 +136,4 @@ type BrowserStore interface {
 	SaveConsent(ctx context.Context, c Consent, e audit.Event) error
 	// RevokeConsent forgets it, ends the user's sessions at the client, and blocks their sids; it says which.
 	RevokeConsent(ctx context.Context, userID, clientID string, e session.Ending) ([]session.ID, error)
-
-	// LeaseLogoutDeliveries reserves at most limit due deliveries for the caller until a time: no other replica gets them before.
-	LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]LogoutDelivery, error)
-	// FinishLogoutDelivery removes a delivery that was made or given up, or puts it off until a later time if that is not zero.
-	FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error
-
-	// SweepBrowser deletes at most limit codes, browser sessions and pushed requests that expired before a time, and says how many.
-	SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error)
 }

@@ -189,6 +189,12 @@ type Ending struct {
 // Store is what the feature needs of a database. Each method is one transaction, and where the method says so one
 // statement. A write that touches sessions, users and the blocklist is one method, so that no caller can do half of it.
 type Store interface {
+	ChainStore
+	EndingStore
+}
+
+// ChainStore is what starts sessions, moves them on and reads them.
+type ChainStore interface {
 	// Start adds a session in one statement, together with its event, if the user and the client are enabled and the
 	// password hash is unchanged. A concurrent change of the user's roles or state is either seen here or sees the new session.
 	Start(ctx context.Context, s Start) (Started, error)
@@ -203,7 +209,13 @@ type Store interface {
 	Session(ctx context.Context, id ID) (Session, error)
 	// Sessions lists the user's sessions that are alive at a time, newest first.
 	Sessions(ctx context.Context, userID string, at time.Time) ([]Session, error)
+	// SweepSessions deletes at most limit sessions whose ExpiresAt is before a time, and says how many. Replicas
+	// that sweep at once share the work.
+	SweepSessions(ctx context.Context, before time.Time, limit int) (int, error)
+}
 
+// EndingStore is what ends sessions, and with them the access tokens that they gave.
+type EndingStore interface {
 	// EndSession ends a session and blocks its sid; false and no event if it is unknown or already over.
 	EndSession(ctx context.Context, id ID, e Ending) (bool, error)
 	// EndSessions ends all live sessions of a user but one (zero: all of them), blocks their sids, and says which.
@@ -218,8 +230,4 @@ type Store interface {
 	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor), iat_floor
 	// becomes one second more, and the session gets another status number. user.ErrNotFound.
 	SetRoles(ctx context.Context, userID string, roles []string, e Ending) error
-
-	// SweepSessions deletes at most limit sessions whose ExpiresAt is before a time, and says how many. Replicas
-	// that sweep at once share the work.
-	SweepSessions(ctx context.Context, before time.Time, limit int) (int, error)
 }

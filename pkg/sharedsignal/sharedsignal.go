@@ -125,9 +125,15 @@ type Subject struct {
 	SessionID session.ID
 }
 
-// Store is what the feature needs of a database. Whatever ends a session adds an event to each stream that is not disabled, wants it and does
+// Store is what the feature needs of a database. What ends a session adds an event to each stream that is not disabled, wants it and does
 // not leave out its user or itself. A stream is found by its ID and its client.
 type Store interface {
+	StreamStore
+	EventStore
+}
+
+// StreamStore keeps the streams.
+type StreamStore interface {
 	// CreateStream adds an enabled stream. ErrStreamExists.
 	CreateStream(ctx context.Context, s Stream) error
 	// Stream returns the client's stream. ErrStreamNotFound.
@@ -144,7 +150,10 @@ type Store interface {
 	TakeIn(ctx context.Context, streamID string, s Subject) error
 	// Verify adds a verification event unless one was asked for less than every ago: ErrTooSoon.
 	Verify(ctx context.Context, streamID, state string, at time.Time, every time.Duration) error
+}
 
+// EventStore keeps the events of streams until they are delivered.
+type EventStore interface {
 	// SignalEvents lists at most limit events that a stream may deliver now, oldest first.
 	SignalEvents(ctx context.Context, streamID string, limit int) ([]Event, error)
 	// Acknowledge removes events of a stream.

@@ -30,6 +30,7 @@ type Store interface {
 	keyring.Store
 	oauth.ClientStore
 	oauth.BrowserStore
+	oauth.DeliveryStore
 	upstream.Store
 	statuslist.Store
 	sharedsignal.Store

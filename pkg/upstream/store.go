@@ -93,6 +93,13 @@ type TokenRow struct {
 
 // Store is what the feature needs of a database. Each method is one transaction.
 type Store interface {
+	LoginStore
+	IdentityStore
+	TokenStore
+}
+
+// LoginStore is what logins at providers need of a database.
+type LoginStore interface {
 	// SaveAttempt keeps an attempt until it is taken or swept.
 	SaveAttempt(ctx context.Context, a Attempt) error
 	// TakeAttempt removes and returns the attempt with a state hash, so that of all who ask one gets it. An attempt that
@@ -100,7 +107,12 @@ type Store interface {
 	TakeAttempt(ctx context.Context, stateHash [32]byte, at time.Time) (Attempt, error)
 	// UseIDToken remembers that an ID token was used, by its SHA-256, until it expires. ErrReplayed.
 	UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error
+	// SweepUpstream deletes at most limit attempts and used ID tokens that expired before a time, and says how many.
+	SweepUpstream(ctx context.Context, before time.Time, limit int) (int, error)
+}
 
+// IdentityStore is what identities need of a database.
+type IdentityStore interface {
 	// Known answers the question in one snapshot.
 	Known(ctx context.Context, q Question) (Known, error)
 	// LinkIdentity adds an identity to a user. If verifiedEmail is not empty, it must still be the user's address, and
@@ -120,7 +132,10 @@ type Store interface {
 	// RemoveIdentity removes one, with its tokens, if a password or an identity at one of Removal.Providers remains.
 	// ErrNotFound, ErrLastCredential.
 	RemoveIdentity(ctx context.Context, r Removal) error
+}
 
+// TokenStore is what kept tokens of providers need of a database.
+type TokenStore interface {
 	// SaveTokens stores the tokens of a linked identity after a login: no lease, no need to log in again, next version.
 	// ErrNotFound.
 	SaveTokens(ctx context.Context, provider, subject string, sealed []byte) error
@@ -132,7 +147,4 @@ type Store interface {
 	// FinishTokens writes Sealed and NeedsReauth and ends the lease, if the row still has the version. It makes the next
 	// version, so that who read the row during the lease can't lease the old tokens after it. ErrConflict.
 	FinishTokens(ctx context.Context, row TokenRow) error
-
-	// SweepUpstream deletes at most limit attempts and used ID tokens that expired before a time, and says how many.
-	SweepUpstream(ctx context.Context, before time.Time, limit int) (int, error)
 }

@@ -223,7 +223,7 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 	return ids(ended), err
 }
 
-// LeaseLogoutDeliveries implements oauth.BrowserStore.
+// LeaseLogoutDeliveries implements oauth.DeliveryStore.
 func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]oauth.LogoutDelivery, error) {
 	const sql = `WITH leased AS (
 			UPDATE logout_deliveries SET leased_until = $2::timestamptz, attempts = attempts + 1
@@ -241,7 +241,7 @@ func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, li
 	return deliveries, err
 }
 
-// FinishLogoutDelivery implements oauth.BrowserStore.
+// FinishLogoutDelivery implements oauth.DeliveryStore.
 func (db *DB) FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error {
 	if retryAt.IsZero() {
 		return db.run(ctx, "finish logout delivery", do(`DELETE FROM logout_deliveries WHERE id = $1`, id))

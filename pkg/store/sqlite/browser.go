@@ -268,7 +268,7 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 	return ids, nil
 }
 
-// LeaseLogoutDeliveries implements [oauth.BrowserStore].
+// LeaseLogoutDeliveries implements [oauth.DeliveryStore].
 func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) (deliveries []oauth.LogoutDelivery, err error) {
 	err = db.write(ctx, "lease logout deliveries", func(c *conn) error {
 		return c.query(`
@@ -290,7 +290,7 @@ func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, li
 	return deliveries, nil
 }
 
-// FinishLogoutDelivery implements [oauth.BrowserStore].
+// FinishLogoutDelivery implements [oauth.DeliveryStore].
 func (db *DB) FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error {
 	return db.write(ctx, "finish logout delivery", func(c *conn) error {
 		if retryAt.IsZero() {
