@@ -34,7 +34,7 @@ func (db *DB) Events(ctx context.Context, userID string, before time.Time, limit
 		sql, args = columns+` AND user_id = $3::text AND user_id <> ''`+newest, append(args, userID)
 	}
 	var events []audit.Event
-	err := db.run(ctx, "list events", step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
+	err := db.report(ctx, "list events", step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
 		var e audit.Event
 		err := rows.Scan(instant{&e.At}, &e.Kind, &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent, &e.RequestID)
 		events = append(events, e)

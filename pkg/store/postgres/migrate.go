@@ -19,9 +19,10 @@ import (
 // pooler that hands out connections by transaction, migrate with a URL that goes past it.
 func (db *DB) Migrate(ctx context.Context) error {
 	config := db.config.Copy()
-	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "plan_cache_mode"} {
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
 		delete(config.RuntimeParams, name)
 	}
+	withoutPointPlans(config)
 	pool := stdlib.OpenDB(*config)
 	provider, err := goose.NewProvider(goose.DialectPostgres, pool, migrations.Postgres(), goose.WithSessionLocker(turn{}))
 	if err == nil {

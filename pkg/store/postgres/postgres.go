@@ -50,9 +50,10 @@ var _ store.Store = (*DB)(nil)
 
 // DB is an open database.
 type DB struct {
-	pool   *pgxpool.Pool
-	config *pgx.ConnConfig // of the listener, and of migrations
-	wake   wake
+	pool    *pgxpool.Pool
+	reports *pgxpool.Pool   // for what reads many rows: few connections, with the planner's own choice of plans
+	config  *pgx.ConnConfig // of the listener, and of migrations
+	wake    wake
 }
 
 // Options are for what the URL does not say. The zero value is usable.
@@ -65,7 +66,8 @@ type Options struct {
 // (several hosts separated by commas for a replicated server: the one that takes writes is used). It does not
 // connect and does not migrate. No error of this package holds the URL or any part of its password.
 //
-// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and 2).
+// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and 2). Beside the pool there
+// are at most two connections for lists and reports, and one that listens.
 //
 // Behind a pooler that hands out connections by transaction, such as PgBouncer, use default_query_exec_mode=cache_describe (exec is
 // taken for it). Then nothing is set on the connections, because a pooler would refuse it or hand it to others: set
@@ -88,7 +90,51 @@ func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, failed("open database", err)
 	}
-	return &DB{pool: pool, config: config.ConnConfig, wake: newWake()}, nil
+	reports, err := pgxpool.NewWithConfig(ctx, forReports(config))
+	if err != nil {
+		pool.Close()
+		return nil, failed("open database", err)
+	}
+	return &DB{
+		pool:    pool,
+		reports: reports,
+		config:  config.ConnConfig,
+		wake:    newWake(),
+	}, nil
+}
+
+// pointPlans are the settings of the connections that look rows up by an index. A plan made while a table was still empty, or by statistics
+// that know nothing about the length of an array, must not say otherwise: so there is one plan for each statement, and it is this one.
+func pointPlans() map[string]string {
+	return map[string]string{
+		"plan_cache_mode":  "force_generic_plan",
+		"enable_seqscan":   "off",
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+		"jit":              "off", // these plans look expensive enough for it where no index can help
+	}
+}
+
+// withoutPointPlans gives the choice of plans back to the planner.
+func withoutPointPlans(c *pgx.ConnConfig) {
+	for name, value := range pointPlans() {
+		if c.RuntimeParams[name] == value {
+			delete(c.RuntimeParams, name)
+		}
+	}
+}
+
+// maxReports is the number of connections for lists and reports. A long one never takes a connection away from a refresh.
+const maxReports = 2
+
+// forReports is the configuration of the pool for what reads many rows. A connection is made at the first list, and given back when idle.
+func forReports(config *pgxpool.Config) *pgxpool.Config {
+	config = config.Copy()
+	config.AfterConnect = nil
+	config.MaxConns = min(config.MaxConns, maxReports)
+	config.MinConns, config.MinIdleConns = 0, 0
+	withoutPointPlans(config.ConnConfig)
+	return config
 }
 
 // parse makes the pool's configuration. What pgx and net/url say about a URL they cannot read may quote any part of it, so
@@ -123,14 +169,9 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 		set("lock_timeout", milliseconds(lockTimeout))
 		set("idle_in_transaction_session_timeout", milliseconds(idleTimeout))
 		set("default_transaction_isolation", "read committed")
-		// Every statement here looks rows up by an index. A plan made while a table was still empty, or by statistics that
-		// know nothing about the length of an array, must not say otherwise: so there is one plan for each statement,
-		// and it is this one.
-		set("plan_cache_mode", "force_generic_plan")
-		set("enable_seqscan", "off")
-		set("enable_hashjoin", "off")
-		set("enable_mergejoin", "off")
-		set("jit", "off") // the plans above look expensive enough for it where no index can help
+		for name, value := range pointPlans() {
+			set(name, value)
+		}
 	}
 
 	if !u.Query().Has("pool_max_conns") {
@@ -193,6 +234,7 @@ func (db *DB) Ping(ctx context.Context) error {
 // Close implements store.Store.
 func (db *DB) Close() error {
 	db.wake.stop()
+	db.reports.Close()
 	db.pool.Close()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -158,6 +159,42 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Lists and reports choose their plans themselves: where point look-ups hold to an index, reading a table from end to end is the right
+// plan for most of its rows.
+func TestReportsChooseTheirPlans(t *testing.T) {
+	db := openURL(t, pgtest.URL(t)+"&pool_max_conns=3")
+	for name, want := range map[string][2]string{
+		"plan_cache_mode":   {"force_generic_plan", "auto"},
+		"enable_seqscan":    {"off", "on"},
+		"enable_hashjoin":   {"off", "on"},
+		"enable_mergejoin":  {"off", "on"},
+		"statement_timeout": {"10s", "10s"},
+	} {
+		for i, pool := range []*pgxpool.Pool{db.pool, db.reports} {
+			var got string
+			must(t, pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got))
+			if got != want[i] {
+				t.Errorf("pool %d: %s is %s, want %s", i, name, got, want[i])
+			}
+		}
+	}
+	if n := db.reports.Config().MaxConns; n != 2 {
+		t.Errorf("%d connections for reports, want 2", n)
+	}
+
+	must(t, db.Migrate(t.Context()))
+	// A list must not wait for the connections that refreshes use.
+	for range 3 {
+		conn, err := db.pool.Acquire(t.Context())
+		must(t, err)
+		defer conn.Release()
+	}
+	_, err := db.Users(t.Context(), "", 10)
+	must(t, err)
+	_, err = db.Events(t.Context(), "", time.Time{}, 10)
+	must(t, err)
 }
 
 // noSecret fails if an error, or any of what it wraps, shows a password.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/handstamp/handstamp/pkg/store"
 )
@@ -52,23 +53,32 @@ func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
 	return db.repeat(ctx, undone, doing, steps)
 }
 
+// report carries out one statement that reads many rows, on a connection whose planner chooses for itself.
+func (db *DB) report(ctx context.Context, doing string, s step) error {
+	return repeat(ctx, db.reports, undone, doing, []step{s})
+}
+
 // repeat carries out the steps in one transaction, several times if need be, as long as again says so of the failure.
 func (db *DB) repeat(ctx context.Context, again func(err error) bool, doing string, steps []step) error {
+	return repeat(ctx, db.pool, again, doing, steps)
+}
+
+func repeat(ctx context.Context, pool *pgxpool.Pool, again func(err error) bool, doing string, steps []step) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
-		err := db.attempt(ctx, steps)
+	for tries := 1; ; tries++ {
+		err := attempt(ctx, pool, steps)
 		if err == nil {
 			return nil
 		}
-		if attempt == maxAttempts || ctx.Err() != nil || !again(err) {
+		if tries == maxAttempts || ctx.Err() != nil || !again(err) {
 			return failed(doing, err)
 		}
 	}
 }
 
-func (db *DB) attempt(ctx context.Context, steps []step) error {
-	c, err := db.pool.Acquire(ctx)
+func attempt(ctx context.Context, pool *pgxpool.Pool, steps []step) error {
+	c, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (db *DB) user(ctx context.Context, doing, sql string, args ...any) (user.Us
 func (db *DB) Users(ctx context.Context, after string, limit int) ([]user.User, error) {
 	const sql = `SELECT ` + userColumns + ` FROM users u WHERE u.id > $1 ORDER BY u.id LIMIT $2::bigint`
 	var users []user.User
-	err := db.run(ctx, "list users", step{sql: sql, args: []any{after, int64(limit)}, scan: func(rows pgx.Rows) error {
+	err := db.report(ctx, "list users", step{sql: sql, args: []any{after, int64(limit)}, scan: func(rows pgx.Rows) error {
 		var u user.User
 		err := rows.Scan(userTargets(&u)...)
 		users = append(users, u)
