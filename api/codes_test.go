@@ -382,7 +382,9 @@ func elsewhere() map[string]string {
 		"keyring.ErrNotFound":             "keys are revoked on the command line",
 		"keyring.ErrSealed":               "stops the start",
 		"keyring.ErrCorrupt":              "stops the start",
-		"keyring.ErrNoMasterKey":          "service.MasterKey: the first start makes one, any other stops",
+		"seal.ErrNoMasterKey":             "service.MasterKey: the first start makes one, any other stops",
+		"seal.ErrForm":                    "keyring, upstream and sharedsignal say ErrSealed instead",
+		"seal.ErrKey":                     "keyring, upstream and sharedsignal say ErrSealed instead",
 		"token.ErrHint":                   "readLogout: such a hint proves nothing and is ignored",
 		"verifier.ErrKey":                 "keys of this service are in its own keyring",
 		"verifier.ErrIssuerMismatch":      "the service does not ask an issuer for metadata",
@@ -393,7 +395,7 @@ func elsewhere() map[string]string {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier"} {
+	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier", "seal"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {
 				decl, ok := d.(*ast.GenDecl)

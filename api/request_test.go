@@ -17,7 +17,7 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -399,7 +399,7 @@ func TestAPI13_NothingToBeginWith(t *testing.T) {
 			want(t, "admin with "+password, tryLogin(t, s, "admin@example.com", password), http.StatusUnauthorized, "")
 		}
 		for _, weak := range []string{"changeme", "secret", "c2VjcmV0", strings.Repeat("A", 43), "0", " "} {
-			if _, err := keyring.ParseMasterKey(weak); err == nil && weak != strings.Repeat("A", 43) {
+			if _, err := seal.ParseMasterKey(weak); err == nil && weak != strings.Repeat("A", 43) {
 				t.Errorf("the master key may be %q", weak)
 			}
 			c := s.Config

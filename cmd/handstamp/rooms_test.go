@@ -27,14 +27,14 @@ type room struct {
 
 // rooms is the plan of the house: arrows point down only. A package that is not here has no place yet.
 func rooms() map[string]room {
-	ground := []string{"pkg/verifier", "pkg/password", "pkg/audit", "migrations"}
+	ground := []string{"pkg/verifier", "pkg/seal", "pkg/password", "pkg/audit", "migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/mail"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
 	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
-	features := slices.Concat(third, second, first, []string{"pkg/password", "pkg/audit"})
+	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/password", "pkg/audit"})
 
-	underFirst := []string{"pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/audit", "pkg/verifier"}
+	underFirst := []string{"pkg/seal", "pkg/password", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
 		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
@@ -51,6 +51,7 @@ func rooms() map[string]room {
 		"migrations":   {},
 		"pkg/audit":    {},
 		"pkg/password": {modules: []string{crypto, text}},
+		"pkg/seal":     {},
 		"pkg/verifier": {modules: []string{jwt}},
 
 		"pkg/user":      {imports: underFirst, modules: []string{text}},
@@ -63,7 +64,7 @@ func rooms() map[string]room {
 		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},
 		"pkg/upstream":              {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
 
-		"pkg/sharedsignal": {imports: []string{"pkg/token", "pkg/session", "pkg/user"}},
+		"pkg/sharedsignal": {imports: []string{"pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
 
 		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit"}},
 
@@ -282,6 +283,27 @@ func TestJWT19_NoJWE(t *testing.T) {
 		case *ast.ImportSpec:
 			if path, _ := strconv.Unquote(node.Path.Value); path == "compress/flate" {
 				t.Errorf("%s: imports %s", at, path)
+			}
+		}
+		return true
+	})
+}
+
+// Two purposes with one label would have one secret, so that the labels stand in one table.
+func TestLabelsOfSecretsStandInPkgSeal(t *testing.T) {
+	inspectSource(t, func(at token.Position, node ast.Node) bool {
+		if strings.HasSuffix(at.Filename, filepath.Join("pkg", "seal", "label.go")) {
+			return false
+		}
+		switch node := node.(type) {
+		case *ast.BasicLit:
+			if text, err := strconv.Unquote(node.Value); err == nil && strings.HasPrefix(text, "handstamp/v1/") {
+				t.Errorf("%s: label %s is not in the table of pkg/seal", at, text)
+			}
+		case *ast.ImportSpec:
+			inSeal := filepath.Base(filepath.Dir(at.Filename)) == "seal"
+			if path, _ := strconv.Unquote(node.Path.Value); !inSeal && (path == "crypto/hkdf" || path == "golang.org/x/crypto/hkdf") {
+				t.Errorf("%s: derives secrets, which is the business of pkg/seal", at)
 			}
 		}
 		return true

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -91,17 +92,13 @@ type Keyring struct {
 // Open reads the keys from the store, makes the first key of the default algorithm if there is none, and starts to follow
 // the store; the other algorithms get their first keys in the background. The error is ErrSealed or ErrCorrupt if a key
 // cannot be opened. The caller closes the keyring.
-func Open(ctx context.Context, store Store, master MasterKey, options Options) (*Keyring, error) {
+func Open(ctx context.Context, store Store, master seal.MasterKey, options Options) (*Keyring, error) {
 	options, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	sealer, err := newSealer(master)
-	if err != nil {
-		return nil, err
-	}
 	k := &Keyring{
-		store: store, sealer: sealer, options: options, lead: options.MaxAge + options.Leeway,
+		store: store, sealer: newSealer(master), options: options, lead: options.MaxAge + options.Leeway,
 		busy: make(chan struct{}, 1), complete: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	// RSA keys take their time, so that only the default algorithm is waited for.

@@ -22,14 +22,15 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 const masterText = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-func masterKey(t testing.TB) keyring.MasterKey {
+func masterKey(t testing.TB) seal.MasterKey {
 	t.Helper()
-	key, err := keyring.ParseMasterKey(masterText)
+	key, err := seal.ParseMasterKey(masterText)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -623,7 +624,7 @@ func TestKEY07_WrongMasterKeyIsAStartUpError(t *testing.T) {
 	store := &memory{keys: seed(t)}
 	open(t, store, keyring.Options{}).Close()
 	before := len(store.keys)
-	wrong, err := keyring.ParseMasterKey("//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=")
+	wrong, err := seal.ParseMasterKey("//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=")
 	if err != nil {
 		t.Fatal(err)
 	}

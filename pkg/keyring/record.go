@@ -3,22 +3,15 @@ package keyring
 import (
 	"bytes"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
-
-// The labels of the secrets that the keyring derives from the master key.
-const sealLabel = "handstamp/v1/signing-key-seal"
-
-// sealVersion is the first byte of a sealed key: nonce, AES-256-GCM ciphertext of the PKCS #8 form, tag follow.
-const sealVersion = 0x01
 
 // ErrSealed is returned when a signing key cannot be opened: the master key is another than the one it was sealed under,
 // or the row was altered. Nothing is ever put in its place.
@@ -28,18 +21,10 @@ var ErrSealed = errors.New("keyring: signing key cannot be opened")
 // algorithm or its private half.
 var ErrCorrupt = errors.New("keyring: signing key is not the one that its kid names")
 
-// sealer seals and opens private halves.
-type sealer struct{ aead cipher.AEAD }
+// sealer seals and opens private halves, in their PKCS #8 form.
+type sealer struct{ seal.Sealer }
 
-func newSealer(master MasterKey) (sealer, error) {
-	block, err := aes.NewCipher(master.Derive(sealLabel, 32))
-	if err != nil {
-		return sealer{}, err
-	}
-	// Random nonces are safe here: far fewer than 2^32 keys are ever sealed under one master key.
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return sealer{aead}, err
-}
+func newSealer(master seal.MasterKey) sealer { return sealer{seal.New(master, seal.SigningKeys)} }
 
 // additional binds a sealed key to its row, so that rows cannot be exchanged.
 func additional(id, algorithm string) []byte { return []byte(id + "\x00" + algorithm) }
@@ -67,21 +52,19 @@ func (s sealer) newRecord(algorithm string) (Record, error) {
 		return Record{}, err
 	}
 	defer clear(private)
-	//nolint:gosec // G407 does not know that this AEAD makes its nonces itself
-	sealed := s.aead.Seal([]byte{sealVersion}, nil, private, additional(id, algorithm))
-	return Record{ID: id, Algorithm: algorithm, Sealed: sealed, Public: public}, nil
+	return Record{ID: id, Algorithm: algorithm, Sealed: s.Seal(private, additional(id, algorithm)), Public: public}, nil
 }
 
 // open returns the private half of a record, and ErrSealed or ErrCorrupt if that is not possible. It is the half that
 // belongs to the kid, for it was sealed together with it.
 func (s sealer) open(record Record) (crypto.Signer, error) {
-	if len(record.Sealed) == 0 || record.Sealed[0] != sealVersion {
+	private, err := s.Open(record.Sealed, additional(record.ID, record.Algorithm))
+	if errors.Is(err, seal.ErrForm) {
 		return nil, fmt.Errorf("%w: %s is cut short or was sealed by a newer program", ErrSealed, record.ID)
 	}
-	private, err := s.aead.Open(nil, nil, record.Sealed[1:], additional(record.ID, record.Algorithm))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s was sealed under another master key, or altered: put back the master key that belongs "+
-			"to this database (file %s in the keys directory, or HANDSTAMP_MASTER_KEY)", ErrSealed, record.ID, MasterKeyFile)
+			"to this database (file %s in the keys directory, or HANDSTAMP_MASTER_KEY)", ErrSealed, record.ID, seal.MasterKeyFile)
 	}
 	defer clear(private)
 	parsed, err := x509.ParsePKCS8PrivateKey(private)

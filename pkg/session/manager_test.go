@@ -16,6 +16,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
@@ -27,8 +28,8 @@ import (
 // deriver derives secrets as a master key does: one per label.
 type deriver string
 
-func (d deriver) Derive(label string, n int) []byte {
-	sum := sha256.Sum256([]byte(string(d) + label))
+func (d deriver) Derive(label seal.Label, n int) []byte {
+	sum := sha256.Sum256([]byte(string(d) + string(label)))
 	return sum[:n]
 }
 

@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"hash"
 	"sync"
+
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // TokenPrefix starts every refresh token, so that secret scanners find it.
@@ -37,7 +39,7 @@ type Presented struct {
 
 // Deriver is the part of the master key that the codec needs: one secret per label (RFC 5869).
 type Deriver interface {
-	Derive(label string, n int) []byte
+	Derive(label seal.Label, n int) []byte
 }
 
 // Codec writes and reads refresh tokens.
@@ -52,11 +54,11 @@ type Codec struct {
 
 // NewCodec derives the codec's keys from the master key.
 func NewCodec(master Deriver) *Codec {
-	keyed := func(label string) *sync.Pool {
+	keyed := func(label seal.Label) *sync.Pool {
 		key := master.Derive(label, sha256.Size)
 		return &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
 	}
-	return &Codec{tags: keyed("handstamp/v1/refresh-token-tag"), checks: keyed("handstamp/v1/refresh-token-check")}
+	return &Codec{tags: keyed(seal.RefreshTokenTag), checks: keyed(seal.RefreshTokenCheck)}
 }
 
 // Format writes the refresh token of one generation of a session.

@@ -6,13 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // testMaster derives secrets as a master key does: one per label.
 type testMaster string
 
-func (m testMaster) Derive(label string, n int) []byte {
-	sum := sha256.Sum256([]byte(string(m) + label))
+func (m testMaster) Derive(label seal.Label, n int) []byte {
+	sum := sha256.Sum256([]byte(string(m) + string(label)))
 	return sum[:n]
 }
 

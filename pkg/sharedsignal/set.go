@@ -3,12 +3,10 @@ package sharedsignal
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/json"
 	"errors"
-	"fmt"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -122,17 +120,12 @@ func SET(ctx context.Context, minter Minter, issuer string, s Stream, e Event) (
 // errSealed says that a header cannot be opened; the receiver can give it again.
 var errSealed = errors.New("the authorization header of the stream cannot be opened: another master key has sealed it")
 
-// Sealer keeps what receivers want in the Authorization header unreadable in the database: AES-256-GCM.
-type Sealer struct{ aead cipher.AEAD }
+// Sealer keeps what receivers want in the Authorization header unreadable in the database.
+type Sealer struct{ sealer seal.Sealer }
 
-// NewSealer returns a sealer with a key of 32 secret bytes.
-func NewSealer(key []byte) (Sealer, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return Sealer{}, fmt.Errorf("key of streams: %w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return Sealer{aead}, err
+// NewSealer derives the key.
+func NewSealer(master seal.MasterKey) Sealer {
+	return Sealer{seal.New(master, seal.SignalAuthorization)}
 }
 
 // Seal encrypts the header of a stream; nil for none.
@@ -140,7 +133,7 @@ func (s Sealer) Seal(streamID, header string) []byte {
 	if header == "" {
 		return nil
 	}
-	return s.aead.Seal(nil, nil, []byte(header), []byte(streamID)) //nolint:gosec // the AEAD makes its own nonce
+	return s.sealer.Seal([]byte(header), []byte(streamID))
 }
 
 // Open is the inverse of Seal.
@@ -148,7 +141,7 @@ func (s Sealer) Open(streamID string, sealed []byte) (string, error) {
 	if sealed == nil {
 		return "", nil
 	}
-	header, err := s.aead.Open(nil, nil, sealed, []byte(streamID))
+	header, err := s.sealer.Open(sealed, []byte(streamID))
 	if err != nil {
 		return "", errSealed
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
 )
@@ -41,11 +42,11 @@ func payload(t *testing.T, raw string) string {
 
 func sealer(t *testing.T) Sealer {
 	t.Helper()
-	s, err := NewSealer([]byte("thirty-two secret bytes, exactly"))
+	master, err := seal.ParseMasterKey("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return NewSealer(master)
 }
 
 func TestSET(t *testing.T) {
@@ -112,6 +113,14 @@ func TestSealer(t *testing.T) {
 	}
 	if _, err := s.Open("stm_b", sealed); err == nil {
 		t.Error("opens for another stream")
+	}
+	// A row that a program before pkg/seal has written.
+	before, err := base64.StdEncoding.DecodeString("JFBlUU7gQy3edAyqXepPT5ouYMVRB0OqZ2kYkhib/ErjEKjdKjQoDf8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Open("stm_a", before); err != nil || got != "Bearer secret" {
+		t.Errorf("%q, %v", got, err)
 	}
 	if got, err := s.Open("stm_a", s.Seal("stm_a", "")); err != nil || got != "" {
 		t.Errorf("%q, %v", got, err)

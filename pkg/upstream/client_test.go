@@ -22,7 +22,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 func TestOA12_Addresses(t *testing.T) {
@@ -306,7 +306,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestOA12_EveryFetch(t *testing.T) {
 	// Each URL of a provider's metadata in turn leads inside; none is reached.
 	inner, pool, connections := countingServer(t)
-	key, err := keyring.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789ABCDEF")))
+	key, err := seal.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789ABCDEF")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
@@ -24,9 +24,9 @@ type liar struct{ *upstreamtest.Liar }
 
 func newLiar(t *testing.T, path string) liar { return liar{upstreamtest.NewLiar(t, path)} }
 
-func masterKey(t *testing.T) keyring.MasterKey {
+func masterKey(t *testing.T) seal.MasterKey {
 	t.Helper()
-	key, err := keyring.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789ABCDEF")))
+	key, err := seal.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789ABCDEF")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,13 +17,13 @@ import (
 
 	"golang.org/x/oauth2"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // Options are what the providers share.
 type Options struct {
 	// Key is the server's master key.
-	Key keyring.MasterKey
+	Key seal.MasterKey
 	// RootCAs replace the system's certificate authorities; nil for those.
 	RootCAs *x509.CertPool
 
@@ -73,7 +73,7 @@ func newProvider(c Config, o Options) *Provider {
 	p := &Provider{
 		cfg:        c,
 		client:     newClient(c.AllowPrivateNetwork, o.RootCAs, o.resolver),
-		attemptKey: o.Key.Derive("handstamp/v1/upstream-attempts", 32),
+		attemptKey: o.Key.Derive(seal.UpstreamAttempts, 32),
 	}
 	if known, _ := presetOf(c.Type); known.openID {
 		p.discovered = newCached(p.discover)

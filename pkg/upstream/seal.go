@@ -1,40 +1,23 @@
 package upstream
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // ErrSealed says that sealed tokens can't be opened: they were sealed under another master key, belong to another
 // identity, or were changed. The user can log in at the provider again; the operator should look at the master key.
 var ErrSealed = errors.New("sealed provider tokens can't be opened")
 
-// sealVersion is the first byte of everything sealed.
-const sealVersion = 1
-
-// Sealer keeps provider tokens unreadable in the database: AES-256-GCM under a key of the master key.
-type Sealer struct {
-	aead cipher.AEAD
-}
+// Sealer keeps provider tokens unreadable in the database.
+type Sealer struct{ sealer seal.Sealer }
 
 // NewSealer derives the key.
-func NewSealer(key keyring.MasterKey) Sealer {
-	block, err := aes.NewCipher(key.Derive("handstamp/v1/upstream-tokens", 32))
-	if err != nil {
-		panic(err) // only a key of another length
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err) // only another block size
-	}
-	return Sealer{aead: aead}
-}
+func NewSealer(master seal.MasterKey) Sealer { return Sealer{seal.New(master, seal.UpstreamTokens)} }
 
 // sealedTokens is what is inside.
 type sealedTokens struct {
@@ -51,15 +34,15 @@ func (s Sealer) Seal(t Tokens, provider, subject string) []byte {
 	if err != nil {
 		panic(err) // only types that JSON can't hold
 	}
-	return s.aead.Seal([]byte{sealVersion}, nil, text, sealContext(provider, subject)) //nolint:gosec // the AEAD makes its own nonce
+	return s.sealer.Seal(text, sealContext(provider, subject))
 }
 
 // Open decrypts what Seal made for the same identity. ErrSealed.
 func (s Sealer) Open(sealed []byte, provider, subject string) (Tokens, error) {
-	if len(sealed) == 0 || sealed[0] != sealVersion {
+	text, err := s.sealer.Open(sealed, sealContext(provider, subject))
+	if errors.Is(err, seal.ErrForm) {
 		return Tokens{}, fmt.Errorf("%w: unknown form", ErrSealed)
 	}
-	text, err := s.aead.Open(nil, nil, sealed[1:], sealContext(provider, subject))
 	if err != nil {
 		return Tokens{}, ErrSealed
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
@@ -29,7 +29,7 @@ func TestOA11_Sealer(t *testing.T) {
 	if got, err := s.Open(s.Seal(upstream.Tokens{Access: "a"}, "up", "s"), "up", "s"); err != nil || !got.ExpiresAt.IsZero() {
 		t.Errorf("%+v, %v", got, err)
 	}
-	otherKey, err := keyring.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("another key, 32 bytes long......")))
+	otherKey, err := seal.ParseMasterKey(base64.StdEncoding.EncodeToString([]byte("another key, 32 bytes long......")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +52,23 @@ func TestOA11_Sealer(t *testing.T) {
 		if _, err := s.Open(changed, "up", "s"); !errors.Is(err, upstream.ErrSealed) {
 			t.Errorf("byte %d changed: %v", i, err)
 		}
+	}
+}
+
+// A row that a program before pkg/seal has written.
+func TestOA11_SealedBefore(t *testing.T) {
+	key, err := seal.ParseMasterKey("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := base64.StdEncoding.DecodeString(
+		"AVCHvCqbx4KZjGGB77DIMEiog8qfR7GFfh+sppBstC1BPQyPKjpiyvlbCKfNkXtGjf2sOclCDsroeNW3BrZwvU4QVt1A8I2cP+fszqZEqW1yAg==")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := upstream.Tokens{Access: "access", Refresh: "refresh", ExpiresAt: time.Unix(1_900_000_000, 0), Scope: "a b"}
+	if got, err := upstream.NewSealer(key).Open(sealed, "up", "s"); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
@@ -69,22 +70,22 @@ func CheckSchema(ctx context.Context, s store.Store) error {
 }
 
 // MasterKey finds the master key. It is made at the first start only: never when the database holds keys that another one sealed.
-func MasterKey(ctx context.Context, c Config, keys keyring.Store) (keyring.MasterKey, error) {
+func MasterKey(ctx context.Context, c Config, keys keyring.Store) (seal.MasterKey, error) {
 	if c.MasterKey != "" {
-		return keyring.ParseMasterKey(string(c.MasterKey))
+		return seal.ParseMasterKey(string(c.MasterKey))
 	}
-	m, err := keyring.LoadMasterKey(c.KeysDir)
-	if !errors.Is(err, keyring.ErrNoMasterKey) {
+	m, err := seal.LoadMasterKey(c.KeysDir)
+	if !errors.Is(err, seal.ErrNoMasterKey) {
 		return m, err
 	}
 	records, listErr := keys.SigningKeys(ctx)
 	if listErr != nil {
-		return keyring.MasterKey{}, listErr
+		return seal.MasterKey{}, listErr
 	}
 	if len(records) > 0 {
-		return keyring.MasterKey{}, fmt.Errorf("%w, but the database holds signing keys that one has sealed: put that file back into %s, or set HANDSTAMP_MASTER_KEY", err, c.KeysDir)
+		return seal.MasterKey{}, fmt.Errorf("%w, but the database holds signing keys that one has sealed: put that file back into %s, or set HANDSTAMP_MASTER_KEY", err, c.KeysDir)
 	}
-	return keyring.CreateMasterKey(c.KeysDir)
+	return seal.CreateMasterKey(c.KeysDir)
 }
 
 // Service is every part of the running program.
@@ -146,14 +147,11 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		return nil, err
 	}
 	minter := token.NewMinter(c.Issuer, v.Keys)
-	sealer, err := sharedsignal.NewSealer(master.Derive("handstamp/v1/signal-authorization", 32))
-	if err != nil {
-		return nil, err
-	}
+	sealer := sharedsignal.NewSealer(master)
 	var statuses *statuslist.Publisher
 	if c.StatusList {
 		if statuses, err = statuslist.New(statuslist.Options{
-			Issuer: c.Issuer, Store: s, Minter: minter, Key: master.Derive("handstamp/v1/status-index", 16), Clients: v.Clients.StatusClients, Lifetime: c.AccessTokenLifetime,
+			Issuer: c.Issuer, Store: s, Minter: minter, Key: master.Derive(seal.StatusIndex, 16), Clients: v.Clients.StatusClients, Lifetime: c.AccessTokenLifetime,
 		}); err != nil {
 			return nil, err
 		}
@@ -171,7 +169,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Browser: s, Upstream: s, Providers: providers,
 		Linker: upstream.Linker{Store: s, SignupAllowed: c.Signup, EmailRequired: true, AccessTokenLifetime: c.AccessTokenLifetime + clockMargin},
 		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
-		Pages:  hosted, PageKey: master.Derive("handstamp/v1/page-state", 32),
+		Pages:  hosted, PageKey: master.Derive(seal.PageStates, 32),
 	})
 	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, log),
 		sharedsignal.NewSender(c.Issuer, s, minter, sealer, upstream.NewGuardedClient(c.SignalsPrivate), log))
@@ -186,7 +184,7 @@ func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 }
 
 // SessionManager returns the manager of sessions.
-func SessionManager(c Config, s session.Store, master keyring.MasterKey) *session.Manager {
+func SessionManager(c Config, s session.Store, master seal.MasterKey) *session.Manager {
 	return session.NewManager(s, master, session.Config{
 		IdleLifetime: c.RefreshIdleLifetime, Lifetime: c.RefreshLifetime, Grace: c.RefreshGrace, Limit: c.SessionLimit,
 		AccessTokenLifetime: c.AccessTokenLifetime,

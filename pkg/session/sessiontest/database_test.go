@@ -15,8 +15,8 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
-	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres"
@@ -35,7 +35,7 @@ type database struct {
 	url    string
 	raw    *sql.DB
 	codec  *session.Codec
-	master keyring.MasterKey
+	master seal.MasterKey
 	cursor string // of the blocklist
 }
 
@@ -69,7 +69,7 @@ func sqliteURL(t *testing.T) string {
 
 // openDatabase opens and migrates an empty database. The caller closes it.
 func openDatabase(ctx context.Context, url string) (*database, error) {
-	master, err := keyring.ParseMasterKey(servicetest.Master)
+	master, err := seal.ParseMasterKey(servicetest.Master)
 	if err != nil {
 		return nil, err
 	}

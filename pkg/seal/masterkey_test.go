@@ -1,7 +1,8 @@
-package keyring_test
+package seal_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,16 +14,43 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
+
+const (
+	masterText = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	otherText  = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA="
+)
+
+func masterKey(t testing.TB, texts ...string) seal.MasterKey {
+	t.Helper()
+	key, err := seal.ParseMasterKey(strings.Join(texts, "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// randomKeys returns the texts of n keys.
+func randomKeys(n int) []string {
+	texts := make([]string, n)
+	for i := range texts {
+		key := sha256.Sum256([]byte{byte(i)})
+		texts[i] = base64.StdEncoding.EncodeToString(key[:])
+	}
+	return texts
+}
 
 func TestParseMasterKey(t *testing.T) {
 	for name, text := range map[string]string{
 		"ok/plain":       masterText,
 		"ok/white space": "\n " + masterText + "\r\n",
+		"ok/two":         masterText + "\n" + otherText + "\n",
+		"ok/two, CRLF":   masterText + "\r\n" + otherText + "\r\n",
+		"ok/eight":       strings.Join(randomKeys(8), "\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if key, err := keyring.ParseMasterKey(text); err != nil || key.IsZero() {
+			if key, err := seal.ParseMasterKey(text); err != nil || key.IsZero() {
 				t.Error(err)
 			}
 		})
@@ -38,28 +66,41 @@ func TestParseMasterKey(t *testing.T) {
 		"fail/two keys":    masterText + masterText,
 		"fail/passphrase":  "correct horse battery staple",
 		"fail/all zero":    base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"fail/twice":       masterText + "\n" + otherText + "\n" + masterText,
+		"fail/nine":        strings.Join(randomKeys(9), "\n"),
+		"fail/empty line":  masterText + "\n\n" + otherText,
+		"fail/space":       masterText + "\n " + otherText,
+		"fail/one line":    masterText + " " + otherText,
+		"fail/two lines":   masterText[:20] + "\n" + masterText[20:],
+		"fail/in half":     masterText[:20] + "\r" + masterText[20:],
+		"fail/second weak": masterText + "\n" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
 		"fail/same letter": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("a"), 32)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			key, err := keyring.ParseMasterKey(text)
+			key, err := seal.ParseMasterKey(text)
 			if err == nil || !key.IsZero() {
 				t.Error("accepted")
 			}
-			if err != nil && len(text) > 0 && strings.Contains(err.Error(), text) {
-				t.Errorf("the error quotes the key: %v", err)
+			for line := range strings.Lines(text) {
+				if err != nil && strings.Contains(err.Error(), strings.TrimSpace(line)) && strings.TrimSpace(line) != "" {
+					t.Errorf("the error quotes the key: %v", err)
+				}
 			}
 		})
 	}
 }
 
 func TestDerive(t *testing.T) {
-	key := masterKey(t)
+	key := masterKey(t, masterText)
 	a := key.Derive("handstamp/v1/a", 32)
 	if len(a) != 32 || !bytes.Equal(a, key.Derive("handstamp/v1/a", 32)) {
 		t.Error("not the same every time")
 	}
 	if bytes.Equal(a, key.Derive("handstamp/v1/b", 32)) || len(key.Derive("handstamp/v1/a", 100)) != 100 {
 		t.Error("label or length are ignored")
+	}
+	if !bytes.Equal(a, masterKey(t, masterText, otherText).Derive("handstamp/v1/a", 32)) {
+		t.Error("of two keys not the first derives")
 	}
 	// HKDF-SHA256 of bytes 0 to 31, no salt, info "handstamp/v1/a": stored secrets depend on it for ever. Computed with
 	// OpenSSL: openssl kdf -keylen 16 -kdfopt digest:SHA256 -kdfopt hexkey:0001..1f -kdfopt info:handstamp/v1/a HKDF
@@ -71,18 +112,18 @@ func TestDerive(t *testing.T) {
 			t.Error("the zero key derives secrets")
 		}
 	}()
-	keyring.MasterKey{}.Derive("handstamp/v1/a", 32)
+	seal.MasterKey{}.Derive("handstamp/v1/a", 32)
 }
 
 func TestMasterKeyIsNeverPrinted(t *testing.T) {
-	key := masterKey(t)
+	key := masterKey(t, masterText, otherText)
 	holder := struct {
-		Key     keyring.MasterKey
-		private keyring.MasterKey
+		Key     seal.MasterKey
+		private seal.MasterKey
 	}{key, key}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%08b", "%t"} {
-		for _, value := range []any{key, &key, holder, &holder, []any{key}, []keyring.MasterKey{key}, map[string]keyring.MasterKey{"k": key}} {
+		for _, value := range []any{key, &key, holder, &holder, []any{key}, []seal.MasterKey{key}, map[string]seal.MasterKey{"k": key}} {
 			fmt.Fprintf(&out, verb+"\n", value)
 		}
 	}
@@ -95,7 +136,7 @@ func TestMasterKeyIsNeverPrinted(t *testing.T) {
 	if !strings.Contains(out.String(), "[redacted]") {
 		t.Error("nothing was redacted")
 	}
-	for _, form := range []string{masterText[:12], "000102030405", "00010203", "0 1 2 3", "1, 2, 3", "0x0, 0x1", `\x01\x02`, "00000001 00000010"} {
+	for _, form := range []string{masterText[:12], otherText[:12], "000102030405", "00010203", "0 1 2 3", "1, 2, 3", "0x0, 0x1", `\x01\x02`, "00000001 00000010"} {
 		if strings.Contains(strings.ToLower(out.String()), strings.ToLower(form)) {
 			t.Errorf("the key is printed as %q", form)
 		}
@@ -105,14 +146,14 @@ func TestMasterKeyIsNeverPrinted(t *testing.T) {
 func TestKEY07_MasterKeyFile(t *testing.T) {
 	t.Run("ok/created once", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "new", "keys")
-		if _, err := keyring.LoadMasterKey(dir); !errors.Is(err, keyring.ErrNoMasterKey) {
+		if _, err := seal.LoadMasterKey(dir); !errors.Is(err, seal.ErrNoMasterKey) {
 			t.Fatalf("no directory: %v", err)
 		}
 		keys := make([][]byte, 8)
 		var group sync.WaitGroup
 		for i := range keys {
 			group.Go(func() {
-				key, err := keyring.CreateMasterKey(dir)
+				key, err := seal.CreateMasterKey(dir)
 				if err != nil {
 					t.Error(err)
 					return
@@ -121,7 +162,7 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 			})
 		}
 		group.Wait()
-		loaded, err := keyring.LoadMasterKey(dir)
+		loaded, err := seal.LoadMasterKey(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,17 +172,17 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 			}
 		}
 		entries, err := os.ReadDir(dir)
-		if err != nil || len(entries) != 1 || entries[0].Name() != keyring.MasterKeyFile {
+		if err != nil || len(entries) != 1 || entries[0].Name() != seal.MasterKeyFile {
 			t.Errorf("directory holds %v, %v", entries, err)
 		}
-		for path, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, keyring.MasterKeyFile): 0o600} {
+		for path, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, seal.MasterKeyFile): 0o600} {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 				t.Errorf("%s: %v, %v", path, info.Mode(), err)
 			}
 		}
 	})
 	t.Run("fail/missing file", func(t *testing.T) {
-		if _, err := keyring.LoadMasterKey(t.TempDir()); !errors.Is(err, keyring.ErrNoMasterKey) {
+		if _, err := seal.LoadMasterKey(t.TempDir()); !errors.Is(err, seal.ErrNoMasterKey) {
 			t.Error(err)
 		}
 	})
@@ -157,11 +198,13 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 		"fail/world writable": {masterText, 0o602, "chmod 600"},
 		"fail/truncated":      {masterText[:20], 0o600, "backup"},
 		"fail/empty":          {"", 0o600, "backup"},
+		"ok/two keys":         {masterText + "\n" + otherText + "\n", 0o600, ""},
+		"fail/second far off": {masterText + strings.Repeat(" ", 1024) + "\n" + otherText, 0o600, "backup"},
 		"fail/endless":        {strings.Repeat(masterText, 1000), 0o600, "backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, keyring.MasterKeyFile)
+			path := filepath.Join(dir, seal.MasterKeyFile)
 			if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -169,12 +212,12 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Creating is no way round a file that cannot be used.
-			for _, get := range []func(string) (keyring.MasterKey, error){keyring.LoadMasterKey, keyring.CreateMasterKey} {
+			for _, get := range []func(string) (seal.MasterKey, error){seal.LoadMasterKey, seal.CreateMasterKey} {
 				key, err := get(dir)
 				if (err == nil) != (c.remedy == "") || key.IsZero() != (err != nil) {
 					t.Errorf("%v", err)
 				}
-				if err != nil && (!strings.Contains(err.Error(), c.remedy) || !strings.Contains(err.Error(), path) || errors.Is(err, keyring.ErrNoMasterKey)) {
+				if err != nil && (!strings.Contains(err.Error(), c.remedy) || !strings.Contains(err.Error(), path) || errors.Is(err, seal.ErrNoMasterKey)) {
 					t.Errorf("error names no remedy: %v", err)
 				}
 			}
@@ -185,10 +228,10 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 	}
 	t.Run("fail/directory", func(t *testing.T) {
 		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, keyring.MasterKeyFile), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, seal.MasterKeyFile), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keyring.LoadMasterKey(dir); err == nil || errors.Is(err, keyring.ErrNoMasterKey) {
+		if _, err := seal.LoadMasterKey(dir); err == nil || errors.Is(err, seal.ErrNoMasterKey) {
 			t.Error(err)
 		}
 	})
@@ -197,10 +240,10 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 		if err := os.WriteFile(outside, []byte(masterText), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(outside, filepath.Join(dir, keyring.MasterKeyFile)); err != nil {
+		if err := os.Symlink(outside, filepath.Join(dir, seal.MasterKeyFile)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keyring.LoadMasterKey(dir); err == nil {
+		if _, err := seal.LoadMasterKey(dir); err == nil {
 			t.Error("followed")
 		}
 	})

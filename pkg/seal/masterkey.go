@@ -1,4 +1,4 @@
-package keyring
+package seal
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 const (
@@ -20,20 +21,23 @@ const (
 	// its content can be carried over into an environment variable.
 	MasterKeyFile = "master.key"
 
-	masterKeySize = 32
-	redacted      = "[redacted]"
+	masterKeySize   = 32
+	masterKeysMost  = 8    // in one text
+	masterKeyLength = 1024 // of the file, in bytes; more than eight keys take
+	redacted        = "[redacted]"
 )
 
 // ErrNoMasterKey is returned by LoadMasterKey when the directory holds no master key. A caller that knows that nothing
 // has been sealed yet may answer it with CreateMasterKey; anybody else must ask for the lost file.
-var ErrNoMasterKey = errors.New("keyring: no master key")
+var ErrNoMasterKey = errors.New("seal: no master key")
 
-// MasterKey is the secret from which every other server secret is derived. It never appears in output: fmt, encoding/json,
+// MasterKey is the secret from which every other server secret is derived: one key, or several during a change of key. The first
+// one derives secrets and seals values, all of them open values. It never appears in output: fmt, encoding/json,
 // encoding.TextMarshaler users and slog all see "[redacted]". The zero value is no key; Derive panics on it.
 type MasterKey struct {
 	// A function, because fmt prints the content of anything else that stands in a private field of an enclosing struct:
 	// it does not call our Format there.
-	key func() []byte
+	keys func() [][]byte
 }
 
 // LoadMasterKey reads the master key from the file master.key in dir. The error is ErrNoMasterKey if there is no such
@@ -70,9 +74,13 @@ func readMasterKey(root *os.Root, path string) (MasterKey, error) {
 		return MasterKey{}, fmt.Errorf("master key %s may be read or written by others (mode %04o): run chmod 600 %s, "+
 			"and replace the key if somebody may have copied it", path, mode, path)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, 1024))
+	text, err := io.ReadAll(io.LimitReader(file, masterKeyLength+1))
 	if err != nil {
 		return MasterKey{}, fmt.Errorf("read master key: %w", err)
+	}
+	if len(text) > masterKeyLength { // a key beyond the limit must not be left out in silence
+		return MasterKey{}, fmt.Errorf("%s: longer than %d bytes, which is more than master keys take; restore the file from a backup",
+			path, masterKeyLength)
 	}
 	key, err := ParseMasterKey(string(text))
 	if err != nil {
@@ -134,27 +142,58 @@ func syncDirectory(root *os.Root) error {
 	return dir.Sync()
 }
 
-// ParseMasterKey reads a master key from text: exactly 32 bytes in standard base64, surrounding white space ignored.
+// ParseMasterKey reads a master key from text: exactly 32 bytes in standard base64, or up to eight such keys, each different and on
+// a line of its own. White space around the whole is ignored, but there is none within.
 func ParseMasterKey(text string) (MasterKey, error) {
-	key, err := base64.StdEncoding.Strict().AppendDecode(nil, bytes.TrimSpace([]byte(text)))
-	if err != nil || len(key) != masterKeySize {
-		// The decoder's own message is left out: it may quote the text.
-		return MasterKey{}, fmt.Errorf("a master key is %d bytes in base64 (made by: head -c %d /dev/urandom | base64)",
+	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
+	if len(lines) > masterKeysMost {
+		return MasterKey{}, fmt.Errorf("there are more than %d master keys", masterKeysMost)
+	}
+	var keys [][]byte
+	for i, line := range lines {
+		key, err := parseLine(bytes.TrimSuffix(line, []byte("\r")))
+		if err == nil && slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			err = errors.New("the master key stands there twice")
+		}
+		if err != nil && len(lines) > 1 {
+			err = fmt.Errorf("line %d: %w", i+1, err)
+		}
+		if err != nil {
+			return MasterKey{}, err
+		}
+		keys = append(keys, key)
+	}
+	return MasterKey{keys: func() [][]byte { return keys }}, nil
+}
+
+// parseLine reads one key. Its errors do not quote the text, as the decoder's own would.
+func parseLine(line []byte) ([]byte, error) {
+	key, err := base64.StdEncoding.Strict().AppendDecode(nil, line)
+	// The decoder skips carriage returns, which are not a part of a key.
+	if err != nil || len(key) != masterKeySize || len(line) != base64.StdEncoding.EncodedLen(masterKeySize) {
+		return nil, fmt.Errorf("a master key is %d bytes in base64 (made by: head -c %d /dev/urandom | base64)",
 			masterKeySize, masterKeySize)
 	}
 	if bytes.Count(key, key[:1]) == len(key) {
-		return MasterKey{}, errors.New("the master key is one repeated byte: use random bytes")
+		return nil, errors.New("the master key is one repeated byte: use random bytes")
 	}
-	return MasterKey{key: func() []byte { return key }}, nil
+	return key, nil
 }
 
-// Derive returns n secret bytes (at most 8160) for one purpose: HKDF-SHA256 (RFC 5869) with the label as info. Each
-// purpose has a label of its own, "handstamp/v1/...", and so a secret of its own.
-func (m MasterKey) Derive(label string, n int) []byte {
-	if m.key == nil {
-		panic("keyring: Derive on the zero MasterKey")
+// all returns the keys, and panics if there is none.
+func (m MasterKey) all() [][]byte {
+	if m.keys == nil {
+		panic("seal: use of the zero MasterKey")
 	}
-	out, err := hkdf.Key(sha256.New, m.key(), nil, label, n)
+	return m.keys()
+}
+
+// Derive returns n secret bytes (at most 8160) for one purpose, made of the first key: HKDF-SHA256 (RFC 5869) with the label as
+// info.
+func (m MasterKey) Derive(label Label, n int) []byte { return derive(m.all()[0], label, n) }
+
+func derive(key []byte, label Label, n int) []byte {
+	out, err := hkdf.Key(sha256.New, key, nil, string(label), n)
 	if err != nil {
 		panic(err) // only an n out of range, which is a mistake in the program
 	}
@@ -162,7 +201,7 @@ func (m MasterKey) Derive(label string, n int) []byte {
 }
 
 // IsZero reports whether m is no key.
-func (m MasterKey) IsZero() bool { return m.key == nil }
+func (m MasterKey) IsZero() bool { return m.keys == nil }
 
 // Format prints "[redacted]" for every verb and flag.
 func (MasterKey) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }

@@ -1,0 +1,41 @@
+package seal
+
+// Label names the purpose of a secret. Each purpose has a label of its own, and so a secret of its own: the label is the info of
+// HKDF (RFC 5869, section 3.2). A label is never changed and never used again for something else.
+type Label string
+
+// The labels of all secrets that the service derives from the master key.
+const (
+	SigningKeys         Label = "handstamp/v1/signing-key-seal"     // seals the private halves of signing keys
+	UpstreamTokens      Label = "handstamp/v1/upstream-tokens"      // seals the tokens of upstream providers
+	SignalAuthorization Label = "handstamp/v1/signal-authorization" // seals what receivers of events want in the Authorization header
+	PageStates          Label = "handstamp/v1/page-state"           // seals the state that a hosted page carries
+
+	UpstreamAttempts  Label = "handstamp/v1/upstream-attempts"   // PKCE verifiers and nonces of logins at upstream providers
+	RefreshTokenTag   Label = "handstamp/v1/refresh-token-tag"   // masks the nonces of sessions
+	RefreshTokenCheck Label = "handstamp/v1/refresh-token-check" // check values of refresh tokens
+	StatusIndex       Label = "handstamp/v1/status-index"        // the order of the indexes of a status list
+
+	keyID Label = "handstamp/v1/key-id" // public: which master key has sealed a value
+)
+
+// form is how the values of a label were sealed before all labels had one format.
+type form int
+
+const (
+	formNone    form = iota // there was none
+	formBare                // nonce, ciphertext, tag
+	formVersion             // the byte 1, nonce, ciphertext, tag
+)
+
+// before returns the form that values of the label may still have in databases and browsers.
+func (l Label) before() form {
+	switch l {
+	case SigningKeys, UpstreamTokens:
+		return formVersion
+	case SignalAuthorization, PageStates:
+		return formBare
+	case UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID: // nothing is sealed with these
+	}
+	return formNone
+}
