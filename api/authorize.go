@@ -449,7 +449,7 @@ func (a *API) consentForm(c echo.Context) error {
 	slices.Sort(scope)
 	err = a.Browser.SaveConsent(ctx, oauth.Consent{
 		UserID: f.login.UserID, ClientID: f.Client.ID, Scope: strings.Join(slices.Compact(scope), " "), GrantedAt: now,
-	}, audit.Event{At: now, Kind: audit.KindConsentGranted, Actor: f.login.UserID, UserID: f.login.UserID, ClientID: f.Client.ID, Origin: origin(c)})
+	}, audit.ConsentGranted(now, f.login.UserID, f.Client.ID, origin(c)))
 	if err != nil {
 		return err
 	}

@@ -109,9 +109,7 @@ func (a *API) removeIdentity(c echo.Context) error {
 	}
 	err := a.Upstream.RemoveIdentity(c.Request().Context(), upstream.Removal{
 		UserID: claims.Subject, Provider: provider, Providers: configured,
-		Event: audit.Event{
-			At: time.Now(), Kind: audit.KindIdentityRemoved, Actor: claims.Subject, UserID: claims.Subject, ClientID: claims.ClientID, Reason: cut(provider), Origin: origin(c),
-		},
+		Event: audit.IdentityRemoved(time.Now(), claims.Subject, cut(provider), by(c)),
 	})
 	if err != nil {
 		return err

@@ -120,5 +120,5 @@ func (a *API) createUser(c echo.Context, email, name, plain string) (user.User, 
 	}
 	now := time.Now()
 	u := user.User{ID: user.NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
-	return u, a.Store.CreateUser(ctx, u, audit.Event{At: now, Kind: audit.KindSignedUp, Actor: u.ID, UserID: u.ID, Origin: origin(c)})
+	return u, a.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin(c)))
 }

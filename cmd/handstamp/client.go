@@ -46,8 +46,7 @@ func (p *program) clientCreateCommand() *cobra.Command {
 				return usageErrorf("the client cannot be created:\n%w", err)
 			}
 			return p.withStore(cmd, func(_ Config, s store.Store) error {
-				event := audit.Event{At: now, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: c.ID}
-				if err := s.CreateClient(cmd.Context(), c, event); err != nil {
+				if err := s.CreateClient(cmd.Context(), c, audit.ClientCreated(now, c.ID, audit.CLI())); err != nil {
 					return err
 				}
 				rows := [][]string{{"Client ID", c.ID}}
@@ -130,7 +129,7 @@ func (p *program) clientDisableCommand() *cobra.Command {
 				}
 				now := time.Now()
 				entry := blocklist.NewEntry(verifier.BlockClient, id, m.BlockUntil())
-				err = s.DisableClient(cmd.Context(), id, now, entry, audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: id})
+				err = s.DisableClient(cmd.Context(), id, now, entry, audit.ClientDisabled(now, id, audit.CLI()))
 				if err != nil {
 					return err
 				}

@@ -23,7 +23,7 @@ has to be done, and the service need not be restarted.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
-				r, err := k.Rotate(ctx, algorithm, keyring.By{Actor: audit.ActorCLI})
+				r, err := k.Rotate(ctx, algorithm, audit.CLI())
 				if err != nil {
 					return err
 				}
@@ -56,7 +56,7 @@ second. An active key is replaced first. Verifiers that only cache the JWKS acce
 			Args: oneArg("the KID, which handstamp keys list shows"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
-					if err := k.Revoke(ctx, args[0], keyring.By{Actor: audit.ActorCLI}); err != nil {
+					if err := k.Revoke(ctx, args[0], audit.CLI()); err != nil {
 						return err
 					}
 					return p.say(map[string]string{"kid": args[0], "state": "revoked"}, "Key %s is revoked.", args[0])

@@ -21,9 +21,6 @@ import (
 
 func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// byCLI is who ends sessions from the command line.
-func byCLI() session.By { return session.By{Actor: audit.ActorCLI} }
-
 func (p *program) userCommand() *cobra.Command {
 	return group("user", "Create, list, show, disable and enable users, set their roles",
 		p.userCreateCommand(), p.userListCommand(),
@@ -36,13 +33,13 @@ func (p *program) userCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := m.DisableUser(ctx, u.ID, byCLI()); err != nil {
+				if err := m.DisableUser(ctx, u.ID, audit.CLI()); err != nil {
 					return err
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
 			}),
 		p.oneUserCommand("enable", "Let a disabled user in again", func(ctx context.Context, _ Config, s store.Store, u user.User) error {
-			if err := s.EnableUser(ctx, u.ID, audit.Event{At: time.Now(), Kind: audit.KindUserEnabled, Actor: audit.ActorCLI, UserID: u.ID}); err != nil {
+			if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(time.Now(), u.ID, audit.CLI())); err != nil {
 				return err
 			}
 			return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
@@ -93,7 +90,7 @@ func (p *program) userCreateCommand() *cobra.Command {
 				if verified {
 					u.EmailVerifiedAt = now
 				}
-				err = s.CreateUser(cmd.Context(), u, audit.Event{At: now, Kind: audit.KindUserCreated, Actor: audit.ActorCLI, UserID: u.ID})
+				err = s.CreateUser(cmd.Context(), u, audit.UserCreated(now, u.ID, audit.CLI()))
 				if err != nil {
 					return err
 				}
@@ -214,7 +211,7 @@ func (p *program) userRolesSetCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := m.SetRoles(cmd.Context(), u.ID, roles, byCLI()); err != nil {
+				if err := m.SetRoles(cmd.Context(), u.ID, roles, audit.CLI()); err != nil {
 					return err
 				}
 				u.Roles = roles

@@ -67,10 +67,7 @@ type Options struct {
 }
 
 // By says who rotates or revokes a key, and from where.
-type By struct {
-	Actor  string // user ID, client ID, audit.ActorCLI or audit.ActorSystem
-	Origin audit.Origin
-}
+type By = audit.By
 
 // Keyring holds the signing keys in memory. All methods are safe for use by several goroutines.
 type Keyring struct {

@@ -52,7 +52,7 @@ func (k *Keyring) create(algorithm, active string, after time.Duration, by By) s
 		key.State, key.CreatedAt = StateUpcoming, now()
 		key.ActivatesAt = key.CreatedAt.Add(after)
 		return wrap("insert signing key", k.store.InsertSigningKey(ctx, Insertion{
-			Key: key, Active: active, Event: event(audit.KindKeyRotated, key.ID, key.CreatedAt, by),
+			Key: key, Active: active, Event: audit.KeyRotated(key.CreatedAt, key.ID, by),
 		}))
 	}
 }
@@ -66,10 +66,6 @@ func (k *Keyring) activate(id string) step {
 			RemoveAt: at.Add(k.options.TokenLifetime + 2*k.options.Leeway),
 		}))
 	}
-}
-
-func event(kind audit.Kind, id string, at time.Time, by By) audit.Event {
-	return audit.Event{At: at, Kind: kind, Actor: by.Actor, Reason: id, Origin: by.Origin}
 }
 
 func wrap(doing string, err error) error {
@@ -153,7 +149,7 @@ func (k *Keyring) retreat(v *view, key Record, by By) step {
 		return func(ctx context.Context) error {
 			at := now()
 			return wrap("revoke signing key", k.store.RevokeSigningKey(ctx, Revocation{
-				ID: key.ID, At: at, RemoveAt: at.Add(revocationLifetime), Event: event(audit.KindKeyRevoked, key.ID, at, by),
+				ID: key.ID, At: at, RemoveAt: at.Add(revocationLifetime), Event: audit.KeyRevoked(at, key.ID, by),
 			}))
 		}
 	}

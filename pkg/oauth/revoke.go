@@ -57,12 +57,9 @@ func (s *Server) revokeAccessToken(ctx context.Context, client Client, raw strin
 	if claims.ClientID != client.ID {
 		return refuse(UnauthorizedClient, "the token was issued to another client")
 	}
-	now := time.Now()
 	entry := blocklist.NewEntry(verifier.BlockJTI, claims.ID, s.sessions.BlockUntil())
-	event := audit.Event{
-		At: now, Kind: audit.KindTokenRevoked, Actor: client.ID, UserID: claims.Subject, SessionID: claims.SessionID,
-		ClientID: client.ID, Reason: string(session.ReasonRevoked), Origin: origin,
-	}
+	event := audit.TokenRevoked(time.Now(), claims.Subject, claims.SessionID, string(session.ReasonRevoked),
+		audit.By{Actor: client.ID, ClientID: client.ID, Origin: origin})
 	var status struct {
 		List token.Status `json:"status_list"`
 	}

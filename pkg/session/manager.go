@@ -86,10 +86,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	rand.Read(s.Nonce[:])
 	start := Start{
 		Session: s, Provider: l.Provider, Subject: l.Subject, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
-		Event: audit.Event{
-			At: now, Kind: audit.KindLoggedIn, Actor: s.UserID, UserID: s.UserID, SessionID: s.ID.String(),
-			ClientID: s.ClientID, Origin: l.Origin,
-		},
+		Event: audit.LoggedIn(now, s.UserID, s.ID.String(), s.ClientID, l.Origin),
 	}
 	if l.CheckPassword {
 		start.PasswordHash, start.ResetAttempts = l.User.PasswordHash, l.User.Email

@@ -9,48 +9,47 @@ import (
 )
 
 // By says who ends sessions, and from where.
-type By struct {
-	Actor    string // user ID, client ID, audit.ActorCLI or audit.ActorSystem
-	ClientID string
-	Origin   audit.Origin
-}
+type By = audit.By
 
 // End ends one session and blocks its access tokens. It is no error if the session is unknown or over already.
 func (m *Manager) End(ctx context.Context, s Session, reason Reason, by By) error {
-	e := m.ending(audit.KindSessionEnded, s.UserID, reason, by)
-	e.Event.SessionID = s.ID.String()
-	_, err := m.store.EndSession(ctx, s.ID, e)
+	event := audit.SessionEnded(time.Now(), s.UserID, s.ID.String(), string(reason), by)
+	_, err := m.store.EndSession(ctx, s.ID, m.ending(event, reason))
 	return wrap("end session", err)
 }
 
 // EndAll ends the user's live sessions but one (zero: all) and blocks their access tokens.
 func (m *Manager) EndAll(ctx context.Context, userID string, except ID, reason Reason, by By) ([]ID, error) {
-	ids, err := m.store.EndSessions(ctx, userID, except, m.ending(audit.KindSessionsEnded, userID, reason, by))
+	ids, err := m.store.EndSessions(ctx, userID, except, m.Ending(reason, userID, by))
 	return ids, wrap("end sessions", err)
 }
 
 // SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
 func (m *Manager) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
-	_, err := m.store.SetPassword(ctx, userID, old, replacement, m.ending(audit.KindPasswordChanged, userID, ReasonPasswordChange, by))
+	event := audit.PasswordChanged(time.Now(), userID, string(ReasonPasswordChange), by)
+	_, err := m.store.SetPassword(ctx, userID, old, replacement, m.ending(event, ReasonPasswordChange))
 	return wrap("set password", err)
 }
 
 // DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
 func (m *Manager) DisableUser(ctx context.Context, userID string, by By) error {
-	_, err := m.store.DisableUser(ctx, userID, m.ending(audit.KindUserDisabled, userID, ReasonUserDisabled, by))
+	event := audit.UserDisabled(time.Now(), userID, string(ReasonUserDisabled), by)
+	_, err := m.store.DisableUser(ctx, userID, m.ending(event, ReasonUserDisabled))
 	return wrap("disable user", err)
 }
 
 // DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
 func (m *Manager) DeleteUser(ctx context.Context, userID string, by By) error {
-	_, err := m.store.DeleteUser(ctx, userID, m.ending(audit.KindUserDeleted, userID, ReasonUserDeleted, by))
+	event := audit.UserDeleted(time.Now(), userID, string(ReasonUserDeleted), by)
+	_, err := m.store.DeleteUser(ctx, userID, m.ending(event, ReasonUserDeleted))
 	return wrap("delete user", err)
 }
 
 // SetRoles replaces the user's roles and blocks the access tokens minted until now. Sessions stay alive: the next
 // refresh carries the new roles. user.ErrNotFound.
 func (m *Manager) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
-	return wrap("set roles", m.store.SetRoles(ctx, userID, roles, m.ending(audit.KindRolesChanged, userID, "", by)))
+	event := audit.RolesChanged(time.Now(), userID, by)
+	return wrap("set roles", m.store.SetRoles(ctx, userID, roles, m.ending(event, "")))
 }
 
 // revokeForReuse ends the session whose old token was shown, and returns ErrReuse once that is committed.
@@ -58,13 +57,8 @@ func (m *Manager) revokeForReuse(ctx context.Context, s Session, origin audit.Or
 	// The thief, or the victim, may hang up: the end of the session must not depend on that.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
 	defer cancel()
-	_, err := m.store.EndSession(ctx, s.ID, Ending{
-		At: at, Reason: ReasonReuse, BlockUntil: m.blockUntil(at),
-		Event: audit.Event{
-			At: at, Kind: audit.KindRefreshTokenReuse, Actor: audit.ActorSystem, UserID: s.UserID,
-			SessionID: s.ID.String(), ClientID: s.ClientID, Reason: string(ReasonReuse), Origin: origin,
-		},
-	})
+	event := audit.RefreshTokenReuse(at, s.UserID, s.ID.String(), s.ClientID, origin)
+	_, err := m.store.EndSession(ctx, s.ID, m.ending(event, ReasonReuse))
 	if err != nil {
 		return fmt.Errorf("revoke reused session: %w", err)
 	}
@@ -80,17 +74,11 @@ func (m *Manager) blockUntil(at time.Time) time.Time {
 
 // Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that end sessions.
 func (m *Manager) Ending(reason Reason, userID string, by By) Ending {
-	return m.ending(audit.KindSessionsEnded, userID, reason, by)
+	return m.ending(audit.SessionsEnded(time.Now(), userID, string(reason), by), reason)
 }
 
-func (m *Manager) ending(kind audit.Kind, userID string, reason Reason, by By) Ending {
-	now := time.Now()
-	return Ending{
-		At: now, Reason: reason, BlockUntil: m.blockUntil(now),
-		Event: audit.Event{
-			At: now, Kind: kind, Actor: by.Actor, UserID: userID, ClientID: by.ClientID, Reason: string(reason), Origin: by.Origin,
-		},
-	}
+func (m *Manager) ending(event audit.Event, reason Reason) Ending {
+	return Ending{At: event.At, Reason: reason, BlockUntil: m.blockUntil(event.At), Event: event}
 }
 
 func wrap(doing string, err error) error {

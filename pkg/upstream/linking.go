@@ -174,24 +174,21 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 	}
 	d := Decide(s)
 	now := time.Now()
-	event := func(kind audit.Kind, reason string) audit.Event {
-		return audit.Event{At: now, Kind: kind, Actor: d.UserID, UserID: d.UserID, Reason: reason, Origin: origin}
-	}
 	link := Link{UserID: d.UserID, Identity: id, At: now}
 	switch d.Action {
 	case Login:
 	case Refuse:
 		return d, d.Err
 	case LinkTo:
-		link.Event = event(audit.KindIdentityLinked, id.Provider)
+		link.Event = audit.IdentityLinked(now, d.UserID, id.Provider, false, origin)
 		err = l.Store.LinkIdentity(ctx, link, d.Email)
 	case Adopt:
-		link.Event = event(audit.KindIdentityLinked, id.Provider+"_unproven_credentials_removed")
+		link.Event = audit.IdentityLinked(now, d.UserID, id.Provider, true, origin)
 		err = l.Store.AdoptUser(ctx, Adoption{Link: link, Email: d.Email, BlockUntil: now.Add(l.AccessTokenLifetime)})
 	case Create:
 		d.UserID = user.NewID(now)
 		link.UserID = d.UserID
-		link.Event = event(audit.KindSignedUp, id.Provider)
+		link.Event = audit.SignedUp(now, d.UserID, id.Provider, origin)
 		u := user.User{ID: d.UserID, Email: d.Email, Name: id.Name, CreatedAt: now, UpdatedAt: now}
 		if d.Email != "" {
 			u.EmailVerifiedAt = now

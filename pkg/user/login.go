@@ -60,8 +60,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, o
 	}
 	u := attempt.User
 	if reason := refusal(attempt, ok); reason != "" {
-		event := audit.Event{At: now, Kind: audit.KindLoginFailed, Actor: audit.ActorSystem, UserID: u.ID, Reason: reason, Origin: origin}
-		if err := a.store.Record(ctx, event); err != nil {
+		if err := a.store.Record(ctx, audit.LoginFailed(now, u.ID, reason, origin)); err != nil {
 			return User{}, fmt.Errorf("record failed login: %w", err)
 		}
 		return User{}, ErrInvalidCredentials
