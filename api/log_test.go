@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -497,7 +496,7 @@ func TestLOG02_Injection(t *testing.T) {
 				t.Errorf("%s is in %d lines", id, n)
 			}
 		}
-		events, err := w.Store.Events(t.Context(), p.id, time.Time{}, 1000)
+		events, err := w.Store.Events(t.Context(), p.id, audit.Cursor{}, 1000)
 		if err != nil || len(events) < 6 {
 			t.Fatal(len(events), err)
 		}
@@ -603,12 +602,12 @@ func TestLOG03_Audit(t *testing.T) {
 			}, []row{{"session_ended", "system", "USER", "*", "web", "code_reuse"}, {"login_succeeded", "USER", "USER", "*", "web", ""}}},
 		} {
 			p := signUp(t, s)
-			began, err := s.Store.Events(t.Context(), p.id, time.Time{}, 100)
+			began, err := s.Store.Events(t.Context(), p.id, audit.Cursor{}, 100)
 			if err != nil || len(began) != 2 || began[1].Kind != audit.KindSignedUp || began[0].Kind != audit.KindLoggedIn {
 				t.Fatalf("a sign-up left %+v %v", began, err)
 			}
 			r := c.do(p)
-			events, err := s.Store.Events(t.Context(), p.id, time.Time{}, 100)
+			events, err := s.Store.Events(t.Context(), p.id, audit.Cursor{}, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -643,7 +642,7 @@ func TestLOG03_Audit(t *testing.T) {
 		}
 		// A failed login at an address that nobody has is somebody's guess, too.
 		id := jsonAs("", "/v1/login", map[string]string{"email": newEmail(), "password": "a wrong guess"}).Header.Get("X-Request-Id")
-		all, err := s.Store.Events(t.Context(), "", time.Time{}, 1000)
+		all, err := s.Store.Events(t.Context(), "", audit.Cursor{}, 1000)
 		guess := slices.IndexFunc(all, func(e audit.Event) bool { return e.RequestID == id })
 		if err != nil || guess < 0 || all[guess].Kind != audit.KindLoginFailed || all[guess].Reason != "unknown_user" || all[guess].UserID != "" {
 			t.Errorf("row %d of %d: %v", guess, len(all), err)
@@ -662,7 +661,7 @@ func TestLOG03_Identities(t *testing.T) {
 		seen := 0
 		rows := func(what string, wanted ...string) {
 			t.Helper()
-			events, err := h.Store.Events(t.Context(), me, time.Time{}, 100)
+			events, err := h.Store.Events(t.Context(), me, audit.Cursor{}, 100)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -144,6 +144,7 @@ func settings(c *Config) []setting {
 		{"signing_algorithm", "ES256, EdDSA or RS256; ES256 and RS256 are always available to clients", false, text(&c.SigningAlgorithm)},
 		{"jwks_max_age", "how long verifiers may cache the public keys", false, duration(&c.JWKSMaxAge)},
 		{"key_rotation", "how long a signing key signs", false, duration(&c.KeyRotation)},
+		{"audit_retention", "how long security events are kept in the audit log; 0 keeps them for ever", false, duration(&c.AuditRetention)},
 		{"status_list", "whether access tokens refer to a status list, for resource servers that do not follow the blocklist", false, toggle(&c.StatusList)},
 		{"signals_private_network", "whether security events may be pushed to receivers in private networks, and on loopback with plain http", false, toggle(&c.SignalsPrivate)},
 		{"signup", "whether anyone may sign up", false, toggle(&c.Signup)},
@@ -415,6 +416,9 @@ func (c *Config) complete() (faults []error) {
 	between("refresh_grace", c.RefreshGrace, 0, 300*time.Second)
 	between("jwks_max_age", c.JWKSMaxAge, 0, 24*time.Hour)
 	between("key_rotation", c.KeyRotation, c.JWKSMaxAge+2*time.Minute, 3650*24*time.Hour)
+	if c.AuditRetention != 0 {
+		between("audit_retention", c.AuditRetention, 24*time.Hour, 100*365*24*time.Hour)
+	}
 	between("shutdown_timeout", c.ShutdownTimeout, 0, 10*time.Minute)
 	between("login_attempt_interval", c.LoginAttemptEvery, time.Millisecond, 24*time.Hour)
 	between("login_ip_failure_interval", c.LoginIPFailureEvery, time.Millisecond, 24*time.Hour)

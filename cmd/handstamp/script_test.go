@@ -234,6 +234,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	values := map[string][3]string{
 		"issuer": {"http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"}, "listen": {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
 		"refresh_lifetime": {"11d", "12d", "13d"}, "refresh_idle_lifetime": {"1d", "2d", "3d"}, "key_rotation": {"11d", "12d", "13d"},
+		"audit_retention":   {"11d", "12d", "13d"},
 		"signing_algorithm": {"EdDSA", "RS256", "ES256"}, "log_level": {"debug", "warn", "error"}, "log_format": {"json", "text", "json"},
 		"trusted_proxies": {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.1,10.3.0.0/16"}, "audience": {"a", "b", "c,d"},
 		"migrate": {"true", "false", "true"}, "signup": {"false", "true", "false"}, "status_list": {"true", "false", "true"},

@@ -46,7 +46,8 @@ type Origin struct {
 
 // Event is one row of the audit log.
 type Event struct {
-	At        time.Time
+	ID        int64     // its number in the log, which the store gives
+	At        time.Time // with microsecond precision
 	Kind      Kind
 	Actor     string // user ID or client ID that acted, "cli" for the command line, "system" for the service itself
 	UserID    string // the user it happened to, empty if none
@@ -55,6 +56,15 @@ type Event struct {
 	Reason    string // a stable word: why it happened or why it was refused
 	Origin
 }
+
+// Cursor is the place of an event in the log: later events of the same time have greater numbers.
+type Cursor struct {
+	At time.Time
+	ID int64
+}
+
+// Cursor returns the event's place.
+func (e Event) Cursor() Cursor { return Cursor{At: e.At, ID: e.ID} }
 
 // ActorSystem and ActorCLI are the actors that are neither user nor client.
 const (
@@ -66,6 +76,10 @@ const (
 type Store interface {
 	// Record appends one event.
 	Record(ctx context.Context, e Event) error
-	// Events lists the newest events first, at most limit of them, older than before if before is not zero.
-	Events(ctx context.Context, userID string, before time.Time, limit int) ([]Event, error)
+	// Events lists the newest events first, at most limit of them: those of one user (empty: of all) that stand before a place in the log
+	// (zero: from the newest on).
+	Events(ctx context.Context, userID string, before Cursor, limit int) ([]Event, error)
+	// SweepEvents deletes at most limit events that are older than a time, the oldest first, and says how many. Replicas that sweep at once
+	// share the work.
+	SweepEvents(ctx context.Context, before time.Time, limit int) (int, error)
 }

@@ -411,7 +411,7 @@ func (b *bench) wantEndedForReuse(id session.ID) {
 	}) {
 		b.Errorf("entries: %+v", changes.Entries)
 	}
-	events, err := b.store.Events(b.Context(), b.user.ID, time.Time{}, 100)
+	events, err := b.store.Events(b.Context(), b.user.ID, audit.Cursor{}, 100)
 	b.must(err)
 	n := 0
 	for _, e := range events {

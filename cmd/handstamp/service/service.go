@@ -263,13 +263,13 @@ func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSend
 			}
 		})
 	})
-	v.background.Go(func() { v.sweep(ctx, c.AccessTokenLifetime) })
+	v.background.Go(func() { v.sweep(ctx, c) })
 	v.background.Go(func() { logouts.Run(ctx) })
 	v.background.Go(func() { signals.Run(ctx, v.Blocklist.Changed) })
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
-func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) {
+func (v *Service) sweep(ctx context.Context, c Config) {
 	const batch = 1000
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -280,6 +280,10 @@ func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) 
 		case <-ticker.C:
 		}
 		now := time.Now()
+		var unkept time.Time // nothing is older than the zero time
+		if c.AuditRetention > 0 {
+			unkept = now.Add(-c.AuditRetention)
+		}
 		err := v.Blocklist.Drop(ctx, now.Add(-time.Minute))
 		for _, sweep := range []struct {
 			batch  func(ctx context.Context, before time.Time, limit int) (int, error)
@@ -291,7 +295,8 @@ func (v *Service) sweep(ctx context.Context, accessTokenLifetime time.Duration) 
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
-			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-accessTokenLifetime - clockMargin)},
+			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-c.AccessTokenLifetime - clockMargin)},
+			{v.Store.SweepEvents, unkept},
 		} {
 			for n := batch; err == nil && n == batch; {
 				n, err = sweep.batch(ctx, sweep.before, batch)

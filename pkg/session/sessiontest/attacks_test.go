@@ -65,7 +65,7 @@ func (a *arena) present(t testing.TB, replica int, refreshToken, key string, mor
 
 func (a *arena) reuses(t testing.TB, g *guest) (n int) {
 	t.Helper()
-	events, err := a.db.Events(t.Context(), g.claims.Subject, time.Time{}, 100)
+	events, err := a.db.Events(t.Context(), g.claims.Subject, audit.Cursor{}, 100)
 	must(t, err)
 	for _, e := range events {
 		if e.Kind == audit.KindRefreshTokenReuse && e.SessionID == g.claims.Session {

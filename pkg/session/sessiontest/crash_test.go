@@ -178,7 +178,7 @@ func (c *crashes) sessions(g *guest) int {
 
 func (c *crashes) events(g *guest, kind audit.Kind) (n int) {
 	c.t.Helper()
-	events, err := c.db.Events(c.t.Context(), g.claims.Subject, time.Time{}, 100)
+	events, err := c.db.Events(c.t.Context(), g.claims.Subject, audit.Cursor{}, 100)
 	must(c.t, err)
 	for _, e := range events {
 		if e.Kind == kind {

@@ -726,7 +726,7 @@ func (h *history) rewind(r round) error {
 
 // finish asks what must be true of all access tokens and events in the end.
 func (h *history) finish() error {
-	events, err := h.db.Events(h.ctx, h.user.ID, time.Time{}, 1000)
+	events, err := h.db.Events(h.ctx, h.user.ID, audit.Cursor{}, 1000)
 	if err != nil {
 		return err
 	}

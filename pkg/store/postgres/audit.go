@@ -25,20 +25,32 @@ func (db *DB) Record(ctx context.Context, e audit.Event) error {
 }
 
 // Events implements audit.Store.
-func (db *DB) Events(ctx context.Context, userID string, before time.Time, limit int) ([]audit.Event, error) {
-	const columns = `SELECT at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent, request_id FROM audit_events
-		WHERE at < COALESCE($1::timestamptz, 'infinity')`
-	const newest = ` ORDER BY at DESC, id DESC LIMIT $2::bigint`
-	sql, args := columns+newest, []any{when(before), int64(limit)}
+func (db *DB) Events(ctx context.Context, userID string, before audit.Cursor, limit int) ([]audit.Event, error) {
+	const columns = `SELECT id, at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent, request_id FROM audit_events
+		WHERE (at, id) < (COALESCE($1::timestamptz, 'infinity'), $2::bigint)`
+	const newest = ` ORDER BY at DESC, id DESC LIMIT $3::bigint`
+	sql, args := columns+newest, []any{when(before.At), before.ID, int64(limit)}
 	if userID != "" {
-		sql, args = columns+` AND user_id = $3::text AND user_id <> ''`+newest, append(args, userID)
+		sql, args = columns+` AND user_id = $4::text AND user_id <> ''`+newest, append(args, userID)
 	}
 	var events []audit.Event
 	err := db.report(ctx, "list events", step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
 		var e audit.Event
-		err := rows.Scan(instant{&e.At}, &e.Kind, &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent, &e.RequestID)
+		err := rows.Scan(&e.ID, instant{&e.At}, &e.Kind, &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent, &e.RequestID)
 		events = append(events, e)
 		return err
 	}})
 	return events, err
+}
+
+// SweepEvents implements audit.Store.
+func (db *DB) SweepEvents(ctx context.Context, before time.Time, limit int) (int, error) {
+	const sql = `WITH swept AS (
+			DELETE FROM audit_events WHERE ctid = ANY (ARRAY (
+				SELECT ctid FROM audit_events WHERE at < $1 ORDER BY at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))
+			RETURNING 1
+		) SELECT count(*) FROM swept`
+	var swept int64
+	err := db.run(ctx, "sweep events", one(sql, to(&swept), when(before), int64(limit)))
+	return int(swept), err
 }

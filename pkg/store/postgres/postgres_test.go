@@ -193,7 +193,7 @@ func TestReportsChooseTheirPlans(t *testing.T) {
 	}
 	_, err := db.Users(t.Context(), "", 10)
 	must(t, err)
-	_, err = db.Events(t.Context(), "", time.Time{}, 10)
+	_, err = db.Events(t.Context(), "", audit.Cursor{}, 10)
 	must(t, err)
 }
 

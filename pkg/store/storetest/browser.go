@@ -104,7 +104,7 @@ func (s *suite) wantNever(start session.Start) {
 	if _, err := s.second.Session(s.Context(), start.Session.ID); !errors.Is(err, session.ErrNotFound) {
 		s.Errorf("a session that was not started: %v, want ErrNotFound", err)
 	}
-	events, err := s.second.Events(s.Context(), start.Event.UserID, time.Time{}, 1000)
+	events, err := s.second.Events(s.Context(), start.Event.UserID, audit.Cursor{}, 1000)
 	s.must(err)
 	if slices.ContainsFunc(events, func(e audit.Event) bool { return e.RequestID == start.Event.RequestID }) {
 		s.Error("a session that was not started was recorded")

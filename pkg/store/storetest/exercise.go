@@ -72,6 +72,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	_, _, err := st.StatusRange(ctx)
 	must(err)
 	got(st.SweepStatuses(ctx, now(), 5))
+	got(st.SweepEvents(ctx, now().Add(-time.Hour), 5))
 	got(st.LeaseLogoutDeliveries(ctx, now(), later, 5))
 	must(st.FinishLogoutDelivery(ctx, 1, later))
 	must(st.FinishLogoutDelivery(ctx, 1, time.Time{}))

@@ -157,7 +157,7 @@ func (f *Failing) EndSessions(a0 context.Context, a1 string, a2 session.ID, a3 s
 }
 
 // Events implements [store.Store].
-func (f *Failing) Events(a0 context.Context, a1 string, a2 time.Time, a3 int) ([]audit.Event, error) {
+func (f *Failing) Events(a0 context.Context, a1 string, a2 audit.Cursor, a3 int) ([]audit.Event, error) {
 	return result(f, "Events", func() ([]audit.Event, error) { return f.store.Events(a0, a1, a2, a3) })
 }
 
@@ -359,6 +359,11 @@ func (f *Failing) Stream(a0 context.Context, a1 string) (sharedsignal.Stream, er
 // SweepBrowser implements [store.Store].
 func (f *Failing) SweepBrowser(a0 context.Context, a1 time.Time, a2 int) (int, error) {
 	return result(f, "SweepBrowser", func() (int, error) { return f.store.SweepBrowser(a0, a1, a2) })
+}
+
+// SweepEvents implements [store.Store].
+func (f *Failing) SweepEvents(a0 context.Context, a1 time.Time, a2 int) (int, error) {
+	return result(f, "SweepEvents", func() (int, error) { return f.store.SweepEvents(a0, a1, a2) })
 }
 
 // SweepSessions implements [store.Store].

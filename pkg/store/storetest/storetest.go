@@ -138,17 +138,20 @@ func (s *suite) event(kind audit.Kind, userID string) audit.Event {
 // wantEvent checks that this event was recorded, once and as it is, and no other by its request but of the kinds besides.
 func (s *suite) wantEvent(e audit.Event, besides ...audit.Kind) {
 	s.Helper()
-	events, err := s.second.Events(s.Context(), e.UserID, time.Time{}, 1000)
+	events, err := s.second.Events(s.Context(), e.UserID, audit.Cursor{}, 1000)
 	s.must(err)
 	events = slices.DeleteFunc(events, func(o audit.Event) bool { return o.RequestID != e.RequestID || slices.Contains(besides, o.Kind) })
 	e.At = stored(e.At)
+	if len(events) == 1 {
+		e.ID = events[0].ID // the store gave it
+	}
 	s.same("event", events, []audit.Event{e})
 }
 
 // countEvents counts the user's events of a kind.
 func (s *suite) countEvents(userID string, kind audit.Kind) (n int) {
 	s.Helper()
-	events, err := s.second.Events(s.Context(), userID, time.Time{}, 1000)
+	events, err := s.second.Events(s.Context(), userID, audit.Cursor{}, 1000)
 	s.must(err)
 	for _, e := range events {
 		if e.Kind == kind {
