@@ -383,6 +383,9 @@ func elsewhere() map[string]string {
 		"keyring.ErrSealed":               "stops the start",
 		"keyring.ErrCorrupt":              "stops the start",
 		"seal.ErrNoMasterKey":             "service.MasterKey: the first start makes one, any other stops",
+		"egress.ErrURL":                   "upstream says ErrMisconfigured or ErrInvalidAnswer, sharedsignal and oauth try again",
+		"egress.ErrAddress":               "upstream says ErrMisconfigured or ErrInvalidAnswer, sharedsignal and oauth try again",
+		"egress.ErrTooLarge":              "upstream says ErrMisconfigured or ErrInvalidAnswer, sharedsignal and oauth try again",
 		"seal.ErrForm":                    "keyring, upstream and sharedsignal say ErrSealed instead",
 		"seal.ErrKey":                     "keyring, upstream and sharedsignal say ErrSealed instead",
 		"token.ErrHint":                   "readLogout: such a hint proves nothing and is ignored",
@@ -395,7 +398,7 @@ func elsewhere() map[string]string {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier", "seal"} {
+	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier", "seal", "egress"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {
 				decl, ok := d.(*ast.GenDecl)

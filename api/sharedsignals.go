@@ -10,9 +10,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
-	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -195,7 +195,7 @@ func (a *API) apply(in streamInput, s *sharedsignal.Stream) error {
 	default:
 		return invalidRequest("delivery", "method must be "+sharedsignal.MethodPush+" or "+sharedsignal.MethodPoll)
 	}
-	if len(d.EndpointURL) > maxText || upstream.CheckURL(d.EndpointURL, a.config.SignalsPrivate) != nil {
+	if len(d.EndpointURL) > maxText || egress.CheckURL(d.EndpointURL, egress.Options{PrivateNetworks: a.config.SignalsPrivate}) != nil {
 		return sharedsignal.ErrEndpoint
 	}
 	if len(d.Authorization) > maxText || slices.ContainsFunc([]byte(d.Authorization), func(b byte) bool { return b < ' ' || b > '~' }) {

@@ -27,14 +27,14 @@ type room struct {
 
 // rooms is the plan of the house: arrows point down only. A package that is not here has no place yet.
 func rooms() map[string]room {
-	ground := []string{"pkg/verifier", "pkg/seal", "pkg/password", "pkg/audit", "migrations"}
+	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/password", "pkg/audit", "migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/mail"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
 	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
-	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/password", "pkg/audit"})
+	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/seal", "pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
 		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
@@ -52,6 +52,7 @@ func rooms() map[string]room {
 		"pkg/audit":    {},
 		"pkg/password": {modules: []string{crypto, text}},
 		"pkg/seal":     {},
+		"pkg/egress":   {},
 		"pkg/verifier": {modules: []string{jwt}},
 
 		"pkg/user":      {imports: underFirst, modules: []string{text}},
@@ -305,6 +306,39 @@ func TestLabelsOfSecretsStandInPkgSeal(t *testing.T) {
 			if path, _ := strconv.Unquote(node.Path.Value); !inSeal && (path == "crypto/hkdf" || path == "golang.org/x/crypto/hkdf") {
 				t.Errorf("%s: derives secrets, which is the business of pkg/seal", at)
 			}
+		}
+		return true
+	})
+}
+
+// A client that is made elsewhere would call addresses that pkg/egress refuses. The verifier is told its issuer by the operator, and
+// programs call themselves or what they test.
+func TestCallsGoThroughPkgEgress(t *testing.T) {
+	top, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inspectSource(t, func(at token.Position, node ast.Node) bool {
+		path := strings.TrimPrefix(filepath.ToSlash(at.Filename), filepath.ToSlash(top)+"/")
+		for _, free := range []string{"pkg/egress/", "pkg/verifier/", "examples/", "cmd/stampede/", "cmd/handstamp/healthcheck.go"} {
+			if strings.HasPrefix(path, free) || strings.HasSuffix(filepath.Dir(path), "test") {
+				return false
+			}
+		}
+		var used ast.Node
+		var names []string
+		switch node := node.(type) {
+		case *ast.CompositeLit:
+			used, names = node.Type, []string{"Client", "Transport"}
+		case *ast.SelectorExpr:
+			used, names = node, []string{"DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
+		}
+		selected, ok := used.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if name, ok := selected.X.(*ast.Ident); ok && name.Name == "http" && slices.Contains(names, selected.Sel.Name) {
+			t.Errorf("%s: http.%s; calls of the service go through pkg/egress", at, selected.Sel.Name)
 		}
 		return true
 	})

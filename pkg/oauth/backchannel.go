@@ -18,7 +18,6 @@ import (
 // Limits of back-channel logout: a slow or dead client holds up nobody else.
 const (
 	deliveryEvery    = time.Second
-	deliveryTimeout  = 5 * time.Second
 	deliveryLease    = 30 * time.Second
 	deliveryBatch    = 16
 	deliveryAttempts = 6 // over about half an hour
@@ -55,12 +54,9 @@ type LogoutSender struct {
 	log    *slog.Logger
 }
 
-// NewLogoutSender returns a sender. Addresses are those that the operator registered; redirects are not followed.
-func NewLogoutSender(issuer string, store DeliveryStore, minter *token.Minter, log *slog.Logger) *LogoutSender {
-	return &LogoutSender{issuer: issuer, store: store, minter: minter, log: log, client: &http.Client{
-		Timeout:       deliveryTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+// NewLogoutSender returns a sender. The client decides which addresses may be called; it must not follow redirects.
+func NewLogoutSender(issuer string, store DeliveryStore, minter *token.Minter, client *http.Client, log *slog.Logger) *LogoutSender {
+	return &LogoutSender{issuer: issuer, store: store, minter: minter, client: client, log: log}
 }
 
 // Run delivers what is due until ctx ends.

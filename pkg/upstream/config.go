@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/handstamp/handstamp/pkg/egress"
 )
 
 // Type is the kind of a provider.
@@ -214,13 +216,18 @@ func Validate(configs []Config) error {
 	return errors.Join(faults...)
 }
 
+// egress says what may be called on the provider's behalf.
+func (c Config) egress() egress.Options {
+	return egress.Options{PrivateNetworks: c.AllowPrivateNetwork}
+}
+
 func (c Config) faults() []error {
 	known, ok := presetOf(c.Type)
 	if !ok {
 		return []error{c.fault("type", fmt.Sprintf("%q is not known: use google, github, microsoft, apple, oidc or oauth2", c.Type))}
 	}
 	effective := c.complete()
-	url := func(s string) bool { return checkURL(s, c.AllowPrivateNetwork) == nil }
+	url := func(s string) bool { return egress.CheckURL(s, c.egress()) == nil }
 	e := effective.Endpoints
 	_, keyErr := parseAppleKey(c.Apple.PrivateKey)
 	rows := []struct {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/oauth2"
+
+	"github.com/handstamp/handstamp/pkg/egress"
 )
 
 // The outcomes of a login that is not one. Each error of Provider wraps exactly one of them inside an [*Error].
@@ -85,9 +87,9 @@ func (p *Provider) callFailed(doing string, err error) *Error {
 	}
 	status, hasStatus := errors.AsType[statusError](err)
 	switch {
-	case errors.Is(err, errAddress):
-		return p.fail(ErrMisconfigured, doing, err)
-	case hasStatus && !status.unavailable(), errors.Is(err, errTooLarge), errors.Is(err, errNotJSON), errors.Is(err, errURL):
+	case errors.Is(err, egress.ErrAddress):
+		return p.fail(ErrMisconfigured, doing, fmt.Errorf("%w (allow_private_network permits private networks for a provider)", err))
+	case hasStatus && !status.unavailable(), errors.Is(err, egress.ErrTooLarge), errors.Is(err, errNotJSON), errors.Is(err, egress.ErrURL):
 		return p.fail(ErrInvalidAnswer, doing, err)
 	}
 	return p.fail(ErrUnavailable, doing, err)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/egress"
 )
 
 // metadataAge is how long a provider's metadata is used before it is fetched again.
@@ -58,7 +60,7 @@ func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata,
 		if endpoint.address == "" && endpoint.name == "userinfo_endpoint" {
 			continue // the one that a provider may be without
 		}
-		if err := checkURL(endpoint.address, p.cfg.AllowPrivateNetwork); err != nil {
+		if err := egress.CheckURL(endpoint.address, p.cfg.egress()); err != nil {
 			return nil, p.fail(ErrInvalidAnswer, "read metadata", fmt.Errorf("%s: %w", endpoint.name, err))
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/seal"
 )
 
@@ -26,8 +26,6 @@ type Options struct {
 	Key seal.MasterKey
 	// RootCAs replace the system's certificate authorities; nil for those.
 	RootCAs *x509.CertPool
-
-	resolver *net.Resolver // nil for the system's
 }
 
 // Providers are the configured providers. It is safe for concurrent use.
@@ -70,9 +68,11 @@ type Provider struct {
 }
 
 func newProvider(c Config, o Options) *Provider {
+	calls := c.egress()
+	calls.RootCAs = o.RootCAs
 	p := &Provider{
 		cfg:        c,
-		client:     newClient(c.AllowPrivateNetwork, o.RootCAs, o.resolver),
+		client:     egress.New(calls),
 		attemptKey: o.Key.Derive(seal.UpstreamAttempts, 32),
 	}
 	if known, _ := presetOf(c.Type); known.openID {

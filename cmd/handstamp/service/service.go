@@ -15,6 +15,7 @@ import (
 	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
@@ -171,8 +172,8 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
 		Pages:  hosted, PageKey: master.Derive(seal.PageStates, 32),
 	})
-	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, log),
-		sharedsignal.NewSender(c.Issuer, s, minter, sealer, upstream.NewGuardedClient(c.SignalsPrivate), log))
+	v.start(ctx, c, oauth.NewLogoutSender(c.Issuer, s, minter, egress.New(logoutCalls()), log),
+		sharedsignal.NewSender(c.Issuer, s, minter, sealer, egress.New(signalCalls(c)), log))
 	return v, nil
 }
 
