@@ -30,6 +30,7 @@ const (
 	KindTokenRevoked      Kind = "access_token_revoked"
 	KindClientCreated     Kind = "client_created"
 	KindClientDisabled    Kind = "client_disabled"
+	KindClientDeleted     Kind = "client_deleted"
 	KindKeyRotated        Kind = "signing_key_rotated"
 	KindKeyRevoked        Kind = "signing_key_revoked"
 	KindIdentityLinked    Kind = "identity_linked"

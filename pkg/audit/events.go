@@ -95,6 +95,11 @@ func ClientDisabled(at time.Time, clientID string, by By) Event {
 	return toClient(at, KindClientDisabled, clientID, by)
 }
 
+// ClientDeleted says that a client is gone for ever.
+func ClientDeleted(at time.Time, clientID string, by By) Event {
+	return toClient(at, KindClientDeleted, clientID, by)
+}
+
 // KeyRotated says that a signing key was made to take over.
 func KeyRotated(at time.Time, kid string, by By) Event {
 	return toKey(at, KindKeyRotated, kid, by)

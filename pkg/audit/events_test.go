@@ -86,6 +86,10 @@ func TestEvents(t *testing.T) {
 			audit.ClientDisabled(at, "shop", admin),
 			audit.Event{Kind: "client_disabled", Actor: "usr_2", ClientID: "shop", Origin: origin},
 		},
+		"ok/client deleted": {
+			audit.ClientDeleted(at, "shop", cli),
+			audit.Event{Kind: "client_deleted", Actor: "cli", ClientID: "shop"},
+		},
 		"ok/key rotated": {
 			audit.KeyRotated(at, "kid1", cli),
 			audit.Event{Kind: "signing_key_rotated", Actor: "cli", Reason: "kid1"},

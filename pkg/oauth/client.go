@@ -87,10 +87,24 @@ type ClientStore interface {
 	Client(ctx context.Context, id string) (Client, error)
 	// Clients lists clients by ID, at most limit of them, those after the given ID.
 	Clients(ctx context.Context, after string, limit int) ([]Client, error)
-	// ClientsChangedSince lists the clients whose UpdatedAt is not before a time.
-	ClientsChangedSince(ctx context.Context, at time.Time) ([]Client, error)
+	// ClientChanges tells what has changed since a cursor; of everything, if it is empty. A change is told at least once, in whatever order
+	// parallel transactions commit and whatever replica answers. blocklist.ErrCursorGone if the cursor is none of this database's present: ask
+	// for everything.
+	ClientChanges(ctx context.Context, after string) (ClientChanges, error)
 	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.
 	DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
+	// DeleteClient is DisableClient for ever: the client's properties, consents and event stream go, and its sessions are listed no more. Sessions,
+	// codes and pushed requests are of no use, as with a disabled client, and are swept at their end; the entry blocks its access tokens. Its ID is
+	// never used again, and its rows in the audit log stay. ErrClientNotFound.
+	DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
+}
+
+// ClientChanges are the clients that have changed.
+type ClientChanges struct {
+	Cursor   string
+	Complete bool     // these are all clients there are
+	Changed  []Client // as they are now
+	Deleted  []string // IDs
 }
 
 // Validate reports every fault of a client at once, each with its remedy.

@@ -2,26 +2,26 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
+	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 )
-
-// changeOverlap is how far back a registry looks for changed clients beyond its last look: for transactions that took
-// long to commit and for clocks that differ.
-const changeOverlap = time.Minute
 
 // Registry is a replica's copy of the clients. Whether a client may be issued a token is decided on its row, in the
 // statement that writes; the copy serves what rarely changes.
 type Registry struct {
 	store ClientStore
 
-	mu       sync.RWMutex
-	clients  map[string]Client
-	lookedAt time.Time
+	syncing sync.Mutex
+	cursor  string // of the last Sync
+
+	mu      sync.RWMutex
+	clients map[string]Client
+	syncs   int // that have changed the copy
 }
 
 // NewRegistry returns an empty registry; Sync fills it.
@@ -33,6 +33,7 @@ func NewRegistry(store ClientStore) *Registry {
 func (r *Registry) Client(ctx context.Context, id string) (Client, error) {
 	r.mu.RLock()
 	c, ok := r.clients[id]
+	syncs := r.syncs
 	r.mu.RUnlock()
 	if ok {
 		return c, nil
@@ -43,7 +44,9 @@ func (r *Registry) Client(ctx context.Context, id string) (Client, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.clients[id] = c
+	if r.syncs == syncs { // otherwise the row may be older than what Sync has taken over meanwhile
+		r.clients[id] = c
+	}
 	return c, nil
 }
 
@@ -55,21 +58,32 @@ func (r *Registry) Knows(id string) bool {
 	return ok
 }
 
-// Sync takes over the clients that were changed since the last look; the first time, all of them.
+// Sync takes over the changes since the last time; the first time, and after a restore of the database, all clients.
 func (r *Registry) Sync(ctx context.Context) error {
-	began := time.Now()
-	r.mu.RLock()
-	since := r.lookedAt.Add(-changeOverlap)
-	r.mu.RUnlock()
-	changed, err := r.store.ClientsChangedSince(ctx, since)
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	changes, err := r.store.ClientChanges(ctx, r.cursor)
+	if errors.Is(err, blocklist.ErrCursorGone) {
+		changes, err = r.store.ClientChanges(ctx, "")
+	}
 	if err != nil {
 		return fmt.Errorf("read changed clients: %w", err)
 	}
+	r.cursor = changes.Cursor
+	if !changes.Complete && len(changes.Changed) == 0 && len(changes.Deleted) == 0 {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lookedAt = began
-	for _, c := range changed {
+	r.syncs++
+	if changes.Complete {
+		clear(r.clients)
+	}
+	for _, c := range changes.Changed {
 		r.clients[c.ID] = c
+	}
+	for _, id := range changes.Deleted {
+		delete(r.clients, id)
 	}
 	return nil
 }

@@ -31,21 +31,15 @@ func (db *DB) Block(ctx context.Context, entry blocklist.Entry, e audit.Event) e
 // others have written, and so of each entry exactly once. (A number from a sequence would not do: a transaction that took a low number
 // may commit after one with a higher number was read.)
 func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Changes, error) {
-	const sql = `WITH h AS MATERIALIZED (
-			SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history,
-				pg_current_snapshot()::text AS seen
-			FROM pg_control_system()
-		)
+	const sql = `WITH h AS MATERIALIZED (` + place + `)
 		SELECT h.history, h.seen, b.key, b.not_before, b.drop_after
-		FROM h LEFT JOIN blocklist b ON COALESCE(h.history = $2::bytea, true)
-			AND b.xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(b.xid, $1::text::pg_snapshot)`
-	from := cursor{snapshot: snapshot{xmin: 1, xmax: 1}} // before everything
-	var same []byte                                      // the history that there must be to tell anything
+		FROM h LEFT JOIN blocklist b ON COALESCE(h.history = $2::bytea, true) AND b.` + changedSince
+	from, err := startOf(after)
+	if err != nil {
+		return blocklist.Changes{}, err
+	}
+	var same []byte // the history that there must be to tell anything
 	if after != "" {
-		var ok bool
-		if from, ok = parseCursor(after); !ok {
-			return blocklist.Changes{}, blocklist.ErrCursorGone
-		}
 		same = from.history[:]
 	}
 	var (
@@ -53,7 +47,7 @@ func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Cha
 		seen string
 		out  = blocklist.Changes{Snapshot: after == ""}
 	)
-	err := db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), from.snapshot.String(), same}, scan: func(rows pgx.Rows) error {
+	err = db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), from.snapshot.String(), same}, scan: func(rows pgx.Rows) error {
 		r := row{columns: rows.RawValues()}
 		if seen == "" {
 			now.history, seen = history(r.next(len(now.history))), r.text()
@@ -73,8 +67,8 @@ func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Cha
 	if now.snapshot, err = parseSnapshot(seen); err != nil {
 		return blocklist.Changes{}, failed("read blocklist", err)
 	}
-	if after != "" && (from.history != now.history || from.snapshot.xmax > now.snapshot.xmax) {
-		return blocklist.Changes{}, blocklist.ErrCursorGone
+	if err := now.follows(from); err != nil {
+		return blocklist.Changes{}, err
 	}
 	out.Cursor = now.String()
 	return out, nil

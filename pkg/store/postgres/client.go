@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,7 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 
 // Client implements oauth.ClientStore.
 func (db *DB) Client(ctx context.Context, id string) (oauth.Client, error) {
-	const sql = `SELECT ` + clientColumns + ` FROM clients c WHERE c.id = $1`
+	const sql = `SELECT ` + clientColumns + ` FROM clients c WHERE c.id = $1 AND c.deleted_at IS NULL`
 	found, err := db.clients(ctx, "read client", sql, id)
 	switch {
 	case err != nil:
@@ -48,27 +49,65 @@ func (db *DB) Client(ctx context.Context, id string) (oauth.Client, error) {
 
 // Clients implements oauth.ClientStore.
 func (db *DB) Clients(ctx context.Context, after string, limit int) ([]oauth.Client, error) {
-	const sql = `SELECT ` + clientColumns + ` FROM clients c WHERE c.id > $1 ORDER BY c.id LIMIT $2::bigint`
+	const sql = `SELECT ` + clientColumns + ` FROM clients c WHERE c.id > $1 AND c.deleted_at IS NULL ORDER BY c.id LIMIT $2::bigint`
 	return db.clients(ctx, "list clients", sql, after, int64(limit))
 }
 
-// ClientsChangedSince implements oauth.ClientStore.
-func (db *DB) ClientsChangedSince(ctx context.Context, at time.Time) ([]oauth.Client, error) {
-	const sql = `SELECT ` + clientColumns + ` FROM clients c WHERE c.updated_at >= COALESCE($1::timestamptz, '-infinity') ORDER BY c.id`
-	return db.clients(ctx, "list changed clients", sql, when(at))
+// ClientChanges implements oauth.ClientStore. The place is read first: what is written between the two statements is told now and once more next
+// time.
+func (db *DB) ClientChanges(ctx context.Context, after string) (oauth.ClientChanges, error) {
+	const sql = `SELECT ` + clientColumns + `, c.deleted_at IS NOT NULL FROM clients c WHERE c.` + changedSince
+	from, err := startOf(after)
+	if err != nil {
+		return oauth.ClientChanges{}, err
+	}
+	var (
+		now  cursor
+		at   []byte
+		seen string
+		out  = oauth.ClientChanges{Complete: after == ""}
+	)
+	err = db.run(ctx, "list changed clients", one(place, to(&at, &seen)),
+		step{sql: sql, args: []any{from.snapshot.String()}, scan: func(rows pgx.Rows) error {
+			var deleted bool
+			c, err := scanClient(rows, &deleted)
+			if deleted {
+				out.Deleted = append(out.Deleted, c.ID)
+			} else {
+				out.Changed = append(out.Changed, c)
+			}
+			return err
+		}})
+	if err != nil {
+		return oauth.ClientChanges{}, err
+	}
+	if now.snapshot, err = parseSnapshot(seen); err != nil || len(at) != len(now.history) {
+		return oauth.ClientChanges{}, failed("list changed clients", errors.Join(err, errFormat))
+	}
+	now.history = history(at)
+	if err := now.follows(from); err != nil {
+		return oauth.ClientChanges{}, err
+	}
+	out.Cursor = now.String()
+	return out, nil
+}
+
+func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
+	var grace *int64
+	err = rows.Scan(append([]any{
+		&c.ID, &c.Name, &c.Type, &c.SecretHash, texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
+		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt},
+		instant{&c.DisabledAt},
+	}, more...)...)
+	c.RefreshGrace = duration(grace)
+	return c, err
 }
 
 // clients runs a statement that returns clients.
 func (db *DB) clients(ctx context.Context, doing, sql string, args ...any) ([]oauth.Client, error) {
 	var found []oauth.Client
 	err := db.run(ctx, doing, step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
-		var (
-			c     oauth.Client
-			grace *int64
-		)
-		err := rows.Scan(&c.ID, &c.Name, &c.Type, &c.SecretHash, texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
-			texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt}, instant{&c.DisabledAt})
-		c.RefreshGrace = duration(grace)
+		c, err := scanClient(rows)
 		found = append(found, c)
 		return err
 	}})
@@ -78,12 +117,34 @@ func (db *DB) clients(ctx context.Context, doing, sql string, args ...any) ([]oa
 // DisableClient implements oauth.ClientStore.
 func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	const sql = `WITH disabled AS (
-			UPDATE clients SET disabled_at = $12::timestamptz, updated_at = $12::timestamptz WHERE id = $11 AND disabled_at IS NULL RETURNING id
+			UPDATE clients SET disabled_at = $12::timestamptz, updated_at = $12::timestamptz
+			WHERE id = $11 AND disabled_at IS NULL AND deleted_at IS NULL RETURNING id
 		), blocked AS (` + insertEntries + ` SELECT $13::bytea, $14::bigint, $15::bigint FROM disabled ` + largerEntry + `
 		), noted AS (` + insertEvent + ` FROM disabled)
-		SELECT EXISTS (SELECT FROM clients WHERE id = $11), CASE WHEN EXISTS (SELECT FROM disabled) THEN ` + notify + ` END`
+		SELECT EXISTS (SELECT FROM clients WHERE id = $11 AND deleted_at IS NULL), CASE WHEN EXISTS (SELECT FROM disabled) THEN ` + notify + ` END`
 	var found bool
 	err := db.run(ctx, "disable client", one(sql, to(&found, nil),
+		withEvent(e, id, when(at), entry.Key[:], entry.NotBefore.Unix(), seconds(entry.DropAfter))...))
+	if err == nil && !found {
+		return oauth.ErrClientNotFound
+	}
+	return err
+}
+
+// DeleteClient implements oauth.ClientStore.
+func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
+	const sql = `WITH deleted AS (
+			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '{}', post_logout_redirect_uris = '{}', backchannel_logout_uri = '',
+				origins = '{}', grants = '{}', scopes = '{}', audiences = '{}', refresh_grace = NULL,
+				disabled_at = COALESCE(disabled_at, $12::timestamptz), updated_at = $12::timestamptz, deleted_at = $12::timestamptz
+			WHERE id = $11 AND deleted_at IS NULL RETURNING id
+		), consents AS (DELETE FROM consents t USING deleted d WHERE t.client_id = d.id
+		), streams AS (DELETE FROM signal_streams t USING deleted d WHERE t.client_id = d.id
+		), blocked AS (` + insertEntries + ` SELECT $13::bytea, $14::bigint, $15::bigint FROM deleted ` + largerEntry + `
+		), noted AS (` + insertEvent + ` FROM deleted)
+		SELECT true, ` + notify + ` FROM deleted`
+	var found bool
+	err := db.run(ctx, "delete client", one(sql, to(&found, nil),
 		withEvent(e, id, when(at), entry.Key[:], entry.NotBefore.Unix(), seconds(entry.DropAfter))...))
 	if err == nil && !found {
 		return oauth.ErrClientNotFound

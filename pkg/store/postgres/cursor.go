@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/handstamp/handstamp/pkg/blocklist"
 )
 
 // cursor is a place in a history of transactions.
@@ -32,6 +34,34 @@ const (
 	// what some of them have written is told twice.
 	maxRunning = 128
 )
+
+// place says where a statement reads: the history, and the snapshot as text.
+const place = `SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history,
+	pg_current_snapshot()::text AS seen
+	FROM pg_control_system()`
+
+// changedSince holds for the rows that the transaction in column xid has written unseen by the snapshot in the text $1.
+const changedSince = `xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)`
+
+// startOf is the cursor in a text; of none, a place before everything. blocklist.ErrCursorGone.
+func startOf(after string) (cursor, error) {
+	if after == "" {
+		return cursor{snapshot: snapshot{xmin: 1, xmax: 1}}, nil
+	}
+	c, ok := parseCursor(after)
+	if !ok {
+		return cursor{}, blocklist.ErrCursorGone
+	}
+	return c, nil
+}
+
+// follows fails with blocklist.ErrCursorGone if a place does not come after another in one history.
+func (c cursor) follows(before cursor) error {
+	if before.history != (history{}) && (before.history != c.history || before.snapshot.xmax > c.snapshot.xmax) {
+		return blocklist.ErrCursorGone
+	}
+	return nil
+}
 
 // parseSnapshot reads the text form of pg_snapshot, XMIN:XMAX:RUNNING,RUNNING...
 func parseSnapshot(text string) (s snapshot, err error) {

@@ -75,29 +75,37 @@ const (
 	cursorSize = feedIDSize + 8
 )
 
+// place reads where the feed stands, and the sequence number in a cursor, -1 for none. It is read before the changes are: what is written between
+// the two is told now and once more next time. blocklist.ErrCursorGone.
+func place(c *conn, cursor string) (now string, after int64, err error) {
+	var at [cursorSize]byte
+	var head int64
+	if _, err := c.one(`SELECT id, head FROM feed`, func(r *row) { r.scan(at[:feedIDSize], &head) }); err != nil {
+		return "", 0, err
+	}
+	binary.BigEndian.PutUint64(at[feedIDSize:], uint64(head)) //nolint:gosec // not negative
+	after = -1
+	if cursor != "" {
+		then, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+		if err != nil || len(then) != cursorSize || string(then[:feedIDSize]) != string(at[:feedIDSize]) {
+			return "", 0, blocklist.ErrCursorGone
+		}
+		after = int64(binary.BigEndian.Uint64(then[feedIDSize:])) //nolint:gosec // compared next
+		if after < 0 || after > head {
+			return "", 0, blocklist.ErrCursorGone // the database was restored to an older state
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(at[:]), after, nil
+}
+
 // BlocklistChanges implements [blocklist.Store].
 func (db *DB) BlocklistChanges(ctx context.Context, cursor string) (changes blocklist.Changes, err error) {
 	err = db.read(ctx, "read blocklist", func(c *conn) error {
-		// The head is read first: what is written between the two statements is told now and once more next time.
-		var now [cursorSize]byte
-		var head int64
-		if _, err := c.one(`SELECT id, head FROM feed`, func(r *row) { r.scan(now[:feedIDSize], &head) }); err != nil {
+		now, after, err := place(c, cursor)
+		if err != nil {
 			return err
 		}
-		binary.BigEndian.PutUint64(now[feedIDSize:], uint64(head)) //nolint:gosec // not negative
-
-		after := int64(-1)
-		if cursor != "" {
-			then, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-			if err != nil || len(then) != cursorSize || string(then[:feedIDSize]) != string(now[:feedIDSize]) {
-				return blocklist.ErrCursorGone
-			}
-			after = int64(binary.BigEndian.Uint64(then[feedIDSize:])) //nolint:gosec // compared next
-			if after < 0 || after > head {
-				return blocklist.ErrCursorGone // the database was restored to an older state
-			}
-		}
-		changes = blocklist.Changes{Cursor: base64.RawURLEncoding.EncodeToString(now[:]), Snapshot: cursor == ""}
+		changes = blocklist.Changes{Cursor: now, Snapshot: cursor == ""}
 		return c.query(`SELECT key, not_before, drop_after FROM blocklist WHERE sequence > ?`, func(r *row) error {
 			var e blocklist.Entry
 			var notBefore, dropAfter int64

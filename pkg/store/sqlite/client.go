@@ -12,29 +12,32 @@ import (
 const clientColumns = `id, name, type, secret_hash, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, origins,
 	grants, scopes, audiences, third_party, algorithm, refresh_grace, created_at, updated_at, disabled_at`
 
-func scanClient(r *row, c *oauth.Client) {
-	r.scan(&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI, &c.Origins,
-		&c.Grants, &c.Scopes, &c.Audiences, &c.ThirdParty, &c.Algorithm, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt)
+func scanClient(r *row, c *oauth.Client, more ...any) {
+	r.scan(append([]any{
+		&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI, &c.Origins,
+		&c.Grants, &c.Scopes, &c.Audiences, &c.ThirdParty, &c.Algorithm, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt,
+	}, more...)...)
 }
 
 // CreateClient implements [oauth.ClientStore].
 func (db *DB) CreateClient(ctx context.Context, client oauth.Client, e audit.Event) error {
 	return db.announce(ctx, "create client", func(c *conn) error {
+		sequence, err := advanceFeed(c, client.UpdatedAt)
+		if err != nil {
+			return err
+		}
 		n, err := c.exec(`
-			INSERT INTO clients (`+clientColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			INSERT INTO clients (`+clientColumns+`, sequence)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO NOTHING`,
 			client.ID, client.Name, string(client.Type), client.SecretHash, client.RedirectURIs, client.PostLogoutRedirectURIs,
 			client.BackchannelLogoutURI, client.Origins, client.Grants, client.Scopes, client.Audiences, client.ThirdParty,
-			client.Algorithm, client.RefreshGrace, client.CreatedAt, client.UpdatedAt, client.DisabledAt)
+			client.Algorithm, client.RefreshGrace, client.CreatedAt, client.UpdatedAt, client.DisabledAt, sequence)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return oauth.ErrClientExists
-		}
-		if _, err := advanceFeed(c, client.UpdatedAt); err != nil {
-			return err
 		}
 		return record(c, e)
 	})
@@ -43,7 +46,7 @@ func (db *DB) CreateClient(ctx context.Context, client oauth.Client, e audit.Eve
 // Client implements [oauth.ClientStore].
 func (db *DB) Client(ctx context.Context, id string) (client oauth.Client, err error) {
 	err = db.read(ctx, "read client", func(c *conn) error {
-		found, err := c.one(`SELECT `+clientColumns+` FROM clients WHERE id = ?`, func(r *row) { scanClient(r, &client) }, id)
+		found, err := c.one(`SELECT `+clientColumns+` FROM clients WHERE id = ? AND deleted_at IS NULL`, func(r *row) { scanClient(r, &client) }, id)
 		if err == nil && !found {
 			return oauth.ErrClientNotFound
 		}
@@ -54,12 +57,33 @@ func (db *DB) Client(ctx context.Context, id string) (client oauth.Client, err e
 
 // Clients implements [oauth.ClientStore].
 func (db *DB) Clients(ctx context.Context, after string, limit int) ([]oauth.Client, error) {
-	return db.clients(ctx, "list clients", `SELECT `+clientColumns+` FROM clients WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
+	return db.clients(ctx, "list clients", `SELECT `+clientColumns+` FROM clients WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?`, after, limit)
 }
 
-// ClientsChangedSince implements [oauth.ClientStore].
-func (db *DB) ClientsChangedSince(ctx context.Context, at time.Time) ([]oauth.Client, error) {
-	return db.clients(ctx, "list changed clients", `SELECT `+clientColumns+` FROM clients WHERE updated_at >= ? ORDER BY updated_at`, at.UnixMicro())
+// ClientChanges implements [oauth.ClientStore].
+func (db *DB) ClientChanges(ctx context.Context, after string) (changes oauth.ClientChanges, err error) {
+	err = db.read(ctx, "list changed clients", func(c *conn) error {
+		now, sequence, err := place(c, after)
+		if err != nil {
+			return err
+		}
+		changes = oauth.ClientChanges{Cursor: now, Complete: after == ""}
+		return c.query(`SELECT `+clientColumns+`, deleted_at IS NOT NULL FROM clients WHERE sequence > ?`, func(r *row) error {
+			var client oauth.Client
+			var deleted bool
+			scanClient(r, &client, &deleted)
+			if deleted {
+				changes.Deleted = append(changes.Deleted, client.ID)
+			} else {
+				changes.Changed = append(changes.Changed, client)
+			}
+			return nil
+		}, sequence)
+	})
+	if err != nil {
+		return oauth.ClientChanges{}, err
+	}
+	return changes, nil
 }
 
 func (db *DB) clients(ctx context.Context, doing, query string, args ...any) (clients []oauth.Client, err error) {
@@ -77,16 +101,54 @@ func (db *DB) clients(ctx context.Context, doing, query string, args ...any) (cl
 // DisableClient implements [oauth.ClientStore].
 func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	return db.announce(ctx, "disable client", func(c *conn) error {
-		n, err := c.exec(`UPDATE clients SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NULL`, id, at)
+		sequence, err := advanceFeed(c, at)
+		if err != nil {
+			return err
+		}
+		n, err := c.exec(`UPDATE clients SET disabled_at = ?2, updated_at = ?2, sequence = ?3 WHERE id = ?1 AND disabled_at IS NULL AND deleted_at IS NULL`,
+			id, at, sequence)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			found, err := c.one(`SELECT 1 FROM clients WHERE id = ?`, func(*row) {}, id)
+			found, err := c.one(`SELECT 1 FROM clients WHERE id = ? AND deleted_at IS NULL`, func(*row) {}, id)
 			if err == nil && !found {
 				return oauth.ErrClientNotFound
 			}
 			return err // disabled already
+		}
+		if err := block(c, at, entry); err != nil {
+			return err
+		}
+		return record(c, e)
+	})
+}
+
+// DeleteClient implements [oauth.ClientStore].
+func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
+	return db.announce(ctx, "delete client", func(c *conn) error {
+		sequence, err := advanceFeed(c, at)
+		if err != nil {
+			return err
+		}
+		n, err := c.exec(`
+			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '[]', post_logout_redirect_uris = '[]', backchannel_logout_uri = '',
+				origins = '[]', grants = '[]', scopes = '[]', audiences = '[]', refresh_grace = NULL,
+				disabled_at = COALESCE(disabled_at, ?2), updated_at = ?2, deleted_at = ?2, sequence = ?3
+			WHERE id = ?1 AND deleted_at IS NULL`, id, at, sequence)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return oauth.ErrClientNotFound
+		}
+		for _, sql := range []string{
+			`DELETE FROM consents WHERE client_id = ?`,
+			`DELETE FROM signal_streams WHERE client_id = ?`,
+		} {
+			if _, err := c.exec(sql, id); err != nil {
+				return err
+			}
 		}
 		if err := block(c, at, entry); err != nil {
 			return err

@@ -263,6 +263,7 @@ func (db *DB) Session(ctx context.Context, id session.ID) (s session.Session, er
 func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) (sessions []session.Session, err error) {
 	err = db.read(ctx, "list sessions", func(c *conn) error {
 		return c.query(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE user_id = ?2 AND `+alive+`
+			AND NOT EXISTS (SELECT 1 FROM clients WHERE clients.id = sessions.client_id AND deleted_at IS NOT NULL)
 			ORDER BY created_at DESC, id DESC`, func(r *row) error {
 			var s session.Session
 			scanSession(r, &s)

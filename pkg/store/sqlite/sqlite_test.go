@@ -613,7 +613,9 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 	check(t, err)
 	_, err = db.Clients(ctx, "", 10)
 	check(t, err)
-	_, err = db.ClientsChangedSince(ctx, now())
+	clients, err := db.ClientChanges(ctx, "")
+	check(t, err)
+	_, err = db.ClientChanges(ctx, clients.Cursor)
 	check(t, err)
 	changes, err := db.BlocklistChanges(ctx, "")
 	check(t, err)
@@ -633,6 +635,9 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 	check(t, err)
 	_, err = db.DeleteUser(ctx, u.ID, e)
 	check(t, err)
+	entry := blocklist.NewEntry(verifier.BlockClient, "default", now())
+	check(t, db.DisableClient(ctx, "default", now(), entry, event))
+	check(t, db.DeleteClient(ctx, "default", now(), entry, event))
 }
 
 // TestErrorsTellNothing calls every method of a database that was not migrated with arguments that must not show in its errors.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -136,19 +137,137 @@ func testClients(s *suite) {
 		}
 	})
 
-	s.run("ok/changed since", func(s *suite) {
-		future := stored(at.Add(1000 * time.Hour))
-		c := s.client()
-		s.must(s.first.DisableClient(s.Context(), c.ID, future, blocklist.NewEntry(verifier.BlockClient, c.ID, future.Truncate(time.Second)), s.event(audit.KindClientDisabled, "")))
-		for since, want := range map[time.Time]int{future.Add(-time.Microsecond): 1, future: 1, future.Add(time.Microsecond): 0} {
-			got, err := s.second.ClientsChangedSince(s.Context(), since)
-			s.must(err)
-			s.same("changed", len(got), want)
-		}
-		all, err := s.second.ClientsChangedSince(s.Context(), time.Time{})
+	s.run("ok/changes are told by cursor", func(s *suite) {
+		all, err := s.second.ClientChanges(s.Context(), "")
 		s.must(err)
-		if len(all) < 5 {
-			s.Errorf("since ever: %d clients", len(all))
+		if !all.Complete || len(all.Changed) < 5 {
+			s.Errorf("everything: %+v", all)
+		}
+		none, err := s.second.ClientChanges(s.Context(), all.Cursor)
+		s.must(err)
+		if none.Complete || len(none.Changed)+len(none.Deleted) > 0 {
+			s.Errorf("nothing has changed: %+v", none)
+		}
+		// The clock of the writer does not matter.
+		c := s.client()
+		past := stored(at.Add(-1000 * time.Hour))
+		s.must(s.first.DisableClient(s.Context(), c.ID, past, blocklist.NewEntry(verifier.BlockClient, c.ID, past.Truncate(time.Second)),
+			s.event(audit.KindClientDisabled, "")))
+		got, err := s.second.ClientChanges(s.Context(), none.Cursor)
+		s.must(err)
+		if len(got.Changed) != 1 || got.Changed[0].ID != c.ID || !got.Changed[0].Disabled() || len(got.Deleted) > 0 {
+			s.Errorf("disabled: %+v", got)
+		}
+		for _, cursor := range []string{"x", all.Cursor + "A", strings.Repeat("A", 40)} {
+			if _, err := s.second.ClientChanges(s.Context(), cursor); !errors.Is(err, blocklist.ErrCursorGone) {
+				s.Errorf("cursor %q: %v, want ErrCursorGone", cursor, err)
+			}
+		}
+	})
+
+	s.run("ok/a change is told in whatever order transactions end", func(s *suite) {
+		seen := map[string]bool{}
+		start, err := s.second.ClientChanges(s.Context(), "")
+		s.must(err)
+		cursor := start.Cursor
+		read := func() {
+			got, err := s.second.ClientChanges(s.Context(), cursor)
+			s.must(err)
+			for _, c := range got.Changed {
+				seen[c.ID] = true
+			}
+			cursor = got.Cursor
+		}
+		done := make(chan struct{})
+		const writers = 40
+		go func() {
+			defer close(done)
+			s.parallel(writers, func(n int, st store.Store) error {
+				id := "parallel-" + strconv.Itoa(n)
+				return st.CreateClient(s.Context(), oauth.Client{ID: id, CreatedAt: at, UpdatedAt: at}, s.event(audit.KindClientCreated, ""))
+			})
+		}()
+		for reading := true; reading; {
+			select {
+			case <-done:
+				reading = false
+			default:
+			}
+			read()
+		}
+		read()
+		for n := range writers {
+			if id := "parallel-" + strconv.Itoa(n); !seen[id] {
+				s.Errorf("%s was never told", id)
+			}
+		}
+	})
+
+	s.run("ok/deleted for ever", func(s *suite) {
+		c := s.client()
+		u := s.user()
+		row := s.newSession(u.ID)
+		row.ClientID = c.ID
+		started, err := s.first.Start(s.Context(), s.starting(row))
+		s.must(err)
+		if !started.Created {
+			s.Fatalf("not started: %+v", started)
+		}
+		s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: u.ID, ClientID: c.ID, Scope: "openid", GrantedAt: stored(at)},
+			s.event(audit.KindConsentGranted, u.ID)))
+		before, err := s.second.ClientChanges(s.Context(), "")
+		s.must(err)
+
+		e := s.event(audit.KindClientDeleted, "usr_"+c.ID)
+		entry := blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at))
+		s.must(s.first.DeleteClient(s.Context(), c.ID, at.Add(time.Minute), entry, e))
+		told, _ := s.entry(entry.Key)
+		s.same("entry", told, entry)
+		s.same("events", s.countEvents("usr_"+c.ID, audit.KindClientDeleted), 1)
+
+		changes, err := s.second.ClientChanges(s.Context(), before.Cursor)
+		s.must(err)
+		if len(changes.Changed) > 0 || len(changes.Deleted) != 1 || changes.Deleted[0] != c.ID {
+			s.Errorf("changes: %+v", changes)
+		}
+		if _, err := s.second.Client(s.Context(), c.ID); !errors.Is(err, oauth.ErrClientNotFound) {
+			s.Errorf("Client: %v, want ErrClientNotFound", err)
+		}
+		listed, err := s.second.Clients(s.Context(), "", 1000)
+		s.must(err)
+		for _, other := range listed {
+			if other.ID == c.ID {
+				s.Error("the client is listed")
+			}
+		}
+		given, err := s.second.Consent(s.Context(), u.ID, c.ID)
+		s.must(err)
+		s.same("consent", given, oauth.Consent{})
+		sessions, err := s.second.Sessions(s.Context(), u.ID, at)
+		s.must(err)
+		s.same("sessions listed", len(sessions), 0)
+		read, err := s.second.Session(s.Context(), row.ID)
+		s.must(err)
+		s.same("the session may not be refreshed", read.ClientDisabled, true)
+
+		for what, err := range map[string]error{
+			"DeleteClient":  s.first.DeleteClient(s.Context(), c.ID, at, entry, e),
+			"DisableClient": s.first.DisableClient(s.Context(), c.ID, at, entry, e),
+		} {
+			if !errors.Is(err, oauth.ErrClientNotFound) {
+				s.Errorf("%s: %v, want ErrClientNotFound", what, err)
+			}
+		}
+		again := oauth.Client{ID: c.ID, CreatedAt: at, UpdatedAt: at}
+		if err := s.first.CreateClient(s.Context(), again, s.event(audit.KindClientCreated, "")); !errors.Is(err, oauth.ErrClientExists) {
+			s.Errorf("CreateClient: %v, want ErrClientExists", err)
+		}
+		second := s.newSession(u.ID)
+		second.ClientID = c.ID
+		started, err = s.first.Start(s.Context(), s.starting(second))
+		s.must(err)
+		if started.Created {
+			s.Error("a session was started at a deleted client")
 		}
 	})
 }

@@ -61,14 +61,14 @@ func (f *Failing) Client(a0 context.Context, a1 string) (oauth.Client, error) {
 	return result(f, "Client", func() (oauth.Client, error) { return f.store.Client(a0, a1) })
 }
 
+// ClientChanges implements [store.Store].
+func (f *Failing) ClientChanges(a0 context.Context, a1 string) (oauth.ClientChanges, error) {
+	return result(f, "ClientChanges", func() (oauth.ClientChanges, error) { return f.store.ClientChanges(a0, a1) })
+}
+
 // Clients implements [store.Store].
 func (f *Failing) Clients(a0 context.Context, a1 string, a2 int) ([]oauth.Client, error) {
 	return result(f, "Clients", func() ([]oauth.Client, error) { return f.store.Clients(a0, a1, a2) })
-}
-
-// ClientsChangedSince implements [store.Store].
-func (f *Failing) ClientsChangedSince(a0 context.Context, a1 time.Time) ([]oauth.Client, error) {
-	return result(f, "ClientsChangedSince", func() ([]oauth.Client, error) { return f.store.ClientsChangedSince(a0, a1) })
 }
 
 // Code implements [store.Store].
@@ -104,6 +104,11 @@ func (f *Failing) CreateUser(a0 context.Context, a1 user.User, a2 audit.Event) e
 // CreateUserWithIdentity implements [store.Store].
 func (f *Failing) CreateUserWithIdentity(a0 context.Context, a1 user.User, a2 upstream.Link) error {
 	return f.do("CreateUserWithIdentity", func() error { return f.store.CreateUserWithIdentity(a0, a1, a2) })
+}
+
+// DeleteClient implements [store.Store].
+func (f *Failing) DeleteClient(a0 context.Context, a1 string, a2 time.Time, a3 blocklist.Entry, a4 audit.Event) error {
+	return f.do("DeleteClient", func() error { return f.store.DeleteClient(a0, a1, a2, a3, a4) })
 }
 
 // DeleteSigningKeys implements [store.Store].
