@@ -242,7 +242,7 @@ func requestMethods() []string {
 	var out []string
 	for method := range reflect.TypeFor[store.Store]().Methods() {
 		name := method.Name
-		if !slices.Contains([]string{"BlocklistChanges", "Wait", "SigningKeys", "InsertSigningKey", "ActivateSigningKey", "ClientChanges", "DropBlocklist", "LeaseLogoutDeliveries", "FinishLogoutDelivery", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) && !strings.HasPrefix(name, "Sweep") {
+		if !slices.Contains([]string{"BlocklistChanges", "Wait", "SigningKeys", "InsertSigningKey", "ActivateSigningKey", "ClientChanges", "DropBlocklist", "LeaseRows", "FinishRow", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) && !strings.HasPrefix(name, "Sweep") {
 			out = append(out, name)
 		}
 	}

@@ -3,108 +3,104 @@ package oauth
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
-// Limits of back-channel logout: a slow or dead client holds up nobody else.
+// KindLogout are the rows of the outbox that are logout tokens to be sent to a client whose session has ended (OpenID Connect Back-Channel
+// Logout 1.0). The database adds one whenever a session ends at a client with a back-channel logout URI, in the same transaction. The
+// destination is the client.
+const KindLogout = "logout"
+
+// Limits of back-channel logout.
 const (
-	deliveryEvery    = time.Second
+	deliveryTimeout  = 10 * time.Second // longer than the client's
 	deliveryLease    = 30 * time.Second
-	deliveryBatch    = 16
-	deliveryAttempts = 6 // over about half an hour
+	deliveryPlaces   = 64
+	deliveryAttempts = 7 // over about half an hour
+	deliveryAge      = 30 * time.Minute
 	logoutTokenLife  = 2 * time.Minute
 )
 
-// LogoutDelivery is a logout token to be sent to a client whose session has ended (OpenID Connect Back-Channel Logout 1.0). Rows are added
-// by the store methods that end sessions, in their transaction, for clients with a back-channel logout URI.
-type LogoutDelivery struct {
-	ID          int64
-	ClientID    string
-	URI         string
-	UserID      string
-	SessionID   session.ID
-	Attempts    int // begun before this one
-	CreatedAt   time.Time
-	LeasedUntil time.Time
+// Logout is what a logout token is about.
+type Logout struct {
+	ClientID  string
+	URI       string // as it was when the session ended
+	UserID    string
+	SessionID session.ID
 }
 
-// DeliveryStore is what back-channel logout needs of a database.
-type DeliveryStore interface {
-	// LeaseLogoutDeliveries reserves at most limit due deliveries for the caller until a time: no other replica gets them before.
-	LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]LogoutDelivery, error)
-	// FinishLogoutDelivery removes a delivery that was made or given up, or puts it off until a later time if that is not zero.
-	FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error
+// LogoutOf reads a row of KindLogout.
+func LogoutOf(r outbox.Row) (Logout, error) {
+	var payload struct {
+		URI       string `json:"uri"`
+		UserID    string `json:"user_id"`
+		SessionID string `json:"session_id"`
+	}
+	if err := json.Unmarshal(r.Payload, &payload); err != nil {
+		return Logout{}, fmt.Errorf("read logout: %w", err)
+	}
+	l := Logout{ClientID: r.Destination, URI: payload.URI, UserID: payload.UserID}
+	id, err := hex.DecodeString(payload.SessionID)
+	if err != nil || copy(l.SessionID[:], id) != len(l.SessionID) || len(id) != len(l.SessionID) {
+		return Logout{}, errors.New("read logout: the session ID is not 16 bytes in hex")
+	}
+	return l, nil
 }
 
-// LogoutSender tells clients that sessions of theirs have ended (OpenID Connect Back-Channel Logout 1.0). Several replicas share the work.
+// LogoutSender tells clients that sessions of theirs have ended (OpenID Connect Back-Channel Logout 1.0).
 type LogoutSender struct {
 	issuer string
-	store  DeliveryStore
+	source outbox.Source
 	minter *token.Minter
 	client *http.Client
 	log    *slog.Logger
 }
 
 // NewLogoutSender returns a sender. The client decides which addresses may be called; it must not follow redirects.
-func NewLogoutSender(issuer string, store DeliveryStore, minter *token.Minter, client *http.Client, log *slog.Logger) *LogoutSender {
-	return &LogoutSender{issuer: issuer, store: store, minter: minter, client: client, log: log}
+func NewLogoutSender(issuer string, source outbox.Source, minter *token.Minter, client *http.Client, log *slog.Logger) *LogoutSender {
+	return &LogoutSender{issuer: issuer, source: source, minter: minter, client: client, log: log}
 }
 
-// Run delivers what is due until ctx ends.
-func (s *LogoutSender) Run(ctx context.Context) {
-	ticker := time.NewTicker(deliveryEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		for more := true; more && ctx.Err() == nil; {
-			more = s.deliverDue(ctx)
-		}
+// Kind says how logout tokens are delivered.
+func (s *LogoutSender) Kind() outbox.Kind {
+	return outbox.Kind{
+		Name:    KindLogout,
+		Source:  s.source,
+		Deliver: s.Deliver,
+		Lease:   deliveryLease,
+		Timeout: deliveryTimeout,
+		Wait: func(attempts int) time.Duration { // 1 s, 4 s, 16 s, ... 17 min
+			return time.Second << (2 * min(attempts, deliveryAttempts))
+		},
+		Attempts: deliveryAttempts,
+		Age:      deliveryAge,
+		Places:   deliveryPlaces,
 	}
 }
 
-// deliverDue makes one batch of deliveries, and reports whether there may be more.
-func (s *LogoutSender) deliverDue(ctx context.Context) bool {
-	now := time.Now()
-	due, err := s.store.LeaseLogoutDeliveries(ctx, now, now.Add(deliveryLease), deliveryBatch)
+// Deliver sends one logout token.
+func (s *LogoutSender) Deliver(ctx context.Context, r outbox.Row) error {
+	d, err := LogoutOf(r)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.log.WarnContext(ctx, "logout deliveries cannot be read", "error", err)
-		}
-		return false
+		return err
 	}
-	var group sync.WaitGroup
-	for _, d := range due {
-		group.Go(func() { s.deliver(ctx, d) })
+	if err := s.send(ctx, d); err != nil {
+		s.log.WarnContext(ctx, "logout token not delivered", "client_id", d.ClientID, "session_id", d.SessionID.String(), "attempt", r.Attempts+1, "error", err)
+		return err
 	}
-	group.Wait()
-	return len(due) == deliveryBatch
-}
-
-func (s *LogoutSender) deliver(ctx context.Context, d LogoutDelivery) {
-	err := s.send(ctx, d)
-	var retryAt time.Time
-	if err != nil {
-		if d.Attempts < deliveryAttempts {
-			retryAt = time.Now().Add(time.Second << (2 * d.Attempts)) // 1 s, 4 s, 16 s, ... 17 min
-		}
-		s.log.WarnContext(ctx, "logout token not delivered", "client_id", d.ClientID, "session_id", d.SessionID.String(), "attempt", d.Attempts+1, "again", !retryAt.IsZero(), "error", err)
-	}
-	if err := s.store.FinishLogoutDelivery(ctx, d.ID, retryAt); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "logout delivery cannot be recorded, it will be repeated", "error", err)
-	}
+	return nil
 }
 
 // logoutClaims are OpenID Connect Back-Channel Logout 1.0, section 2.4.
@@ -119,7 +115,7 @@ type logoutClaims struct {
 	SessionID string                     `json:"sid"`
 }
 
-func (s *LogoutSender) send(ctx context.Context, d LogoutDelivery) error {
+func (s *LogoutSender) send(ctx context.Context, d Logout) error {
 	now := time.Now()
 	raw, err := s.minter.Sign(ctx, token.TypeLogout, "", logoutClaims{
 		Issuer: s.issuer, Subject: d.UserID, Audience: d.ClientID, IssuedAt: now.Unix(), ExpiresAt: now.Add(logoutTokenLife).Unix(), ID: rand.Text(),
@@ -135,6 +131,9 @@ func (s *LogoutSender) send(ctx context.Context, d LogoutDelivery) error {
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := s.client.Do(request)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err // without the address, which may hold a secret
+	}
 	if err != nil {
 		return err
 	}

@@ -12,14 +12,17 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
-// Limits of pushing: a slow or dead receiver holds up nobody else.
+// KindPush are the streams that have something to push, as rows of the outbox. The destination is the stream, the payload its client.
+const KindPush = "signal"
+
+// Limits of pushing.
 const (
-	pushEvery   = time.Second
-	pushPause   = 100 * time.Millisecond // between two looks, however often it is woken
 	pushLease   = 30 * time.Second
-	pushStreams = 16                     // at once
+	pushPlaces  = 64                     // streams at once
 	pushEvents  = 16                     // of one stream at once
 	pushRounds  = 16                     // of one lease
 	pushTime    = pushLease - 2*callTime // after which no round of a lease begins
@@ -27,7 +30,7 @@ const (
 	longestWait = 5 * time.Minute
 )
 
-// Sender pushes events to receivers (RFC 8935). Several replicas share the streams.
+// Sender pushes events to receivers (RFC 8935).
 type Sender struct {
 	issuer string
 	store  Store
@@ -42,44 +45,46 @@ func NewSender(issuer string, store Store, minter Minter, sealer Sealer, client 
 	return &Sender{issuer, store, minter, sealer, client, log}
 }
 
-// Run pushes what is due until ctx ends, at each wake-up and every second. wake returns a channel that is closed at the next one.
-func (s *Sender) Run(ctx context.Context, wake func() <-chan struct{}) {
-	timer := time.NewTimer(pushEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-wake():
-		case <-timer.C:
-		}
-		timer.Reset(pushEvery)
-		for s.pushDue(ctx) {
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pushPause):
-		}
+// Kind says how events are pushed. A receiver that fails is tried again for as long as its events are kept.
+func (s *Sender) Kind() outbox.Kind {
+	return outbox.Kind{
+		Name:    KindPush,
+		Source:  streams{s.store},
+		Deliver: s.Deliver,
+		Lease:   pushLease,
+		Timeout: pushLease,
+		Wait:    func(attempts int) time.Duration { return min(longestWait, time.Second<<min(attempts, 10)) }, // 1 s, 2 s, 4 s, ... 5 min
+		Places:  pushPlaces,
 	}
 }
 
-// pushDue serves one batch of streams, and reports whether there may be more.
-func (s *Sender) pushDue(ctx context.Context) bool {
-	now := time.Now()
-	due, err := s.store.LeaseStreams(ctx, now, now.Add(pushLease), pushStreams)
-	if err != nil {
-		if ctx.Err() == nil {
-			s.log.WarnContext(ctx, "event streams cannot be read", "error", err)
-		}
-		return false
+// streams is the source of KindPush. Events have a table of their own because receivers may also fetch them, so the row is the stream: it is
+// due while it has events that it may deliver.
+type streams struct{ store EventStore }
+
+// LeaseRows implements outbox.Source.
+func (s streams) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]outbox.Row, error) {
+	due, err := s.store.LeaseStreams(ctx, at, until, limit)
+	rows := make([]outbox.Row, 0, len(due))
+	for _, t := range due {
+		rows = append(rows, outbox.Row{
+			Kind:        kind,
+			Destination: t.ID,
+			Payload:     []byte(t.ClientID),
+			Attempts:    t.Attempts,
+			CreatedAt:   at,
+			LeasedUntil: until,
+		})
 	}
-	var group sync.WaitGroup
-	for _, stream := range due {
-		group.Go(func() { s.push(ctx, stream, now.Add(pushTime)) })
+	return rows, err
+}
+
+// FinishRow implements outbox.Source. A stream whose events were delivered is due at once, for there may be more by now.
+func (s streams) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
+	if o.RetryAt.IsZero() {
+		return s.store.FinishPush(ctx, r.Destination, nil, nil, 0, time.Now())
 	}
-	group.Wait()
-	return len(due) == pushStreams && ctx.Err() == nil
+	return s.store.FinishPush(ctx, r.Destination, nil, nil, r.Attempts+1, o.RetryAt)
 }
 
 // outcome is what became of some events.
@@ -103,11 +108,19 @@ func (o *outcome) note(jti string, err error) {
 	}
 }
 
-// push delivers the events of one stream until none is left, one fails, or the lease is nearly over.
-func (s *Sender) push(ctx context.Context, stream Stream, end time.Time) {
+// Deliver pushes the events of one stream until none is left, one fails, or the lease is nearly over.
+func (s *Sender) Deliver(ctx context.Context, r outbox.Row) error {
+	end := time.Now().Add(pushTime)
+	stream, err := s.store.Stream(ctx, string(r.Payload))
+	if errors.Is(err, ErrStreamNotFound) || err == nil && stream.ID != r.Destination {
+		return nil // it was deleted since
+	}
+	if err != nil {
+		return err
+	}
 	for round := 1; ; round++ {
 		limit := pushEvents
-		if round == 1 && stream.Attempts > 0 { // a receiver that failed is tried with one
+		if round == 1 && r.Attempts > 0 { // a receiver that failed is tried with one
 			limit = 1
 		}
 		events, err := s.store.SignalEvents(ctx, stream.ID, limit)
@@ -118,26 +131,21 @@ func (s *Sender) push(ctx context.Context, stream Stream, end time.Time) {
 		}
 		group.Wait()
 
-		now := time.Now()
-		last := o.failure != nil || len(events) < limit || round == pushRounds || now.After(end) || ctx.Err() != nil
-		attempts, dueAt := 0, end.Add(2*callTime) // the end of the lease
-		switch {
-		case o.failure != nil:
-			attempts = stream.Attempts + 1
-			dueAt = now.Add(min(longestWait, time.Second<<min(stream.Attempts, 10))) // 1 s, 2 s, 4 s, ... 5 min
-			if ctx.Err() == nil {
-				s.log.WarnContext(ctx, "security events not delivered", "client_id", stream.ClientID, "stream_id", stream.ID, "attempt", attempts, "error", o.failure)
-			}
-		case last: // there may be more by now
-			dueAt = now
+		attempts := 0
+		if o.failure != nil {
+			attempts = r.Attempts
 		}
 		// What a receiver has taken is noted also when the service is about to stop.
-		if err := s.finish(context.WithoutCancel(ctx), stream.ID, o, attempts, dueAt); err != nil {
+		if err := s.finish(context.WithoutCancel(ctx), stream.ID, o, attempts, r.LeasedUntil); err != nil {
 			s.log.WarnContext(ctx, "delivery of security events cannot be recorded, it will be repeated", "error", err)
-			return
+			return err
 		}
-		if last {
-			return
+		if o.failure != nil {
+			s.log.WarnContext(ctx, "security events not delivered", "client_id", stream.ClientID, "stream_id", stream.ID, "attempt", r.Attempts+1, "error", o.failure)
+			return o.failure
+		}
+		if len(events) < limit || round == pushRounds || time.Now().After(end) || ctx.Err() != nil {
+			return nil
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
@@ -142,6 +143,21 @@ type finished struct {
 	wait               time.Duration
 }
 
+func (q *queue) Stream(context.Context, string) (Stream, error) { return q.stream, nil }
+
+// due is the stream as a row of the outbox.
+func (q *queue) due() outbox.Row {
+	return outbox.Row{Destination: q.stream.ID, Payload: []byte(q.stream.ClientID), Attempts: q.stream.Attempts, LeasedUntil: time.Now().Add(pushLease)}
+}
+
+// rounds are what was finished in each round of a lease; the end of the lease belongs to the last.
+func (q *queue) rounds() []finished {
+	n := len(q.finished) - 1
+	rounds, end := q.finished[:n], q.finished[n]
+	rounds[n-1].attempts, rounds[n-1].wait = end.attempts, end.wait
+	return rounds
+}
+
 func (q *queue) SignalEvents(_ context.Context, _ string, limit int) ([]Event, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -179,8 +195,8 @@ func TestPush(t *testing.T) {
 			q.events = append(q.events, Event{ID: int64(i), JTI: fmt.Sprintf("%03d", i), Kind: KindVerification, At: time.Now()})
 		}
 		s := NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler))
-		s.push(t.Context(), q.stream, time.Now().Add(pushTime))
-		return q.finished
+		outbox.NewWorker(s.Kind(), nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
+		return q.rounds()
 	}
 	accept := func(_ int, w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) }
 	refuse := func(_ int, w http.ResponseWriter) {
@@ -231,8 +247,9 @@ func TestPush(t *testing.T) {
 	t.Run("fail/an authorization that cannot be opened", func(t *testing.T) {
 		q := &queue{stream: Stream{ID: "stm_a", EndpointURL: receiver.URL, Sealed: []byte("of another key")}, events: []Event{{JTI: "a", Kind: KindVerification}}}
 		calls = 0
-		NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler)).push(t.Context(), q.stream, time.Now().Add(pushTime))
-		if calls != 0 || len(q.events) != 1 || q.finished[0].attempts != 1 {
+		s := NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler))
+		outbox.NewWorker(s.Kind(), nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
+		if calls != 0 || len(q.events) != 1 || q.rounds()[0].attempts != 1 {
 			t.Errorf("%d calls, %+v", calls, q.finished)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
@@ -30,7 +31,7 @@ type Store interface {
 	keyring.Store
 	oauth.ClientStore
 	oauth.BrowserStore
-	oauth.DeliveryStore
+	outbox.Store
 	upstream.Store
 	statuslist.Store
 	sharedsignal.Store

@@ -18,6 +18,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -265,8 +266,10 @@ func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSend
 		})
 	})
 	v.background.Go(func() { v.sweep(ctx, c) })
-	v.background.Go(func() { logouts.Run(ctx) })
-	v.background.Go(func() { signals.Run(ctx, v.Blocklist.Changed) })
+	for _, kind := range []outbox.Kind{logouts.Kind(), signals.Kind()} {
+		worker := outbox.NewWorker(kind, nil, v.log)
+		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) }) // whatever ends a session changes the blocklist
+	}
 }
 
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
@@ -296,6 +299,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
+			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
 			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-c.AccessTokenLifetime - clockMargin)},
 			{v.Store.SweepEvents, unkept},
 		} {

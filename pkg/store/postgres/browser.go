@@ -223,32 +223,6 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 	return ids(ended), err
 }
 
-// LeaseLogoutDeliveries implements oauth.DeliveryStore.
-func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) ([]oauth.LogoutDelivery, error) {
-	const sql = `WITH leased AS (
-			UPDATE logout_deliveries SET leased_until = $2::timestamptz, attempts = attempts + 1
-			WHERE id = ANY (ARRAY (
-				SELECT id FROM logout_deliveries WHERE leased_until <= $1 ORDER BY leased_until LIMIT $3::bigint FOR UPDATE SKIP LOCKED))
-			RETURNING id, client_id, uri, user_id, session_id, attempts - 1 AS attempts, created_at, leased_until
-		) SELECT id, client_id, uri, user_id, session_id, attempts, created_at, leased_until FROM leased ORDER BY id`
-	var deliveries []oauth.LogoutDelivery
-	err := db.run(ctx, "lease logout deliveries", step{sql: sql, args: []any{when(at), when(until), int64(limit)}, scan: func(rows pgx.Rows) error {
-		var d oauth.LogoutDelivery
-		err := rows.Scan(&d.ID, &d.ClientID, &d.URI, &d.UserID, sid{&d.SessionID}, &d.Attempts, instant{&d.CreatedAt}, instant{&d.LeasedUntil})
-		deliveries = append(deliveries, d)
-		return err
-	}})
-	return deliveries, err
-}
-
-// FinishLogoutDelivery implements oauth.DeliveryStore.
-func (db *DB) FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error {
-	if retryAt.IsZero() {
-		return db.run(ctx, "finish logout delivery", do(`DELETE FROM logout_deliveries WHERE id = $1`, id))
-	}
-	return db.run(ctx, "put logout delivery off", do(`UPDATE logout_deliveries SET leased_until = $2 WHERE id = $1`, id, when(retryAt)))
-}
-
 // SweepBrowser implements oauth.BrowserStore.
 func (db *DB) SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep browser flow", before, limit, sweepCodes, sweepBrowserSessions, sweepPushedRequests)

@@ -268,40 +268,6 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 	return ids, nil
 }
 
-// LeaseLogoutDeliveries implements [oauth.DeliveryStore].
-func (db *DB) LeaseLogoutDeliveries(ctx context.Context, at, until time.Time, limit int) (deliveries []oauth.LogoutDelivery, err error) {
-	err = db.write(ctx, "lease logout deliveries", func(c *conn) error {
-		return c.query(`
-			UPDATE logout_deliveries SET leased_until = ?2, attempts = attempts + 1
-			WHERE id IN (SELECT id FROM logout_deliveries WHERE leased_until <= ?1 ORDER BY leased_until LIMIT ?3)
-			RETURNING id, client_id, uri, user_id, session_id, attempts - 1, created_at, leased_until`,
-			func(r *row) error {
-				var d oauth.LogoutDelivery
-				var attempts int64
-				r.scan(&d.ID, &d.ClientID, &d.URI, &d.UserID, d.SessionID[:], &attempts, &d.CreatedAt, &d.LeasedUntil)
-				d.Attempts = int(attempts)
-				deliveries = append(deliveries, d)
-				return nil
-			}, at, until, limit)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return deliveries, nil
-}
-
-// FinishLogoutDelivery implements [oauth.DeliveryStore].
-func (db *DB) FinishLogoutDelivery(ctx context.Context, id int64, retryAt time.Time) error {
-	return db.write(ctx, "finish logout delivery", func(c *conn) error {
-		if retryAt.IsZero() {
-			_, err := c.exec(`DELETE FROM logout_deliveries WHERE id = ?`, id)
-			return err
-		}
-		_, err := c.exec(`UPDATE logout_deliveries SET leased_until = ? WHERE id = ?`, retryAt, id)
-		return err
-	})
-}
-
 // SweepBrowser implements [oauth.BrowserStore].
 func (db *DB) SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep browser flow", before, limit,

@@ -7,6 +7,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/store"
@@ -73,9 +74,11 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	must(err)
 	got(st.SweepStatuses(ctx, now(), 5))
 	got(st.SweepEvents(ctx, now().Add(-time.Hour), 5))
-	got(st.LeaseLogoutDeliveries(ctx, now(), later, 5))
-	must(st.FinishLogoutDelivery(ctx, 1, later))
-	must(st.FinishLogoutDelivery(ctx, 1, time.Time{}))
+	got(st.LeaseRows(ctx, oauth.KindLogout, now(), later, 5))
+	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{RetryAt: later}))
+	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{DeadAt: later, Reason: "r"}))
+	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{}))
+	got(st.SweepRows(ctx, now(), 5))
 	got(st.SweepBrowser(ctx, now(), 5))
 
 	must(st.SaveAttempt(ctx, upstream.Attempt{StateHash: [32]byte{1}, ExpiresAt: later}))

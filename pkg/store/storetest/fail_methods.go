@@ -10,6 +10,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/upstream"
@@ -166,14 +167,14 @@ func (f *Failing) Events(a0 context.Context, a1 string, a2 audit.Cursor, a3 int)
 	return result(f, "Events", func() ([]audit.Event, error) { return f.store.Events(a0, a1, a2, a3) })
 }
 
-// FinishLogoutDelivery implements [store.Store].
-func (f *Failing) FinishLogoutDelivery(a0 context.Context, a1 int64, a2 time.Time) error {
-	return f.do("FinishLogoutDelivery", func() error { return f.store.FinishLogoutDelivery(a0, a1, a2) })
-}
-
 // FinishPush implements [store.Store].
 func (f *Failing) FinishPush(a0 context.Context, a1 string, a2 []string, a3 []string, a4 int, a5 time.Time) error {
 	return f.do("FinishPush", func() error { return f.store.FinishPush(a0, a1, a2, a3, a4, a5) })
+}
+
+// FinishRow implements [store.Store].
+func (f *Failing) FinishRow(a0 context.Context, a1 outbox.Row, a2 outbox.Outcome) error {
+	return f.do("FinishRow", func() error { return f.store.FinishRow(a0, a1, a2) })
 }
 
 // FinishTokens implements [store.Store].
@@ -196,9 +197,9 @@ func (f *Failing) Known(a0 context.Context, a1 upstream.Question) (upstream.Know
 	return result(f, "Known", func() (upstream.Known, error) { return f.store.Known(a0, a1) })
 }
 
-// LeaseLogoutDeliveries implements [store.Store].
-func (f *Failing) LeaseLogoutDeliveries(a0 context.Context, a1 time.Time, a2 time.Time, a3 int) ([]oauth.LogoutDelivery, error) {
-	return result(f, "LeaseLogoutDeliveries", func() ([]oauth.LogoutDelivery, error) { return f.store.LeaseLogoutDeliveries(a0, a1, a2, a3) })
+// LeaseRows implements [store.Store].
+func (f *Failing) LeaseRows(a0 context.Context, a1 string, a2 time.Time, a3 time.Time, a4 int) ([]outbox.Row, error) {
+	return result(f, "LeaseRows", func() ([]outbox.Row, error) { return f.store.LeaseRows(a0, a1, a2, a3, a4) })
 }
 
 // LeaseStreams implements [store.Store].
@@ -369,6 +370,11 @@ func (f *Failing) SweepBrowser(a0 context.Context, a1 time.Time, a2 int) (int, e
 // SweepEvents implements [store.Store].
 func (f *Failing) SweepEvents(a0 context.Context, a1 time.Time, a2 int) (int, error) {
 	return result(f, "SweepEvents", func() (int, error) { return f.store.SweepEvents(a0, a1, a2) })
+}
+
+// SweepRows implements [store.Store].
+func (f *Failing) SweepRows(a0 context.Context, a1 time.Time, a2 int) (int, error) {
+	return result(f, "SweepRows", func() (int, error) { return f.store.SweepRows(a0, a1, a2) })
 }
 
 // SweepSessions implements [store.Store].

@@ -47,7 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"BrowserSessions", testBrowserSessions},
 		{"PushedRequests", testPushedRequests},
 		{"Consents", testConsents},
-		{"LogoutDeliveries", testLogoutDeliveries},
+		{"Outbox", testOutbox},
 		{"BrowserRaces", testBrowserRaces},
 		{"Attempts", testAttempts},
 		{"Identities", testIdentities},

@@ -1,0 +1,64 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/outbox"
+)
+
+// LeaseRows implements [outbox.Source]. The oldest row of each destination is found by jumping from destination to destination in the index, so
+// that a long queue of one costs no more than a short one.
+func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) (leased []outbox.Row, err error) {
+	const due = `WITH RECURSIVE destinations (name) AS (
+			SELECT min(destination) FROM outbox WHERE kind = ?1 AND dead_at IS NULL
+			UNION ALL
+			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL AND o.destination > destinations.name) FROM destinations WHERE destinations.name IS NOT NULL
+		), head AS (
+			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL AND o.destination = destinations.name) AS id FROM destinations WHERE destinations.name IS NOT NULL
+		)
+		SELECT o.id FROM head CROSS JOIN outbox o WHERE o.id = head.id AND o.leased_until <= ?2 ORDER BY o.leased_until LIMIT ?3`
+	// Nearly always there is none, and looking takes no lock.
+	some := false
+	err = db.read(ctx, "look into outbox", func(c *conn) (err error) {
+		some, err = c.one(due, func(*row) {}, kind, at, 1)
+		return err
+	})
+	if err != nil || !some {
+		return nil, err
+	}
+	err = db.write(ctx, "lease outbox", func(c *conn) error {
+		return c.query(`UPDATE outbox SET leased_until = ?4, attempts = attempts + 1 WHERE id IN (`+due+`)
+			RETURNING id, destination, payload, attempts - 1, created_at, leased_until`, func(r *row) error {
+			o := outbox.Row{Kind: kind}
+			var payload string
+			var attempts int64
+			r.scan(&o.ID, &o.Destination, &payload, &attempts, &o.CreatedAt, &o.LeasedUntil)
+			o.Payload, o.Attempts = []byte(payload), int(attempts)
+			leased = append(leased, o)
+			return nil
+		}, kind, at, limit, until)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return leased, nil
+}
+
+// FinishRow implements [outbox.Source]. The end of the lease says whose it is.
+func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
+	return db.write(ctx, "finish outbox row", func(c *conn) (err error) {
+		if o.RetryAt.IsZero() && o.DeadAt.IsZero() {
+			_, err = c.exec(`DELETE FROM outbox WHERE id = ? AND leased_until = ? AND dead_at IS NULL`, r.ID, r.LeasedUntil)
+			return err
+		}
+		_, err = c.exec(`UPDATE outbox SET leased_until = coalesce(?3, leased_until), dead_at = ?4, reason = ?5 WHERE id = ?1 AND leased_until = ?2 AND dead_at IS NULL`,
+			r.ID, r.LeasedUntil, o.RetryAt, o.DeadAt, o.Reason)
+		return err
+	})
+}
+
+// SweepRows implements [outbox.Store].
+func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, error) {
+	return db.sweep(ctx, "sweep outbox", before, limit, `DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_at < ? ORDER BY dead_at LIMIT ?)`)
+}
