@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -123,13 +124,9 @@ func (p *program) clientDisableCommand() *cobra.Command {
 				return usageErrorf("--id is missing")
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
-				m, err := p.manager(cmd.Context(), c, s)
-				if err != nil {
-					return err
-				}
 				now := time.Now()
-				entry := blocklist.NewEntry(verifier.BlockClient, id, m.BlockUntil())
-				err = s.DisableClient(cmd.Context(), id, now, entry, audit.ClientDisabled(now, id, audit.CLI()))
+				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
+				err := s.DisableClient(cmd.Context(), id, now, entry, audit.ClientDisabled(now, id, audit.CLI()))
 				if err != nil {
 					return err
 				}

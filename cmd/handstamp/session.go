@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
@@ -46,11 +47,7 @@ func (p *program) sessionCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					m, err := p.manager(ctx, c, s)
-					if err != nil {
-						return err
-					}
-					if err := m.End(ctx, found, session.ReasonRevoked, audit.CLI()); err != nil {
+					if err := service.SessionEnder(c.Config, s).End(ctx, found, session.ReasonRevoked, audit.CLI()); err != nil {
 						return err
 					}
 					return p.say(map[string]string{"id": args[0], "state": "revoked"}, "Session %s is revoked.", args[0])

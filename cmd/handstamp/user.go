@@ -14,7 +14,6 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/password"
-	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -29,11 +28,7 @@ func (p *program) userCommand() *cobra.Command {
 		}),
 		p.oneUserCommand("disable", "Keep a user out: every session ends, every access token is refused within a second",
 			func(ctx context.Context, c Config, s store.Store, u user.User) error {
-				m, err := p.manager(ctx, c, s)
-				if err != nil {
-					return err
-				}
-				if err := m.DisableUser(ctx, u.ID, audit.CLI()); err != nil {
+				if err := service.SessionEnder(c.Config, s).DisableUser(ctx, u.ID, audit.CLI()); err != nil {
 					return err
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
@@ -46,15 +41,6 @@ func (p *program) userCommand() *cobra.Command {
 		}),
 		group("roles", "Set a user's roles", p.userRolesSetCommand()),
 	)
-}
-
-// manager is the session manager of the service.
-func (p *program) manager(ctx context.Context, c Config, s store.Store) (*session.Manager, error) {
-	master, err := service.MasterKey(ctx, c.Config, s)
-	if err != nil {
-		return nil, err
-	}
-	return service.SessionManager(c.Config, s, master), nil
 }
 
 func (p *program) userCreateCommand() *cobra.Command {
@@ -207,11 +193,7 @@ func (p *program) userRolesSetCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				m, err := p.manager(cmd.Context(), c, s)
-				if err != nil {
-					return err
-				}
-				if err := m.SetRoles(cmd.Context(), u.ID, roles, audit.CLI()); err != nil {
+				if err := service.SessionEnder(c.Config, s).SetRoles(cmd.Context(), u.ID, roles, audit.CLI()); err != nil {
 					return err
 				}
 				u.Roles = roles

@@ -11,31 +11,33 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// Config says how long sessions live. The zero value is not usable.
+// Config says how long sessions and their access tokens live, and what is added for clocks that differ. One value serves all parts of the
+// service. The zero value is not usable.
 type Config struct {
 	IdleLifetime time.Duration // a session that is not refreshed for so long is over
 	Lifetime     time.Duration // after this it is over however often it was refreshed
 	Grace        time.Duration // how long after a rotation the token before it is answered again
 	Limit        int           // live sessions of one user
 
-	// AccessTokenLifetime is the longest life of an access token; a blocklist entry must outlive it.
-	AccessTokenLifetime time.Duration
+	AccessTokenLifetime time.Duration // the longest life of an access token
+	ClockMargin         time.Duration // how far the clocks of verifiers and replicas may differ
 }
 
-// blockMargin is added to the life of blocklist entries for verifiers and replicas whose clocks differ.
-const blockMargin = 2 * time.Minute
+// Outlived is how long after its mint an access token has expired on every clock. What blocks it must live as long.
+func (c Config) Outlived() time.Duration { return c.AccessTokenLifetime + c.ClockMargin }
 
-// Manager begins, refreshes and ends sessions.
+// Manager begins and refreshes sessions, and ends them as its Ender does.
 type Manager struct {
-	store  Store
-	codec  *Codec
-	config Config
-	batch  batcher
+	*Ender
+
+	store Store
+	codec *Codec
+	batch batcher
 }
 
 // NewManager returns a manager over a store, with refresh tokens keyed from the master key.
 func NewManager(store Store, master Deriver, config Config) *Manager {
-	return &Manager{store: store, codec: NewCodec(master), config: config, batch: batcher{rotate: store.Rotate}}
+	return &Manager{Ender: NewEnder(store, config), store: store, codec: NewCodec(master), batch: batcher{rotate: store.Rotate}}
 }
 
 // Issued is a session together with the refresh token of its newest generation. The access token to mint for it

@@ -107,6 +107,7 @@ func (b *bench) event() audit.Event {
 func (b *bench) on(s session.Store) *session.Manager {
 	return session.NewManager(s, deriver("one"), session.Config{
 		IdleLifetime: idle, Lifetime: lifetime, Grace: grace, Limit: 3, AccessTokenLifetime: 15 * time.Minute,
+		ClockMargin: 2 * time.Minute,
 	})
 }
 

@@ -11,45 +11,56 @@ import (
 // By says who ends sessions, and from where.
 type By = audit.By
 
+// Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line ends what it cannot begin.
+type Ender struct {
+	store  EndingStore
+	config Config
+}
+
+// NewEnder returns an ender over a store. It uses the lives of access tokens, and the margin, of the configuration.
+func NewEnder(store EndingStore, config Config) *Ender {
+	return &Ender{store: store, config: config}
+}
+
 // End ends one session and blocks its access tokens. It is no error if the session is unknown or over already.
-func (m *Manager) End(ctx context.Context, s Session, reason Reason, by By) error {
+func (n *Ender) End(ctx context.Context, s Session, reason Reason, by By) error {
 	event := audit.SessionEnded(time.Now(), s.UserID, s.ID.String(), string(reason), by)
-	_, err := m.store.EndSession(ctx, s.ID, m.ending(event, reason))
+	_, err := n.store.EndSession(ctx, s.ID, n.ending(event, reason))
 	return wrap("end session", err)
 }
 
 // EndAll ends the user's live sessions but one (zero: all) and blocks their access tokens.
-func (m *Manager) EndAll(ctx context.Context, userID string, except ID, reason Reason, by By) ([]ID, error) {
-	ids, err := m.store.EndSessions(ctx, userID, except, m.Ending(reason, userID, by))
+func (n *Ender) EndAll(ctx context.Context, userID string, except ID, reason Reason, by By) ([]ID, error) {
+	ids, err := n.store.EndSessions(ctx, userID, except, n.Ending(reason, userID, by))
 	return ids, wrap("end sessions", err)
 }
 
 // SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
-func (m *Manager) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
+func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
 	event := audit.PasswordChanged(time.Now(), userID, string(ReasonPasswordChange), by)
-	_, err := m.store.SetPassword(ctx, userID, old, replacement, m.ending(event, ReasonPasswordChange))
+	_, err := n.store.SetPassword(ctx, userID, old, replacement, n.ending(event, ReasonPasswordChange))
 	return wrap("set password", err)
 }
 
 // DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
-func (m *Manager) DisableUser(ctx context.Context, userID string, by By) error {
+func (n *Ender) DisableUser(ctx context.Context, userID string, by By) error {
 	event := audit.UserDisabled(time.Now(), userID, string(ReasonUserDisabled), by)
-	_, err := m.store.DisableUser(ctx, userID, m.ending(event, ReasonUserDisabled))
+	_, err := n.store.DisableUser(ctx, userID, n.ending(event, ReasonUserDisabled))
 	return wrap("disable user", err)
 }
 
 // DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
-func (m *Manager) DeleteUser(ctx context.Context, userID string, by By) error {
+func (n *Ender) DeleteUser(ctx context.Context, userID string, by By) error {
 	event := audit.UserDeleted(time.Now(), userID, string(ReasonUserDeleted), by)
-	_, err := m.store.DeleteUser(ctx, userID, m.ending(event, ReasonUserDeleted))
+	_, err := n.store.DeleteUser(ctx, userID, n.ending(event, ReasonUserDeleted))
 	return wrap("delete user", err)
 }
 
 // SetRoles replaces the user's roles and blocks the access tokens minted until now. Sessions stay alive: the next
 // refresh carries the new roles. user.ErrNotFound.
-func (m *Manager) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
+func (n *Ender) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
 	event := audit.RolesChanged(time.Now(), userID, by)
-	return wrap("set roles", m.store.SetRoles(ctx, userID, roles, m.ending(event, "")))
+	return wrap("set roles", n.store.SetRoles(ctx, userID, roles, n.ending(event, "")))
 }
 
 // revokeForReuse ends the session whose old token was shown, and returns ErrReuse once that is committed.
@@ -66,19 +77,19 @@ func (m *Manager) revokeForReuse(ctx context.Context, s Session, origin audit.Or
 }
 
 // BlockUntil is when the last access token that is minted now has expired on every clock.
-func (m *Manager) BlockUntil() time.Time { return m.blockUntil(time.Now()) }
+func (n *Ender) BlockUntil() time.Time { return n.blockUntil(time.Now()) }
 
-func (m *Manager) blockUntil(at time.Time) time.Time {
-	return at.Add(m.config.AccessTokenLifetime + blockMargin).Truncate(time.Second)
+func (n *Ender) blockUntil(at time.Time) time.Time {
+	return at.Add(n.config.Outlived()).Truncate(time.Second)
 }
 
 // Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that end sessions.
-func (m *Manager) Ending(reason Reason, userID string, by By) Ending {
-	return m.ending(audit.SessionsEnded(time.Now(), userID, string(reason), by), reason)
+func (n *Ender) Ending(reason Reason, userID string, by By) Ending {
+	return n.ending(audit.SessionsEnded(time.Now(), userID, string(reason), by), reason)
 }
 
-func (m *Manager) ending(event audit.Event, reason Reason) Ending {
-	return Ending{At: event.At, Reason: reason, BlockUntil: m.blockUntil(event.At), Event: event}
+func (n *Ender) ending(event audit.Event, reason Reason) Ending {
+	return Ending{At: event.At, Reason: reason, BlockUntil: n.blockUntil(event.At), Event: event}
 }
 
 func wrap(doing string, err error) error {

@@ -7,7 +7,7 @@
 //   - rotate.go is the rule that says what a presented refresh token gets,
 //   - manager.go walks a refresh and a login through the store,
 //   - batch.go carries refreshes that arrive together in one statement,
-//   - revoke.go ends sessions,
+//   - revoke.go ends sessions, without any key,
 //   - issue.go decides whether anything may be issued at all.
 package session
 

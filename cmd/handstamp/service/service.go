@@ -169,7 +169,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Authenticator: user.NewAuthenticator(s, hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}),
 		Hasher:        hasher, Passwords: password.Policy{MinLength: c.PasswordMinLength}, Metrics: api.NewMetrics(registry), Log: log,
 		Browser: s, Upstream: s, Providers: providers,
-		Linker: upstream.Linker{Store: s, SignupAllowed: c.Signup, EmailRequired: true, AccessTokenLifetime: c.AccessTokenLifetime + clockMargin},
+		Linker: upstream.Linker{Store: s, SignupAllowed: c.Signup, EmailRequired: true, AccessTokenLifetime: SessionConfig(c).Outlived()},
 		Keeper: upstream.Keeper{Store: s, Sealer: upstream.NewSealer(master), Providers: providers},
 		Pages:  hosted, PageKey: master.Derive(seal.PageStates, 32),
 	})
@@ -185,12 +185,26 @@ func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 	}
 }
 
+// SessionConfig are the lives of sessions and access tokens.
+func SessionConfig(c Config) session.Config {
+	return session.Config{
+		IdleLifetime:        c.RefreshIdleLifetime,
+		Lifetime:            c.RefreshLifetime,
+		Grace:               c.RefreshGrace,
+		Limit:               c.SessionLimit,
+		AccessTokenLifetime: c.AccessTokenLifetime,
+		ClockMargin:         clockMargin,
+	}
+}
+
+// SessionEnder returns what ends sessions. It needs no master key.
+func SessionEnder(c Config, s session.EndingStore) *session.Ender {
+	return session.NewEnder(s, SessionConfig(c))
+}
+
 // SessionManager returns the manager of sessions.
 func SessionManager(c Config, s session.Store, master seal.MasterKey) *session.Manager {
-	return session.NewManager(s, master, session.Config{
-		IdleLifetime: c.RefreshIdleLifetime, Lifetime: c.RefreshLifetime, Grace: c.RefreshGrace, Limit: c.SessionLimit,
-		AccessTokenLifetime: c.AccessTokenLifetime,
-	})
+	return session.NewManager(s, master, SessionConfig(c))
 }
 
 // NewHasher returns the hasher of passwords.
@@ -275,6 +289,7 @@ func (v *Service) start(ctx context.Context, c Config, logouts *oauth.LogoutSend
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
 func (v *Service) sweep(ctx context.Context, c Config) {
 	const batch = 1000
+	lives := SessionConfig(c)
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
@@ -295,12 +310,12 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		}{
 			{v.Store.SweepSessions, now},
 			{v.Store.SweepBrowser, now.Add(-codeMemory)},
-			{v.Store.SweepUpstream, now.Add(-clockMargin)},
+			{v.Store.SweepUpstream, now.Add(-lives.ClockMargin)},
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
 			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
-			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-c.AccessTokenLifetime - clockMargin)},
+			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lives.Outlived())},
 			{v.Store.SweepEvents, unkept},
 		} {
 			for n := batch; err == nil && n == batch; {

@@ -95,6 +95,7 @@ func openManager(db *database, rules Rules, bug func(db *database, s store.Store
 		}
 		return &managers{user: u, codec: db.codec, manager: session.NewManager(s, db.master, session.Config{
 			IdleLifetime: rules.Idle, Lifetime: rules.Lifetime, Grace: rules.Grace, Limit: 10, AccessTokenLifetime: accessTokenLifetime,
+			ClockMargin: 2 * time.Minute,
 		})}, l, nil
 	}
 }
