@@ -27,14 +27,14 @@ type room struct {
 
 // rooms is the plan of the house: arrows point down only. A package that is not here has no place yet.
 func rooms() map[string]room {
-	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/password", "pkg/audit", "migrations"}
+	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/id", "pkg/password", "pkg/audit", "migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/outbox", "pkg/mail"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
 	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
 	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/password", "pkg/audit"})
 
-	underFirst := []string{"pkg/seal", "pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/audit", "pkg/verifier"}
+	underFirst := []string{"pkg/seal", "pkg/id", "pkg/password", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
 		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
@@ -53,6 +53,7 @@ func rooms() map[string]room {
 		"pkg/password": {modules: []string{crypto, text}},
 		"pkg/seal":     {},
 		"pkg/egress":   {},
+		"pkg/id":       {},
 		"pkg/verifier": {modules: []string{jwt}},
 
 		"pkg/user":      {imports: underFirst, modules: []string{text}},

@@ -13,14 +13,12 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"strings"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/id"
 )
 
 // Sentinels of the feature. Any other error of a [Store] is a storage failure: the outcome is unknown, nothing may
@@ -47,44 +45,28 @@ var (
 )
 
 // ID identifies a session. Its text form, the sid, is "ses_" and 26 characters.
-type ID [16]byte
+type ID id.ID
 
 const idPrefix = "ses_"
 
-//nolint:gochecknoglobals // an immutable encoding
-var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// NewID makes a session ID: 48 bits of time, so that new rows lie together in an index, and 80 random bits.
-func NewID(now time.Time) ID {
-	var id ID
-	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16)
-	rand.Read(id[6:])
-	return id
-}
+// NewID makes a session ID.
+func NewID(now time.Time) ID { return ID(id.New(now)) }
 
 // ParseID reads a sid. ErrNotFound if it can't be one, because then no session has it.
 func ParseID(s string) (ID, error) {
-	var id ID
-	rest, ok := strings.CutPrefix(s, idPrefix)
-	if !ok || len(rest) != 26 {
+	text, prefixed := strings.CutPrefix(s, idPrefix)
+	parsed, ok := id.Parse(text)
+	if !prefixed || !ok {
 		return ID{}, ErrNotFound
 	}
-	if n, err := idEncoding.Decode(id[:], []byte(rest)); err != nil || n != len(id) || id.String() != s {
-		return ID{}, ErrNotFound
-	}
-	return id, nil
+	return ID(parsed), nil
 }
 
 // String returns the sid.
-func (id ID) String() string {
-	var b [len(idPrefix) + 26]byte
-	copy(b[:], idPrefix)
-	idEncoding.Encode(b[len(idPrefix):], id[:])
-	return string(b[:])
-}
+func (i ID) String() string { return idPrefix + id.ID(i).String() }
 
-// IsZero reports whether id is no session's.
-func (id ID) IsZero() bool { return id == ID{} }
+// IsZero reports whether i is no session's.
+func (i ID) IsZero() bool { return i == ID{} }
 
 // Nonce is the random value of a session that its refresh tokens carry masked. It never leaves the store in the clear.
 type Nonce [16]byte

@@ -4,9 +4,6 @@ package user
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"net/mail"
 	"strings"
@@ -18,6 +15,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/id"
 )
 
 // IDPrefix starts every user ID. No client ID may start with it, so that the subject of a user's token and
@@ -101,18 +99,8 @@ type Store interface {
 	EnableUser(ctx context.Context, id string, e audit.Event) error
 }
 
-// NewID makes a user ID: 48 bits of time, so that new rows lie together in an index, and 80 random bits.
-func NewID(now time.Time) string {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
-	rand.Read(b[6:])
-	return IDPrefix + idEncoding.EncodeToString(b[:])
-}
-
-// idEncoding writes 16 bytes as 26 lower-case characters.
-//
-//nolint:gochecknoglobals // an immutable encoding
-var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+// NewID makes a user ID.
+func NewID(now time.Time) string { return IDPrefix + id.New(now).String() }
 
 // ParseEmail returns the address in NFC if mail can be sent to it, else ErrInvalidEmail. Display names,
 // comments, quoted local parts and address literals are refused: no real sign-up needs them.
