@@ -10,7 +10,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 )
 
-// step is one write to the store. It returns ErrConflict if another replica was faster.
+// step is one write to the store, whose errors say what was being done. It returns ErrConflict if another replica was faster.
 type step func(context.Context) error
 
 // next returns what is due, one thing at a time, or nil. It is the whole schedule: every state in which a crash can leave
@@ -36,7 +36,7 @@ func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
 	}
 	if slices.ContainsFunc(v.records, func(r Record) bool { return !r.RemoveAt.IsZero() && !at.Before(r.RemoveAt) }) {
 		return func(ctx context.Context) error {
-			return wrap("delete old signing keys", k.store.DeleteSigningKeys(ctx, at))
+			return k.store.DeleteSigningKeys(ctx, at)
 		}
 	}
 	return nil
@@ -51,28 +51,21 @@ func (k *Keyring) create(algorithm, active string, after time.Duration, by By) s
 		}
 		key.State, key.CreatedAt = StateUpcoming, now()
 		key.ActivatesAt = key.CreatedAt.Add(after)
-		return wrap("insert signing key", k.store.InsertSigningKey(ctx, Insertion{
+		return k.store.InsertSigningKey(ctx, Insertion{
 			Key: key, Active: active, Event: audit.KeyRotated(key.CreatedAt, key.ID, by),
-		}))
+		})
 	}
 }
 
 func (k *Keyring) activate(id string) step {
 	return func(ctx context.Context) error {
 		at := now()
-		return wrap("activate signing key", k.store.ActivateSigningKey(ctx, Activation{
+		return k.store.ActivateSigningKey(ctx, Activation{
 			ID: id, At: at,
 			// One leeway for a replica that goes on signing because it has not heard, one for the clocks of verifiers.
 			RemoveAt: at.Add(k.options.TokenLifetime + 2*k.options.Leeway),
-		}))
+		})
 	}
-}
-
-func wrap(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the
@@ -148,9 +141,9 @@ func (k *Keyring) retreat(v *view, key Record, by By) step {
 	if key.State != StateActive {
 		return func(ctx context.Context) error {
 			at := now()
-			return wrap("revoke signing key", k.store.RevokeSigningKey(ctx, Revocation{
+			return k.store.RevokeSigningKey(ctx, Revocation{
 				ID: key.ID, At: at, RemoveAt: at.Add(revocationLifetime), Event: audit.KeyRevoked(at, key.ID, by),
-			}))
+			})
 		}
 	}
 	if upcoming, ok := v.find(key.Algorithm, StateUpcoming); ok { // some caches have it already
