@@ -21,6 +21,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -74,7 +75,7 @@ func TestKEY02_NoSymmetricAlgorithm(t *testing.T) {
 	for _, algorithm := range []string{"HS256", "HS512", "none", "ES256K", "PS256", "es256", "RS256 "} {
 		db := servicetest.SQLite(t)
 		c := service.DefaultConfig()
-		c.Issuer, c.DatabaseURL, c.MasterKey, c.SigningAlgorithm = "http://127.0.0.1:1", service.Secret(db.URL), service.Secret(servicetest.Master), algorithm
+		c.Issuer, c.DatabaseURL, c.MasterKey, c.SigningAlgorithm = "http://127.0.0.1:1", seal.Secret(db.URL), seal.Secret(servicetest.Master), algorithm
 		if s, err := start(t, c); err == nil {
 			t.Errorf("the service signs with %q", algorithm)
 			_ = s.Close()
@@ -107,7 +108,7 @@ func TestKEY03_EveryTokenVerifiesAgainstEveryCopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handstamp.db")
 	synctest.Test(t, func(t *testing.T) {
 		c := service.DefaultConfig()
-		c.Issuer, c.DatabaseURL, c.MasterKey = "http://127.0.0.1:1", service.Secret("sqlite:"+path), service.Secret(servicetest.Master)
+		c.Issuer, c.DatabaseURL, c.MasterKey = "http://127.0.0.1:1", seal.Secret("sqlite:"+path), seal.Secret(servicetest.Master)
 		c.Argon2Memory, c.Argon2Time, c.JWKSMaxAge, c.AccessTokenLifetime = 64, 1, 30*time.Second, time.Minute
 		c.KeyRotation = 3 * time.Minute
 		var replicas []*service.Service

@@ -18,6 +18,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
@@ -326,7 +327,7 @@ func TestOA01_State(t *testing.T) {
 				"in time": {time.Now().Add(time.Minute), http.StatusBadGateway}, // the provider is asked, and does not know the code
 				"expired": {time.Now().Add(-time.Second), http.StatusBadRequest},
 			} {
-				state, cookie := upstream.Secret(rand.Text()), upstream.Secret(rand.Text())
+				state, cookie := seal.Secret(rand.Text()), seal.Secret(rand.Text())
 				err := h.Store.SaveAttempt(t.Context(), upstream.Attempt{
 					StateHash: upstream.HashSecret(state), BrowserHash: upstream.HashSecret(cookie), Provider: "liar", RedirectURI: h.URL + "/oauth2/callback/liar",
 					Continue: "client_id=app", ExpiresAt: c.expires,

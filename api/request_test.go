@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
@@ -403,7 +402,7 @@ func TestAPI13_NothingToBeginWith(t *testing.T) {
 				t.Errorf("the master key may be %q", weak)
 			}
 			c := s.Config
-			c.MasterKey = service.Secret(weak)
+			c.MasterKey = seal.Secret(weak)
 			if started, err := start(t, c); err == nil {
 				_ = started.Close()
 				t.Errorf("the service starts with the master key %q", weak)

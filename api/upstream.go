@@ -10,6 +10,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
@@ -80,14 +81,14 @@ func (a *API) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	attempt, err := a.Upstream.TakeAttempt(ctx, upstream.HashSecret(upstream.Secret(answer.State)), time.Now())
+	attempt, err := a.Upstream.TakeAttempt(ctx, upstream.HashSecret(seal.Secret(answer.State)), time.Now())
 	if errors.Is(err, upstream.ErrNotFound) {
 		return upstream.ErrState
 	}
 	if err != nil {
 		return err
 	}
-	browser := upstream.Secret(a.cookie(c, cookieAttempt))
+	browser := seal.Secret(a.cookie(c, cookieAttempt))
 	a.setCookie(c, cookieAttempt, "", 0, http.SameSiteLaxMode)
 	identity, tokens, err := p.Complete(ctx, attempt, browser, answer)
 	if err != nil {

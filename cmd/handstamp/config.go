@@ -21,6 +21,7 @@ import (
 	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -70,8 +71,8 @@ func text(p *string) value {
 	return value{"text", func(s string) error { *p = s; return nil }, func() string { return *p }}
 }
 
-func secret(p *service.Secret) value {
-	return value{"text", func(s string) error { *p = service.Secret(s); return nil }, func() string { return p.String() }}
+func secret(p *seal.Secret) value {
+	return value{"text", func(s string) error { *p = seal.Secret(s); return nil }, func() string { return p.String() }}
 }
 
 func list(p *[]string) value {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/handstamp/handstamp/pkg/egress"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // Type is the kind of a provider.
@@ -36,8 +37,8 @@ type Config struct {
 
 	ClientID string `yaml:"client_id"`
 	// ClientSecret, or the content of ClientSecretFile. Apple has none, see Apple.
-	ClientSecret     Secret `yaml:"client_secret"`
-	ClientSecretFile string `yaml:"client_secret_file"`
+	ClientSecret     seal.Secret `yaml:"client_secret"`
+	ClientSecretFile string      `yaml:"client_secret_file"`
 	// NativeClientIDs are client IDs of our mobile applications at the provider: ID tokens for them are accepted
 	// by VerifyIDToken as well.
 	NativeClientIDs []string `yaml:"native_client_ids"`
@@ -87,8 +88,8 @@ type AppleKey struct {
 	TeamID string `yaml:"team_id"`
 	KeyID  string `yaml:"key_id"`
 	// PrivateKey is the .p8 file's text, or PrivateKeyFile names it.
-	PrivateKey     Secret `yaml:"private_key"`
-	PrivateKeyFile string `yaml:"private_key_file"`
+	PrivateKey     seal.Secret `yaml:"private_key"`
+	PrivateKeyFile string      `yaml:"private_key_file"`
 }
 
 // preset is what is known of a type of provider.
@@ -182,7 +183,7 @@ func (c *Config) ReadFiles() error {
 	)
 }
 
-func (c *Config) readFile(setting string, path *string, into *Secret) error {
+func (c *Config) readFile(setting string, path *string, into *seal.Secret) error {
 	if *path == "" {
 		return nil
 	}
@@ -193,7 +194,7 @@ func (c *Config) readFile(setting string, path *string, into *Secret) error {
 	if err != nil {
 		return c.fault(setting+"_file", fmt.Sprintf("can't be read: %v", err))
 	}
-	*into, *path = Secret(strings.TrimSpace(string(text))), ""
+	*into, *path = seal.Secret(strings.TrimSpace(string(text))), ""
 	return nil
 }
 
@@ -276,7 +277,7 @@ func (c Config) faults() []error {
 const urlRemedy = "must be an https URL without user and fragment (http only on loopback, with allow_private_network)"
 
 // parseAppleKey reads the .p8 file that Apple hands out: a P-256 key in PKCS #8.
-func parseAppleKey(text Secret) (*ecdsa.PrivateKey, error) {
+func parseAppleKey(text seal.Secret) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		return nil, errors.New("not PEM")

@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/oauth2"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -272,7 +273,7 @@ func (p *Provider) finish(id *Identity) (*Identity, error) {
 }
 
 // clientSecret is the configured one, or Apple's kind: a token that we sign for each request.
-func (p *Provider) clientSecret() (Secret, error) {
+func (p *Provider) clientSecret() (seal.Secret, error) {
 	if p.cfg.Type != Apple {
 		return p.cfg.ClientSecret, nil
 	}
@@ -287,7 +288,7 @@ func (p *Provider) clientSecret() (Secret, error) {
 	})
 	token.Header["kid"] = p.cfg.Apple.KeyID
 	signed, err := token.SignedString(key)
-	return Secret(signed), err
+	return seal.Secret(signed), err
 }
 
 // Apple demands this audience whatever the issuer setting says, and permits six months.

@@ -117,9 +117,9 @@ type Request struct {
 
 // Begun is a login under way.
 type Begun struct {
-	URL     string  // send the browser there
-	Browser Secret  // the value of the cookie that binds the attempt to this browser
-	Attempt Attempt // to be stored
+	URL     string      // send the browser there
+	Browser seal.Secret // the value of the cookie that binds the attempt to this browser
+	Attempt Attempt     // to be stored
 }
 
 // Begin starts a login. Errors: ErrUnavailable, ErrInvalidAnswer and ErrMisconfigured, when the provider's metadata is
@@ -129,7 +129,7 @@ func (p *Provider) Begin(ctx context.Context, r Request) (Begun, error) {
 	if err != nil {
 		return Begun{}, err
 	}
-	state, browser := Secret(rand.Text()), Secret(rand.Text())
+	state, browser := seal.Secret(rand.Text()), seal.Secret(rand.Text())
 	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(p.verifier(state))}
 	for name, value := range p.parameters(m, r, state) {
 		options = append(options, oauth2.SetAuthURLParam(name, value))
@@ -150,13 +150,15 @@ func (p *Provider) Begin(ctx context.Context, r Request) (Begun, error) {
 }
 
 // The verifier is sent to every provider: those that do not know PKCE ignore the challenge (RFC 9700, section 2.1.1).
-func (p *Provider) verifier(state Secret) string {
+func (p *Provider) verifier(state seal.Secret) string {
 	return derive(p.attemptKey, "verifier", p.cfg.ID, state)
 }
-func (p *Provider) nonce(state Secret) string { return derive(p.attemptKey, "nonce", p.cfg.ID, state) }
+func (p *Provider) nonce(state seal.Secret) string {
+	return derive(p.attemptKey, "nonce", p.cfg.ID, state)
+}
 
 // parameters are the authorization request's parameters beyond RFC 6749 and PKCE.
-func (p *Provider) parameters(m *metadata, r Request, state Secret) map[string]string {
+func (p *Provider) parameters(m *metadata, r Request, state seal.Secret) map[string]string {
 	out := map[string]string{"login_hint": r.LoginHint, "ui_locales": r.UILocales, "prompt": r.Prompt}
 	if m.keys != nil {
 		out["nonce"] = p.nonce(state)
@@ -242,9 +244,9 @@ func ParseCallback(v url.Values) (Callback, error) {
 // Tokens are nil unless the provider's tokens are to be kept.
 //
 // Errors: ErrState, ErrDenied, ErrUnavailable, ErrInvalidAnswer, ErrMisconfigured, ErrNotAllowed.
-func (p *Provider) Complete(ctx context.Context, a Attempt, browser Secret, cb Callback) (*Identity, *Tokens, error) {
+func (p *Provider) Complete(ctx context.Context, a Attempt, browser seal.Secret, cb Callback) (*Identity, *Tokens, error) {
 	const doing = "check the callback"
-	state := Secret(cb.State)
+	state := seal.Secret(cb.State)
 	if a.Provider != p.cfg.ID || !sameHash(a.StateHash, HashSecret(state)) ||
 		!sameHash(a.BrowserHash, HashSecret(browser)) || !time.Now().Before(a.ExpiresAt) {
 		return nil, nil, p.fail(ErrState, doing, nil)
@@ -323,12 +325,12 @@ func tokensOf(t *oauth2.Token, asked string) *Tokens {
 	if scope == "" {
 		scope = asked
 	}
-	return &Tokens{Access: Secret(t.AccessToken), Refresh: Secret(t.RefreshToken), ExpiresAt: t.Expiry, Scope: scope}
+	return &Tokens{Access: seal.Secret(t.AccessToken), Refresh: seal.Secret(t.RefreshToken), ExpiresAt: t.Expiry, Scope: scope}
 }
 
 // Refresh gets new tokens for a refresh token. The answer's refresh token is the one to keep, also where the provider did
 // not rotate it. Errors: ErrReauthNeeded, ErrUnavailable, ErrInvalidAnswer, ErrMisconfigured.
-func (p *Provider) Refresh(ctx context.Context, refresh Secret, scope string) (*Tokens, error) {
+func (p *Provider) Refresh(ctx context.Context, refresh seal.Secret, scope string) (*Tokens, error) {
 	if refresh == "" {
 		return nil, p.fail(ErrReauthNeeded, "refresh", errors.New("there is no refresh token"))
 	}

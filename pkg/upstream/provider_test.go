@@ -28,6 +28,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
@@ -136,7 +137,7 @@ func TestOA01_State(t *testing.T) {
 		"fail/absent":            func(_ *upstream.Begun, v url.Values) { v.Del("state") },
 		"fail/unknown":           func(_ *upstream.Begun, v url.Values) { v.Set("state", rand.Text()) },
 		"fail/given twice":       func(_ *upstream.Begun, v url.Values) { v.Add("state", v.Get("state")) },
-		"fail/other browser":     func(b *upstream.Begun, _ url.Values) { b.Browser = upstream.Secret(rand.Text()) },
+		"fail/other browser":     func(b *upstream.Begun, _ url.Values) { b.Browser = seal.Secret(rand.Text()) },
 		"fail/no cookie":         func(b *upstream.Begun, _ url.Values) { b.Browser = "" },
 		"fail/expired":           func(b *upstream.Begun, _ url.Values) { b.Attempt.ExpiresAt = time.Now() },
 		"fail/of other provider": func(b *upstream.Begun, _ url.Values) { b.Attempt.Provider = "other" },
@@ -168,7 +169,7 @@ func TestOA01_State(t *testing.T) {
 		if err := store.SaveAttempt(t.Context(), b.Attempt); err != nil {
 			t.Fatal(err)
 		}
-		key := upstream.HashSecret(upstream.Secret(values.Get("state")))
+		key := upstream.HashSecret(seal.Secret(values.Get("state")))
 		if _, err := store.TakeAttempt(t.Context(), key, time.Now()); err != nil {
 			t.Fatalf("the state parameter does not find the attempt: %v", err)
 		}
@@ -587,7 +588,7 @@ func appleConfig(t *testing.T, c *upstream.Config) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	c.Type, c.ClientSecret = upstream.Apple, ""
-	c.Apple = upstream.AppleKey{TeamID: "TEAM", KeyID: "KEY", PrivateKey: upstream.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))}
+	c.Apple = upstream.AppleKey{TeamID: "TEAM", KeyID: "KEY", PrivateKey: seal.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))}
 	return key
 }
 

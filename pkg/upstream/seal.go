@@ -50,7 +50,7 @@ func (s Sealer) Open(sealed []byte, provider, subject string) (Tokens, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return Tokens{}, fmt.Errorf("%w: unknown content", ErrSealed)
 	}
-	return Tokens{Access: Secret(t.Access), Refresh: Secret(t.Refresh), ExpiresAt: timeOf(t.ExpiresAt), Scope: t.Scope}, nil
+	return Tokens{Access: seal.Secret(t.Access), Refresh: seal.Secret(t.Refresh), ExpiresAt: timeOf(t.ExpiresAt), Scope: t.Scope}, nil
 }
 
 // sealContext is unambiguous because no provider ID contains a zero byte.

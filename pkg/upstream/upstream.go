@@ -14,32 +14,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"log/slog"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // AttemptLifetime is the time that a user has to log in at a provider.
 const AttemptLifetime = 10 * time.Minute
-
-// Secret is a text that must not be seen: fmt, slog, JSON and YAML print "[redacted]". Convert it to string to use it.
-type Secret string
-
-const redacted = "[redacted]"
-
-// String returns "[redacted]".
-func (Secret) String() string { return redacted }
-
-// GoString returns "[redacted]".
-func (Secret) GoString() string { return redacted }
-
-// LogValue returns "[redacted]".
-func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText returns "[redacted]".
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Identity is what a provider says of a user who has just logged in there.
 type Identity struct {
@@ -61,10 +45,10 @@ type Identity struct {
 
 // Tokens are what a provider lets us call its own services with.
 type Tokens struct {
-	Access    Secret
-	Refresh   Secret    // empty if the provider gave none
-	ExpiresAt time.Time // of Access; zero if the provider does not say
-	Scope     string    // granted, space-separated; what was asked for if the provider does not say
+	Access    seal.Secret
+	Refresh   seal.Secret // empty if the provider gave none
+	ExpiresAt time.Time   // of Access; zero if the provider does not say
+	Scope     string      // granted, space-separated; what was asked for if the provider does not say
 }
 
 // Attempt is one login that was begun and not finished: a row that is used once. It holds no secret, only hashes of the
@@ -80,14 +64,14 @@ type Attempt struct {
 }
 
 // HashSecret is the form in which a state or a browser binding is stored and looked up.
-func HashSecret(s Secret) [32]byte { return sha256.Sum256([]byte(s)) }
+func HashSecret(s seal.Secret) [32]byte { return sha256.Sum256([]byte(s)) }
 
 // sameHash compares without telling by its duration where the difference is.
 func sameHash(a, b [32]byte) bool { return hmac.Equal(a[:], b[:]) }
 
 // derive makes the values of an attempt which must be unpredictable and never leave the server together with the state:
 // the PKCE verifier and the nonce. Deriving them from the state and a server key means that the database needs neither.
-func derive(key []byte, purpose, provider string, state Secret) string {
+func derive(key []byte, purpose, provider string, state seal.Secret) string {
 	mac := hmac.New(sha256.New, key)
 	for _, part := range []string{purpose, provider, string(state)} {
 		mac.Write([]byte(part))

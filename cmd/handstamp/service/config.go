@@ -5,35 +5,19 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
-
-// Secret is a text that is never printed.
-type Secret string
-
-// String returns "[redacted]", and so does every form of printing.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "[redacted]"
-}
-
-// GoString implements fmt.GoStringer.
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Config is what the parts of the service need to know. It is checked by whoever reads it.
 type Config struct {
 	Issuer      string
 	Listen      string
-	DatabaseURL Secret
+	DatabaseURL seal.Secret
 	Migrate     bool // a PostgreSQL schema too; SQLite always is
 	KeysDir     string
-	MasterKey   Secret
+	MasterKey   seal.Secret
 	Audience    []string
 
 	AccessTokenLifetime time.Duration

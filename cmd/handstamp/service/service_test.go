@@ -12,6 +12,7 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // TestSweep lets a service run for two sweeps over a log with events of several ages.
@@ -32,7 +33,7 @@ func TestSweep(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := service.DefaultConfig()
 				c.Issuer, c.Audience = "http://localhost", []string{"http://localhost"}
-				c.DatabaseURL = service.Secret("sqlite:" + filepath.Join(dir, "handstamp.db"))
+				c.DatabaseURL = seal.Secret("sqlite:" + filepath.Join(dir, "handstamp.db"))
 				c.KeysDir = filepath.Join(dir, "keys")
 				c.AuditRetention = test.retention
 				ctx, log := t.Context(), slog.New(slog.DiscardHandler)

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 )
@@ -78,7 +79,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 		t.Fatal(err)
 	}
 	c := service.DefaultConfig()
-	c.DatabaseURL, c.Migrate, c.MasterKey = service.Secret(db.URL), true, service.Secret(Master)
+	c.DatabaseURL, c.Migrate, c.MasterKey = seal.Secret(db.URL), true, seal.Secret(Master)
 	c.Argon2Memory, c.Argon2Time = 64, 1
 	c.Listen = listener.Addr().String()
 	c.Issuer = "http://" + c.Listen
