@@ -60,8 +60,8 @@ func failingMethods() []byte {
 			in = append(in, fmt.Sprintf("a%d %s", i, name(m.Type.In(i))))
 			args = append(args, fmt.Sprintf("a%d", i))
 		}
-		for i := range m.Type.NumOut() {
-			out = append(out, name(m.Type.Out(i)))
+		for t := range m.Type.Outs() {
+			out = append(out, name(t))
 		}
 		carry, answer := map[int]string{1: "f.do(", 2: "result(f, ", 3: "results(f, "}[len(out)], strings.Join(out, ", ")
 		if len(out) > 1 {
