@@ -23,8 +23,8 @@ var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPaddin
 // New makes an ID.
 func New(now time.Time) ID {
 	var id ID
-	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16) //nolint:gosec // after 1970
-	_, _ = rand.Read(id[6:])                                        // never fails
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16)
+	_, _ = rand.Read(id[6:]) // never fails
 	return id
 }
 
