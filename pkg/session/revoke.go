@@ -12,6 +12,7 @@ import (
 type By = audit.By
 
 // Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line ends what it cannot begin.
+// Its errors are those of the store, which say what was being done.
 type Ender struct {
 	store  EndingStore
 	config Config
@@ -26,41 +27,40 @@ func NewEnder(store EndingStore, config Config) *Ender {
 func (n *Ender) End(ctx context.Context, s Session, reason Reason, by By) error {
 	event := audit.SessionEnded(time.Now(), s.UserID, s.ID.String(), string(reason), by)
 	_, err := n.store.EndSession(ctx, s.ID, n.ending(event, reason))
-	return wrap("end session", err)
+	return err
 }
 
 // EndAll ends the user's live sessions but one (zero: all) and blocks their access tokens.
 func (n *Ender) EndAll(ctx context.Context, userID string, except ID, reason Reason, by By) ([]ID, error) {
-	ids, err := n.store.EndSessions(ctx, userID, except, n.Ending(reason, userID, by))
-	return ids, wrap("end sessions", err)
+	return n.store.EndSessions(ctx, userID, except, n.Ending(reason, userID, by))
 }
 
 // SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
 func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
 	event := audit.PasswordChanged(time.Now(), userID, string(ReasonPasswordChange), by)
 	_, err := n.store.SetPassword(ctx, userID, old, replacement, n.ending(event, ReasonPasswordChange))
-	return wrap("set password", err)
+	return err
 }
 
 // DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
 func (n *Ender) DisableUser(ctx context.Context, userID string, by By) error {
 	event := audit.UserDisabled(time.Now(), userID, string(ReasonUserDisabled), by)
 	_, err := n.store.DisableUser(ctx, userID, n.ending(event, ReasonUserDisabled))
-	return wrap("disable user", err)
+	return err
 }
 
 // DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
 func (n *Ender) DeleteUser(ctx context.Context, userID string, by By) error {
 	event := audit.UserDeleted(time.Now(), userID, string(ReasonUserDeleted), by)
 	_, err := n.store.DeleteUser(ctx, userID, n.ending(event, ReasonUserDeleted))
-	return wrap("delete user", err)
+	return err
 }
 
 // SetRoles replaces the user's roles and blocks the access tokens minted until now. Sessions stay alive: the next
 // refresh carries the new roles. user.ErrNotFound.
 func (n *Ender) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
 	event := audit.RolesChanged(time.Now(), userID, by)
-	return wrap("set roles", n.store.SetRoles(ctx, userID, roles, n.ending(event, "")))
+	return n.store.SetRoles(ctx, userID, roles, n.ending(event, ""))
 }
 
 // revokeForReuse ends the session whose old token was shown, and returns ErrReuse once that is committed.
@@ -90,11 +90,4 @@ func (n *Ender) Ending(reason Reason, userID string, by By) Ending {
 
 func (n *Ender) ending(event audit.Event, reason Reason) Ending {
 	return Ending{At: event.At, Reason: reason, BlockUntil: n.blockUntil(event.At), Event: event}
-}
-
-func wrap(doing string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	return nil
 }

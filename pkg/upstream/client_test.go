@@ -96,7 +96,8 @@ func TestOA12_EveryFetch(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, _ := all.Provider("up")
-		if _, err := p.Refresh(t.Context(), "r", ""); !errors.Is(err, ErrMisconfigured) {
+		_, err = p.Refresh(t.Context(), "r", "")
+		if !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), "allow_private_network") {
 			t.Errorf("%s: refresh: %v", kind, err)
 		}
 		m := &metadata{Userinfo: inner.URL, JWKS: inner.URL}
