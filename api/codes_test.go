@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,8 +19,9 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
 
-	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
@@ -62,48 +66,43 @@ func literal(e ast.Expr) string {
 	return ""
 }
 
-// rowOf says where the code stands in the rows of the tables of errors.
-func rowOf(function string) (column int, ok bool) {
-	switch function {
-	case "upstreamProblem":
-		return 2, true
-	case "providerFault":
-		return 3, true
-	}
-	return 0, false
-}
-
-// codesInSource finds the codes that api gives by itself: those of problems and those of pages.
-func codesInSource(t *testing.T) (problems, pages map[string]bool) {
+// codesInSource finds the codes that the rooms and the door give by themselves: those of problems and those of pages.
+func codesInSource(t *testing.T) (problems, onPages map[string]bool) {
 	t.Helper()
-	problems, pages = map[string]bool{}, map[string]bool{}
-	for _, f := range source(t, ".") {
-		for _, d := range f.Decls {
-			fn, ok := d.(*ast.FuncDecl)
-			if !ok {
-				continue
-			}
-			column, isTable := rowOf(fn.Name.Name)
-			ast.Inspect(fn, func(n ast.Node) bool {
-				switch n := n.(type) {
-				case *ast.CallExpr: // problem(status, code, ...)
-					if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "problem" {
-						problems[literal(n.Args[1])] = true
-					}
-				case *ast.CompositeLit:
-					switch id, _ := n.Type.(*ast.Ident); {
-					case id != nil && (id.Name == "Problem" || id.Name == "pageError"):
-						for _, e := range n.Elts {
-							kv, ok := e.(*ast.KeyValueExpr)
-							if !ok {
-								continue
-							}
-							if key, ok := kv.Key.(*ast.Ident); ok && strings.EqualFold(key.Name, "code") {
-								map[bool]map[string]bool{true: problems, false: pages}[id.Name == "Problem"][literal(kv.Value)] = true
-							}
+	problems, onPages = map[string]bool{}, map[string]bool{}
+	rooms, err := filepath.Glob("*/*.go")
+	if err != nil || len(rooms) == 0 {
+		t.Fatalf("no rooms: %v", err)
+	}
+	dirs := map[string]bool{}
+	for _, name := range rooms {
+		dirs[filepath.Dir(name)] = true
+	}
+	for dir := range dirs {
+		for _, f := range source(t, dir) {
+			ast.Inspect(f, func(n ast.Node) bool {
+				composite, ok := n.(*ast.CompositeLit)
+				if !ok {
+					return true
+				}
+				given := map[string]string{} // the fields with a literal; the others are empty
+				for _, e := range composite.Elts {
+					if kv, ok := e.(*ast.KeyValueExpr); ok {
+						if key, ok := kv.Key.(*ast.Ident); ok {
+							given[key.Name] = literal(kv.Value)
 						}
-					case isTable && n.Type == nil && len(n.Elts) > column:
-						map[bool]map[string]bool{true: problems, false: pages}[fn.Name.Name == "upstreamProblem"][literal(n.Elts[column])] = true
+					}
+				}
+				_, page := given["page"]
+				switch {
+				case typeName(composite.Type) == "Problem":
+					problems[given["Code"]] = true
+				case typeName(composite.Type) == "PageError":
+					onPages[given["Code"]] = true
+				case given["code"] != "": // a row of the table of errors
+					problems[given["code"]] = true
+					if page {
+						onPages[cmp.Or(given["pageCode"], given["code"])] = true
 					}
 				}
 				return true
@@ -111,8 +110,19 @@ func codesInSource(t *testing.T) (problems, pages map[string]bool) {
 		}
 	}
 	delete(problems, "") // those of the protocol, see oauthProblem
-	delete(pages, "")
-	return problems, pages
+	delete(onPages, "")
+	return problems, onPages
+}
+
+// typeName is the name of a type, without that of its package.
+func typeName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
 }
 
 // codesInProtocol reads one of the tables of PROTOCOL.md: code → its cells.
@@ -395,6 +405,13 @@ func elsewhere() map[string]string {
 	}
 }
 
+// errorAnswer is what a handler's error becomes under a path.
+func errorAnswer(path string, err error) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	door.New(door.Config{}).WriteError(err, echo.New().NewContext(httptest.NewRequest(http.MethodGet, path, http.NoBody), w))
+	return w
+}
+
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
@@ -427,7 +444,7 @@ func TestSentinels(t *testing.T) {
 	for name, m := range mappings() {
 		wrapped := fmt.Errorf("what was being done: %w", m.err)
 		for path, wanted := range map[string]string{"/v1/x": m.problem, "/oauth2/x": m.oauth} {
-			w := api.ErrorAnswer(path, wrapped)
+			w := errorAnswer(path, wrapped)
 			r := servicetest.Response{Status: w.Code, Header: w.Header(), Body: w.Body.String()}
 			if got := fmt.Sprint(r.Status, " ", r.Code()); wanted != "" && got != wanted {
 				t.Errorf("%s under %s: %s, want %s", name, path, got, wanted)
@@ -440,14 +457,14 @@ func TestSentinels(t *testing.T) {
 				t.Errorf("%s under %s tells the caller what only the log may know: %s", name, path, r.Body)
 			}
 		}
-		if status, code := api.ErrorPage(wrapped); m.page != "" && fmt.Sprint(status, " ", code) != m.page {
-			t.Errorf("%s on a page: %d %s, want %s", name, status, code, m.page)
+		if p := door.AsPageError(wrapped); m.page != "" && fmt.Sprint(p.Status, " ", p.Code) != m.page {
+			t.Errorf("%s on a page: %d %s, want %s", name, p.Status, p.Code, m.page)
 		}
 	}
 	t.Run("ok/anything else is a failure that can be repeated", func(t *testing.T) {
 		other := errors.New("dial tcp 10.0.0.7:5432: connection refused")
 		for path, wanted := range map[string]string{"/v1/x": "unavailable", "/oauth2/x": "temporarily_unavailable"} {
-			w := api.ErrorAnswer(path, other)
+			w := errorAnswer(path, other)
 			r := servicetest.Response{Status: w.Code, Body: w.Body.String()}
 			if r.Status != 503 || r.Code() != wanted || strings.Contains(r.Body, "10.0.0.7") {
 				t.Errorf("%s: %d %s", path, r.Status, r.Body)
@@ -455,9 +472,9 @@ func TestSentinels(t *testing.T) {
 		}
 	})
 	t.Run("fail/a fault is a server error", func(t *testing.T) {
-		fault := &api.Problem{Status: 500, Code: "internal", Title: "Internal error"}
+		fault := &door.Problem{Status: 500, Code: "internal", Title: "Internal error"}
 		for path, wanted := range map[string]string{"/v1/x": "internal", "/oauth2/x": "server_error"} {
-			w := api.ErrorAnswer(path, fault)
+			w := errorAnswer(path, fault)
 			r := servicetest.Response{Status: w.Code, Body: w.Body.String()}
 			if r.Status != 500 || r.Code() != wanted {
 				t.Errorf("%s: %d %s", path, r.Status, r.Body)

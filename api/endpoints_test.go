@@ -309,7 +309,7 @@ func TestAS20_RevokedConsent(t *testing.T) {
 		}
 		tokens = refresh(tokens.RefreshToken).Tokens(t)
 		want(t, "userinfo before", w.Get(t, "/oauth2/userinfo", tokens.AccessToken), http.StatusOK, "")
-		if err := w.API.OAuth.RevokeConsent(t.Context(), p.id, "third", byOperator()); err != nil {
+		if err := w.OAuth.RevokeConsent(t.Context(), p.id, "third", byOperator()); err != nil {
 			t.Fatal(err)
 		}
 		want(t, "refresh", refresh(tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")

@@ -213,7 +213,7 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 	sign := func(typ token.Type, claims map[string]any) string {
 		full := servicetest.Claims(t, p.AccessToken) // everything that an access token has, so that only the kind is wrong
 		maps.Copy(full, claims)
-		raw, err := w.API.Minter.Sign(ctx, typ, "", full)
+		raw, err := w.Minter.Sign(ctx, typ, "", full)
 		if err != nil {
 			t.Fatal(err)
 		}

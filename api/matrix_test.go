@@ -152,7 +152,7 @@ func TestAPI12_EveryRouteAndCaller(t *testing.T) {
 		for _, caller := range callers() {
 			credentials[caller] = credentialOf(t, w, p, caller)
 		}
-		for _, route := range w.API.Routes() {
+		for _, route := range w.API.Answered() {
 			name := route.Method + " " + route.Path
 			switch route.Method {
 			case http.MethodHead, http.MethodOptions, "echo_route_not_found":
@@ -245,7 +245,7 @@ func credentialOf(t *testing.T, w *world, p person, caller string) string {
 	case "ID token":
 		claims := servicetest.Claims(t, p.AccessToken)
 		maps.Copy(claims, map[string]any{"aud": oauth.DefaultClientID, "nonce": "n"})
-		raw, err := w.API.Minter.Sign(ctx, token.TypeID, "", claims)
+		raw, err := w.Minter.Sign(ctx, token.TypeID, "", claims)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +268,7 @@ func sessionAt(t *testing.T, s *servicetest.Service, p person, clientID, scope s
 	if err != nil {
 		t.Fatal(err)
 	}
-	minted, err := s.API.Minter.Mint(t.Context(), token.Access{
+	minted, err := s.Minter.Mint(t.Context(), token.Access{
 		Subject: u.ID, Audience: issued.Audience, ClientID: clientID, Scope: scope, SessionID: issued.ID.String(), Lifetime: s.Config.AccessTokenLifetime,
 	})
 	if err != nil {
@@ -281,7 +281,7 @@ func sessionAt(t *testing.T, s *servicetest.Service, p person, clientID, scope s
 func TestAPI09_Methods(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		methods := map[string][]string{}
-		for _, r := range w.API.Routes() {
+		for _, r := range w.API.Answered() {
 			methods[r.Path] = append(methods[r.Path], r.Method)
 		}
 		for path, allowed := range methods {

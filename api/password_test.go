@@ -121,9 +121,9 @@ func TestPW02_OneEvaluationInEveryBranch(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db)
 		cost := func(what string, evaluations uint64, do func() servicetest.Response) servicetest.Response {
-			before := s.API.Hasher.Stats().Evaluations
+			before := s.Hasher.Stats().Evaluations
 			r := do()
-			if got := s.API.Hasher.Stats().Evaluations - before; got != evaluations {
+			if got := s.Hasher.Stats().Evaluations - before; got != evaluations {
 				t.Errorf("%s: %d evaluations, want %d (%d %s)", what, got, evaluations, r.Status, r.Body)
 			}
 			return r
@@ -254,7 +254,7 @@ func TestPW04_ParallelGuesses(t *testing.T) {
 		s := servicetest.Start(t, db, few)
 		replicas := []*servicetest.Service{s, servicetest.Start(t, db, few, sameIssuer(s))}
 		for why, email := range map[string]string{"known": signUp(t, s).email, "unknown": newEmail()} {
-			before := replicas[0].API.Hasher.Stats().Evaluations + replicas[1].API.Hasher.Stats().Evaluations
+			before := replicas[0].Hasher.Stats().Evaluations + replicas[1].Hasher.Stats().Evaluations
 			var group sync.WaitGroup
 			for i := range 100 {
 				group.Go(func() {
@@ -266,7 +266,7 @@ func TestPW04_ParallelGuesses(t *testing.T) {
 				})
 			}
 			group.Wait()
-			if got := replicas[0].API.Hasher.Stats().Evaluations + replicas[1].API.Hasher.Stats().Evaluations - before; got != 5 {
+			if got := replicas[0].Hasher.Stats().Evaluations + replicas[1].Hasher.Stats().Evaluations - before; got != 5 {
 				t.Errorf("%s: %d guesses were evaluated, want 5", why, got)
 			}
 		}
@@ -359,7 +359,7 @@ func TestPW11_LongPasswords(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db)
 		p := signUp(t, s)
-		before := s.API.Hasher.Stats().Evaluations
+		before := s.Hasher.Stats().Evaluations
 		for size, status := range map[int]int{257: 400, 1<<10 + 1: 400, 60 << 10: 400, 1 << 20: 413} {
 			long := strings.Repeat("a", size)
 			for path, body := range map[string]string{
@@ -388,7 +388,7 @@ func TestPW11_LongPasswords(t *testing.T) {
 		} {
 			want(t, name, postJSON(t, s, "/v1/login", nil, body), http.StatusBadRequest, "invalid_request")
 		}
-		if got := s.API.Hasher.Stats().Evaluations - before; got != 0 {
+		if got := s.Hasher.Stats().Evaluations - before; got != 0 {
 			t.Errorf("%d passwords were hashed", got)
 		}
 	})
@@ -424,7 +424,7 @@ func TestPW12_FloodOfLogins(t *testing.T) {
 		if count[http.StatusUnauthorized]+count[http.StatusServiceUnavailable] != cap(statuses) || count[http.StatusUnauthorized] == 0 || count[http.StatusServiceUnavailable] == 0 {
 			t.Errorf("answers %v", count)
 		}
-		if most := s.API.Hasher.Stats(); most.Running != 0 || most.Waiting != 0 {
+		if most := s.Hasher.Stats(); most.Running != 0 || most.Waiting != 0 {
 			t.Errorf("left behind: %+v", most)
 		}
 	})
@@ -476,7 +476,7 @@ func TestPW15_RehashRacesWithChange(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				stronger, err := s.API.Hasher.Hash(t.Context(), "amber-heron-47")
+				stronger, err := s.Hasher.Hash(t.Context(), "amber-heron-47")
 				if err != nil {
 					t.Error(err)
 				}

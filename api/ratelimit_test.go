@@ -3,12 +3,10 @@ package api_test
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -143,32 +141,6 @@ func TestRL03_SharedAndLocalLimits(t *testing.T) {
 	})
 }
 
-func TestRL04_BoundedMemory(t *testing.T) {
-	t.Parallel()
-	l := api.NewFailureLimiter(api.Rate{Burst: 1, Every: time.Hour})
-	l.Count("192.0.2.1")
-	if !l.Waits("192.0.2.1") || l.Waits("192.0.2.2") {
-		t.Fatal("the limiter does not limit")
-	}
-	from := netip.MustParseAddr("10.0.0.0")
-	for i := range api.MaxAddresses + 10_000 {
-		if i%1000 == 0 && !l.Waits("192.0.2.1") { // whoever comes again is not forgotten in a flood of others
-			t.Fatalf("forgotten after %d others", i)
-		}
-		l.Count(from.String())
-		from = from.Next()
-	}
-	if got := l.Len(); got > api.MaxAddresses {
-		t.Errorf("%d addresses are remembered, want at most %d", got, api.MaxAddresses)
-	}
-	for _, junk := range []string{"", "junk", "1.2.3", "fe80::1%"} {
-		l.Count(junk)
-		if l.Waits(junk) {
-			t.Errorf("%q waits", junk)
-		}
-	}
-}
-
 // The limit is the handler's, so no way to write the address of the route goes round it.
 func TestRL06_WaysToWriteARoute(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
@@ -177,7 +149,7 @@ func TestRL06_WaysToWriteARoute(t *testing.T) {
 		for range 2 {
 			want(t, "allowed", postJSON(t, s, "/v1/login", nil, body()), http.StatusUnauthorized, "")
 		}
-		before := s.API.Hasher.Stats().Evaluations
+		before := s.Hasher.Stats().Evaluations
 		for _, path := range []string{
 			"/v1/login", "/v1/login/", "//v1/login", "/v1//login", "/v1/./login", "/v1/x/../login", "/v1/%6cogin", "/v1%2flogin", "/V1/LOGIN", "/v1/login;a", "/v1/login%20", "/v1/login%00", "/v1/login?a", "/v1/login?", "/v1/login.json", "/v1/login%2f", "/v1/login/..",
 		} {
@@ -189,7 +161,7 @@ func TestRL06_WaysToWriteARoute(t *testing.T) {
 				}
 			}
 		}
-		if got := s.API.Hasher.Stats().Evaluations - before; got != 0 {
+		if got := s.Hasher.Stats().Evaluations - before; got != 0 {
 			t.Errorf("%d passwords were checked beyond the limit", got)
 		}
 		// The page has the same limit.
@@ -199,7 +171,7 @@ func TestRL06_WaysToWriteARoute(t *testing.T) {
 		if refused := b.submit(page, "login", map[string]string{"email": newEmail(), "password": "not the password"}); refused.status != http.StatusTooManyRequests || refused.header.Get("Retry-After") == "" {
 			t.Errorf("the page: %d", refused.status)
 		}
-		if got := s.API.Hasher.Stats().Evaluations - before; got != 0 {
+		if got := s.Hasher.Stats().Evaluations - before; got != 0 {
 			t.Errorf("%d passwords were checked on the page", got)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
@@ -443,7 +443,7 @@ func (c *Config) complete() (faults []error) {
 			fault(n.name, "%d is not between %d and %d", n.value, n.least, n.most)
 		}
 	}
-	if _, err := api.ParseTrustedProxies(c.TrustedProxies); err != nil {
+	if _, err := door.ParseTrustedProxies(c.TrustedProxies); err != nil {
 		fault("trusted_proxies", "%w", err)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {

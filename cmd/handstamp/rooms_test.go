@@ -37,16 +37,19 @@ func rooms() map[string]room {
 	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
-		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"})
+		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"}, apiRooms())
 
 	const (
 		jwt    = "github.com/golang-jwt/jwt/v5"
 		crypto = "golang.org/x/crypto"
 		text   = "golang.org/x/text"
+		echo   = "github.com/labstack/echo/v4"
 		pgx    = "github.com/jackc/pgx/v5"
 		goose  = "github.com/pressly/goose/v3"
 		cobra  = "github.com/spf13/cobra"
 	)
+	// A room of the api: never another room, never a dialect. Only they know Echo.
+	aRoom := room{imports: slices.Concat([]string{"api/door", "api/pages", "pkg/verifier"}, features), modules: []string{echo}}
 	return map[string]room{
 		"migrations":   {},
 		"pkg/audit":    {},
@@ -80,11 +83,20 @@ func rooms() map[string]room {
 		"pkg/session/sessiontest":   {},
 		"pkg/store/storetest":       {imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features), modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}},
 
-		"api": {
+		"api": {imports: []string{"api/door"}, modules: []string{echo}},
+		"api/door": {
 			imports: slices.Concat([]string{"api/pages", "pkg/verifier"}, features),
-			modules: []string{"github.com/labstack/echo/v4", "github.com/hashicorp/golang-lru/v2", "github.com/prometheus/client_golang", "golang.org/x/time"},
+			modules: []string{echo, "github.com/hashicorp/golang-lru/v2", "github.com/prometheus/client_golang", "golang.org/x/time"},
 		},
-		"api/pages": {modules: []string{text}},
+		"api/documents":  aRoom,
+		"api/feed":       aRoom,
+		"api/firstparty": aRoom,
+		"api/gateway":    aRoom,
+		"api/oauth2":     aRoom,
+		"api/operate":    aRoom,
+		"api/signals":    aRoom,
+		"api/signin":     aRoom,
+		"api/pages":      {modules: []string{text}},
 
 		"cmd/handstamp": {
 			imports: slices.Concat([]string{"cmd/handstamp/service"}, everything),
@@ -100,6 +112,13 @@ func rooms() map[string]room {
 		"examples":                 {},
 		"examples/vectors":         {},
 		"examples/resource-server": {imports: []string{"pkg/verifier"}},
+	}
+}
+
+// apiRooms are the rooms of the api, and their door.
+func apiRooms() []string {
+	return []string{
+		"api/door", "api/documents", "api/feed", "api/firstparty", "api/gateway", "api/oauth2", "api/operate", "api/signals", "api/signin",
 	}
 }
 
@@ -208,6 +227,63 @@ func TestVerifierDependsOnTheStandardLibraryAndJWT(t *testing.T) {
 			t.Errorf("pkg/verifier depends on %s", p.ImportPath)
 		}
 	}
+}
+
+// A room that holds more than eight things, or a file of more than 400 lines, is two.
+func TestRoomsAreSmall(t *testing.T) {
+	const maxFields, maxLines = 8, 400
+	for _, p := range listPackages(t, "./api/...") {
+		if !slices.Contains(apiRooms(), p.room()) {
+			continue
+		}
+		files, routed := token.NewFileSet(), make(map[string]bool)
+		fields := make(map[string]int)
+		for _, name := range p.GoFiles {
+			tree, err := parser.ParseFile(files, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines := files.File(tree.Pos()).LineCount(); lines > maxLines {
+				t.Errorf("%s/%s has %d lines, more than %d", p.room(), name, lines, maxLines)
+			}
+			ast.Inspect(tree, func(node ast.Node) bool {
+				switch node := node.(type) {
+				case *ast.FuncDecl: // what has handlers is a room, or a part of one
+					if star, ok := receiverType(node); ok {
+						routed[star] = true
+					}
+				case *ast.TypeSpec:
+					if s, ok := node.Type.(*ast.StructType); ok {
+						for _, f := range s.Fields.List {
+							fields[node.Name.Name] += max(1, len(f.Names))
+						}
+					}
+				}
+				return true
+			})
+		}
+		if p.room() == "api/door" {
+			routed["Config"] = true
+		}
+		for name := range routed {
+			if fields[name] > maxFields {
+				t.Errorf("%s.%s has %d fields, more than %d", p.room(), name, fields[name], maxFields)
+			}
+		}
+	}
+}
+
+// receiverType is the struct whose pointer has a method.
+func receiverType(fn *ast.FuncDecl) (string, bool) {
+	if fn.Recv == nil {
+		return "", false
+	}
+	star, ok := fn.Recv.List[0].Type.(*ast.StarExpr)
+	if !ok {
+		return "", false
+	}
+	name, ok := star.X.(*ast.Ident)
+	return name.Name, ok && name.Name != "Problem" // which is no room but a document (RFC 9457)
 }
 
 func TestPackageComments(t *testing.T) {

@@ -111,7 +111,7 @@ func (p *program) serve(ctx context.Context, c Config) (err error) {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	background.Go(func() { returnMemory(resting, running.API.Hasher.Stats) })
+	background.Go(func() { returnMemory(resting, running.Hasher.Stats) })
 
 	servers, err := p.servers(ctx, c, running, registry, listener, log)
 	if err != nil {

@@ -1,0 +1,34 @@
+// Package documents serves what everybody may read of the service: its keys, its metadata and its contract.
+package documents
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/keyring"
+)
+
+// Keys are the signing keys.
+type Keys interface {
+	JWKS(ctx context.Context) keyring.JWKS
+	Algorithms() []string
+}
+
+// Room serves the documents.
+type Room struct {
+	Issuer      string // without a trailing slash
+	Keys        Keys
+	StatusLists bool   // access tokens refer to status lists
+	Contract    []byte // openapi.yaml
+}
+
+// Routes returns the rows of the room.
+func (r *Room) Routes() []door.Route {
+	return []door.Route{
+		{Method: http.MethodGet, Path: "/.well-known/jwks.json", Sharing: door.SharedAll, Handler: r.jwks},
+		{Method: http.MethodGet, Path: "/.well-known/oauth-authorization-server", Sharing: door.SharedAll, Handler: r.metadata},
+		{Method: http.MethodGet, Path: "/.well-known/openid-configuration", Sharing: door.SharedAll, Handler: r.metadata},
+		{Method: http.MethodGet, Path: "/openapi.yaml", Sharing: door.SharedAll, Handler: r.openapi},
+	}
+}

@@ -1,0 +1,79 @@
+package door
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// TrustedProxies are the networks whose X-Forwarded-For is believed. The zero value believes nobody.
+type TrustedProxies []netip.Prefix
+
+// ParseTrustedProxies reads addresses and networks in CIDR form.
+func ParseTrustedProxies(list []string) (TrustedProxies, error) {
+	var out TrustedProxies
+	for _, s := range list {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(s)
+			if addrErr != nil {
+				return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", s)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		out = append(out, prefix.Masked())
+	}
+	return out, nil
+}
+
+func (t TrustedProxies) contains(a netip.Addr) bool {
+	for _, p := range t {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// clientIP is the address that a request came from: the peer's, unless that is a trusted proxy; then the right-most
+// address in X-Forwarded-For that is no trusted proxy. What is left of that anyone could have written. No other header is read, and
+// an entry that is no address ends the walk at the last address that a trusted proxy vouched for.
+func (t TrustedProxies) clientIP(r *http.Request) string {
+	ip, ok := parseIP(r.RemoteAddr)
+	if !ok {
+		return ""
+	}
+	if !t.contains(ip) {
+		return ip.String()
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, text := range slices.Backward(hops) {
+		hop, ok := parseIP(strings.TrimSpace(text))
+		if !ok {
+			break
+		}
+		ip = hop
+		if !t.contains(ip) {
+			break
+		}
+	}
+	return ip.String()
+}
+
+// parseIP reads an address with or without a port, in its plain form: IPv4 not mapped into IPv6, no zone.
+func parseIP(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil {
+		host, _, splitErr := net.SplitHostPort(s)
+		if splitErr != nil {
+			return netip.Addr{}, false
+		}
+		if a, err = netip.ParseAddr(host); err != nil {
+			return netip.Addr{}, false
+		}
+	}
+	return a.Unmap().WithZone(""), true
+}

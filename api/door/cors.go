@@ -1,0 +1,55 @@
+package door
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// shared adds the CORS headers of a route's answers.
+func (d *Door) shared(s Sharing, next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		d.allowOrigin(c, s)
+		return next(c)
+	}
+}
+
+// allowOrigin says which page may read the answer: every one for public documents, else a client's registered origins, compared
+// exactly. Credentials are never allowed: nothing that is shared depends on a cookie.
+func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
+	h := c.Response().Header()
+	if s == SharedAll {
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "ETag, X-Request-Id")
+		return true
+	}
+	h.Add("Vary", "Origin")
+	from := c.Request().Header.Get("Origin")
+	if from == "" || !d.config.Clients.AllowsOrigin(from) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", from)
+	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, X-Request-Id")
+	return true
+}
+
+// preflight answers the browser's question before a request (Fetch standard, CORS protocol).
+func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		if d.allowOrigin(c, route.Sharing) {
+			var methods []string
+			for _, r := range routes {
+				if r.Path == route.Path && !slices.Contains(methods, r.Method) {
+					methods = append(methods, r.Method)
+				}
+			}
+			h.Set("Access-Control-Allow-Methods", strings.Join(methods, ", "))
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID")
+			h.Set("Access-Control-Max-Age", "600")
+		}
+		return c.NoContent(http.StatusNoContent)
+	}
+}

@@ -1,0 +1,7 @@
+package door
+
+// Len is the number of addresses that the limiter remembers.
+func (l *FailureLimiter) Len() int { return l.buckets.Len() }
+
+// MaxAddresses is the most that it may remember.
+const MaxAddresses = maxAddresses

@@ -1,0 +1,141 @@
+package door
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/oauth"
+)
+
+// PageError is a failure shown as a page.
+type PageError struct {
+	Status   int
+	What     pages.MessageID
+	Args     []string
+	Code     string
+	Detail   string
+	RetryURL string
+	Err      error
+}
+
+func (e *PageError) Error() string {
+	if e.Err != nil {
+		return e.Code + ": " + e.Err.Error()
+	}
+	return e.Code
+}
+
+func (e *PageError) Unwrap() error { return e.Err }
+
+func (d *Door) language(c echo.Context, uiLocales string) string {
+	return d.config.Pages.Language(uiLocales, c.Request().Header.Get("Accept-Language"))
+}
+
+// WritePage renders a page of a request.
+func (d *Door) WritePage(c echo.Context, status int, uiLocales string, page pages.Page) error {
+	return d.config.Pages.Render(c.Response(), status, d.language(c, uiLocales), page)
+}
+
+// writeErrorPage is WriteError for the hosted pages.
+func (d *Door) writeErrorPage(c echo.Context, err error) error {
+	shown := AsPageError(err)
+	if shown.Status == http.StatusServiceUnavailable || shown.Status == http.StatusTooManyRequests {
+		SetRetryAfter(c.Response().Header(), max(time.Second, AsProblem(err).RetryAfter))
+	}
+	return d.WritePage(c, shown.Status, "", pages.Error{
+		What: shown.What.With(shown.Args...), Code: shown.Code, Detail: shown.Detail, RequestID: EventOf(c).RequestID, RetryURL: shown.RetryURL,
+	})
+}
+
+// AsPageError puts a failure into the words of a page.
+func AsPageError(err error) *PageError {
+	if p, ok := errors.AsType[*PageError](err); ok {
+		return p
+	}
+	if r, ok := rowOf(err); ok && r.page != "" {
+		return r.shown(err)
+	}
+	if e, ok := errors.AsType[*oauth.Error](err); ok {
+		what := pages.FaultRequest
+		switch {
+		case e.Code == oauth.TemporarilyUnavailable:
+			return &PageError{Status: http.StatusServiceUnavailable, What: pages.FaultUnavailable, Code: string(e.Code), Err: err}
+		case strings.Contains(e.Description, "redirect_uri"):
+			what = pages.FaultRedirectURI
+		case strings.Contains(e.Description, "client is not known"):
+			what = pages.FaultClient
+		}
+		return &PageError{Status: http.StatusBadRequest, What: what, Code: string(e.Code), Detail: e.Description, Err: err}
+	}
+	problem := AsProblem(err)
+	what := pages.FaultInternal
+	switch problem.Status {
+	case http.StatusServiceUnavailable:
+		what = pages.FaultUnavailable
+	case http.StatusTooManyRequests:
+		what = pages.FaultRateLimited
+	case http.StatusNotFound:
+		what = pages.FaultNotFound
+	case http.StatusForbidden:
+		what = pages.FaultForbidden
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge:
+		what = pages.FaultRequest
+	}
+	return &PageError{Status: problem.Status, What: what, Code: problem.Code, Detail: problem.Detail, Err: err}
+}
+
+// NonEmpty returns the values of a parameter that is left out when it is empty.
+func NonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// Respond sends an authorization response to the client; iss is always part of it (RFC 9207).
+func (d *Door) Respond(c echo.Context, redirectURI, mode string, values url.Values) error {
+	values.Set("iss", d.config.Issuer)
+	if mode == oauth.ModeFormPost {
+		flat := map[string]string{}
+		for name := range values {
+			if v := values.Get(name); v != "" {
+				flat[name] = v
+			}
+		}
+		return d.WritePage(c, http.StatusOK, "", pages.FormPost{RedirectURI: redirectURI, Values: flat})
+	}
+	target, err := url.Parse(redirectURI)
+	if err != nil {
+		return err
+	}
+	query := target.Query()
+	maps.Copy(query, values)
+	target.RawQuery = query.Encode()
+	return d.Redirect(c, target.String())
+}
+
+// Redirect always answers 303: a browser must not repeat a post with a password at the next place (RFC 9700, section 4.12).
+func (d *Door) Redirect(c echo.Context, to string) error {
+	pages.SetHeaders(c.Response().Header(), pages.Policy{})
+	return c.Redirect(http.StatusSeeOther, to)
+}
+
+// writeRefusal tells the client that its request was refused.
+func (d *Door) writeRefusal(c echo.Context, e *oauth.AuthorizationError) error {
+	return d.Respond(c, e.RedirectURI, e.ResponseMode, url.Values{
+		"error": {string(e.Refusal.Code)}, "error_description": NonEmpty(e.Refusal.Description), "state": NonEmpty(e.State),
+	})
+}
+
+// ServeAsset serves a file that the pages refer to.
+func (d *Door) ServeAsset(c echo.Context) error {
+	d.config.Pages.ServeAsset(c.Response(), c.Request())
+	return nil
+}

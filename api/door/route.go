@@ -1,0 +1,99 @@
+package door
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+)
+
+// Access says who may call a route. It is decided before the handler runs.
+type Access int
+
+// The kinds of access.
+const (
+	Anyone    Access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
+	Stream                  // as Anyone, and the answer goes on until the caller leaves
+	Bearer                  // a user's valid access token, of one of the operator's own clients
+	OwnBearer               // the handler checks the access token itself: it may be for another audience, or a refresh token may stand in for it
+	Receiver                // a client's own access token with the scope of the route
+	Page                    // a hosted page: cookies, errors as pages, posts from our own pages only
+	EntryPage               // as Page, and clients and providers may have the browser post to it
+)
+
+// String returns the word for the access in lists.
+func (a Access) String() string {
+	switch a {
+	case Anyone:
+		return "anyone"
+	case Stream:
+		return "stream"
+	case Bearer:
+		return "bearer"
+	case OwnBearer:
+		return "own_bearer"
+	case Receiver:
+		return "receiver"
+	case Page:
+		return "page"
+	case EntryPage:
+		return "entry_page"
+	}
+	return "unknown"
+}
+
+// Sharing says which pages of other origins may read a route's answer (CORS).
+type Sharing int
+
+// The kinds of sharing.
+const (
+	NotShared    Sharing = iota
+	SharedClient         // the registered origins of clients, exactly
+	SharedAll            // public documents: every origin, without credentials
+)
+
+// String returns the word for the sharing in lists.
+func (s Sharing) String() string {
+	switch s {
+	case NotShared:
+		return "none"
+	case SharedClient:
+		return "clients"
+	case SharedAll:
+		return "all"
+	}
+	return "unknown"
+}
+
+// Route is one row of the table of routes.
+type Route struct {
+	Method  string
+	Path    string
+	Access  Access
+	Scope   string // that the access token must have; empty if none
+	Sharing Sharing
+	Audit   []audit.Kind // the security events that a request may record
+	Handler echo.HandlerFunc
+}
+
+// HasHead reports whether HEAD is answered, too.
+func (r Route) HasHead() bool {
+	return r.Method == http.MethodGet && (r.Access == Anyone || r.Access == Stream)
+}
+
+// guarded returns the handler behind what the access of its route asks for.
+func (d *Door) guarded(r Route) echo.HandlerFunc {
+	switch r.Access {
+	case Bearer:
+		return d.authenticated(r.Handler)
+	case Receiver:
+		return d.receiving(r.Scope, r.Handler)
+	case Page:
+		return d.hosted(d.ownPosts(r.Handler))
+	case EntryPage:
+		return d.hosted(r.Handler)
+	case Anyone, Stream, OwnBearer: // the handler checks what there is to check
+	}
+	return r.Handler
+}

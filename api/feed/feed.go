@@ -1,0 +1,47 @@
+// Package feed tells resource servers which access tokens are blocked: by the blocklist, its stream, and status lists.
+package feed
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/statuslist"
+	"github.com/handstamp/handstamp/pkg/token"
+)
+
+const (
+	blocklistPath = "/v1/blocklist"
+	streamPath    = blocklistPath + "/stream"
+)
+
+// Statuses are the status lists.
+type Statuses interface {
+	URIs(ctx context.Context) ([]string, error)
+	Document(ctx context.Context, client, number string) (statuslist.Document, error)
+}
+
+// Room serves the feeds.
+type Room struct {
+	Door      *door.Door
+	Blocklist *blocklist.List
+	Statuses  Statuses // nil if access tokens refer to no status list
+	Minter    *token.Minter
+	Followers interface { // counts open streams
+		Inc()
+		Dec()
+	}
+
+	events events
+}
+
+// Routes returns the rows of the room.
+func (r *Room) Routes() []door.Route {
+	return []door.Route{
+		{Method: http.MethodGet, Path: blocklistPath, Sharing: door.SharedAll, Handler: r.blocklist},
+		{Method: http.MethodGet, Path: streamPath, Access: door.Stream, Sharing: door.SharedAll, Handler: r.stream},
+		{Method: http.MethodGet, Path: statuslist.Path, Sharing: door.SharedAll, Handler: r.statusLists},
+		{Method: http.MethodGet, Path: statuslist.Path + "/:client/:number", Sharing: door.SharedAll, Handler: r.statusList},
+	}
+}

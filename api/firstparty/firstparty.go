@@ -1,0 +1,122 @@
+// Package firstparty serves the JSON routes of the operator's own clients: login, and what a user may do with the own account.
+package firstparty
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// Users are the users in the database.
+type Users interface {
+	UserByID(ctx context.Context, id string) (user.User, error)
+	UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error)
+}
+
+// IdentityStore is what the identities need of a database.
+type IdentityStore interface {
+	Identities(ctx context.Context, userID string) ([]upstream.LinkedIdentity, error)
+	RemoveIdentity(ctx context.Context, r upstream.Removal) error
+	UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error
+}
+
+// Login logs users in with a password, and out.
+type Login struct {
+	OAuth          *oauth.Server
+	Sessions       *session.Manager
+	AnyAudience    *verifier.Verifier // accepts access tokens of this service for every audience
+	Authenticator  *user.Authenticator
+	Failures       *door.FailureLimiter
+	Signup         *user.Signup
+	SignupDisabled bool
+}
+
+// Routes returns the rows of the room.
+func (r *Login) Routes() []door.Route {
+	return []door.Route{
+		{
+			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedClient, Handler: r.signup,
+			Audit: []audit.Kind{audit.KindSignedUp, audit.KindLoggedIn},
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedClient, Handler: r.login,
+			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindLoginFailed},
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/logout", Access: door.OwnBearer, Sharing: door.SharedClient, Handler: r.logout,
+			Audit: []audit.Kind{audit.KindSessionEnded},
+		},
+	}
+}
+
+// Account serves a user's own profile, password and sessions.
+type Account struct {
+	OAuth         *oauth.Server
+	Sessions      *session.Manager
+	Users         Users
+	Authenticator *user.Authenticator
+	Hasher        *password.Hasher
+	Passwords     password.Policy
+}
+
+// Routes returns the rows of the room.
+func (r *Account) Routes() []door.Route {
+	const by, to = door.Bearer, door.SharedClient
+	return []door.Route{
+		{Method: http.MethodGet, Path: "/v1/me", Access: by, Sharing: to, Handler: r.me},
+		{Method: http.MethodPatch, Path: "/v1/me", Access: by, Sharing: to, Handler: r.updateMe},
+		{
+			Method: http.MethodDelete, Path: "/v1/me", Access: by, Sharing: to, Handler: r.deleteMe,
+			Audit: []audit.Kind{audit.KindUserDeleted},
+		},
+		{
+			Method: http.MethodPost, Path: "/v1/password/change", Access: by, Sharing: to, Handler: r.changePassword,
+			Audit: []audit.Kind{audit.KindPasswordChanged, audit.KindLoggedIn, audit.KindLoginFailed},
+		},
+		{Method: http.MethodGet, Path: "/v1/sessions", Access: by, Sharing: to, Handler: r.sessions},
+		{
+			Method: http.MethodDelete, Path: "/v1/sessions", Access: by, Sharing: to, Handler: r.endSessions,
+			Audit: []audit.Kind{audit.KindSessionsEnded},
+		},
+		{
+			Method: http.MethodDelete, Path: "/v1/sessions/:sid", Access: by, Sharing: to, Handler: r.endSession,
+			Audit: []audit.Kind{audit.KindSessionEnded},
+		},
+	}
+}
+
+// Identities serves a user's links to providers. A link is added by way of the hosted pages.
+type Identities struct {
+	OAuth     *oauth.Server
+	Users     Users
+	Upstream  IdentityStore
+	Providers *upstream.Providers
+	Linker    upstream.Linker
+	Keeper    upstream.Keeper
+}
+
+// Routes returns the rows of the room.
+func (r *Identities) Routes() []door.Route {
+	const by, to = door.Bearer, door.SharedClient
+	return []door.Route{
+		{Method: http.MethodGet, Path: "/v1/identities", Access: by, Sharing: to, Handler: r.identities},
+		{
+			Method: http.MethodDelete, Path: "/v1/identities/:provider", Access: by, Sharing: to, Handler: r.removeIdentity,
+			Audit: []audit.Kind{audit.KindIdentityRemoved},
+		},
+		{Method: http.MethodGet, Path: "/v1/identities/:provider/token", Access: by, Sharing: to, Handler: r.identityToken},
+		{
+			Method: http.MethodPost, Path: "/v1/login/:provider/id-token", Sharing: to, Handler: r.loginByIDToken,
+			Audit: []audit.Kind{audit.KindSignedUp, audit.KindIdentityLinked, audit.KindLoggedIn},
+		},
+	}
+}

@@ -1,0 +1,107 @@
+package firstparty
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// loginBody is the body of POST /v1/login.
+type loginBody struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	ClientID string `json:"client_id"`
+	Scope    string `json:"scope"`
+}
+
+// login is POST /v1/login.
+func (r *Login) login(c echo.Context) error {
+	var b loginBody
+	if err := door.ReadJSON(c, &b); err != nil {
+		return err
+	}
+	if err := errors.Join(door.Required("email", b.Email), door.Required("password", b.Password)); err != nil {
+		return err
+	}
+	email, err := user.ParseEmail(b.Email)
+	if err != nil {
+		return err
+	}
+	ctx, from := c.Request().Context(), door.Origin(c)
+	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
+		return err
+	}
+	if wait := r.Failures.Wait(from.IP); wait > 0 {
+		return door.TooManyAttempts(wait)
+	}
+	u, err := r.Authenticator.Authenticate(ctx, email, b.Password, from)
+	if errors.Is(err, user.ErrInvalidCredentials) {
+		r.Failures.Count(from.IP)
+	}
+	if err != nil {
+		return err
+	}
+	response, err := r.OAuth.Login(ctx, oauth.Login{
+		User: u, CheckPassword: true, ClientID: b.ClientID, Scope: b.Scope, AMR: passwordAMR(), Origin: from,
+	})
+	if err != nil {
+		return err
+	}
+	door.EventOf(c).UserID = u.ID
+	return door.WriteTokens(c, http.StatusOK, response)
+}
+
+// passwordAMR is the authentication method of a password (RFC 8176, section 2).
+func passwordAMR() []string { return []string{"pwd"} }
+
+// signupBody is the body of POST /v1/signup.
+type signupBody struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	Name     string `json:"name"`
+	ClientID string `json:"client_id"`
+	Scope    string `json:"scope"`
+}
+
+// signup is POST /v1/signup.
+func (r *Login) signup(c echo.Context) error {
+	if r.SignupDisabled {
+		return &door.Problem{Status: http.StatusForbidden, Code: "signup_disabled", Title: "Sign-up is closed", Detail: "ask the operator for an account"}
+	}
+	var b signupBody
+	if err := door.ReadJSON(c, &b); err != nil {
+		return err
+	}
+	if err := errors.Join(door.Required("email", b.Email), door.Required("password", b.Password)); err != nil {
+		return err
+	}
+	email, err := user.ParseEmail(b.Email)
+	if err != nil {
+		return err
+	}
+	name, err := user.ParseName(b.Name)
+	if err != nil {
+		return err
+	}
+	ctx, from := c.Request().Context(), door.Origin(c)
+	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
+		return err
+	}
+	u, err := r.Signup.Create(ctx, email, name, b.Password, from)
+	if err != nil {
+		return err
+	}
+	response, err := r.OAuth.Login(ctx, oauth.Login{
+		User: u, CheckPassword: true, ClientID: b.ClientID, Scope: b.Scope, AMR: passwordAMR(), Origin: from,
+	})
+	if err != nil {
+		return err
+	}
+	door.EventOf(c).UserID = u.ID
+	return door.WriteTokens(c, http.StatusCreated, response)
+}

@@ -1,0 +1,148 @@
+package firstparty
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// userBody is a user as the user sees it.
+type userBody struct {
+	ID            string    `json:"id"`
+	Email         string    `json:"email"`
+	EmailVerified bool      `json:"email_verified"`
+	Name          string    `json:"name"`
+	Roles         []string  `json:"roles"`
+	CreatedAt     time.Time `json:"created_at"`
+	UpdatedAt     time.Time `json:"updated_at"`
+}
+
+func userBodyOf(u user.User) userBody {
+	roles := u.Roles
+	if roles == nil {
+		roles = []string{}
+	}
+	return userBody{
+		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Roles: roles,
+		CreatedAt: u.CreatedAt.UTC(), UpdatedAt: u.UpdatedAt.UTC(),
+	}
+}
+
+// currentUser reads the user of the request's access token. A user who is gone has no token that is accepted.
+func (r *Account) currentUser(c echo.Context) (user.User, error) {
+	u, err := r.Users.UserByID(c.Request().Context(), door.ClaimsOf(c).Subject)
+	if errors.Is(err, user.ErrNotFound) {
+		return user.User{}, door.InvalidToken("the access token is not valid", err)
+	}
+	return u, err
+}
+
+// me is GET /v1/me.
+func (r *Account) me(c echo.Context) error {
+	u, err := r.currentUser(c)
+	if err != nil {
+		return err
+	}
+	return door.WriteJSON(c, http.StatusOK, "application/json", userBodyOf(u))
+}
+
+// updateMe is PATCH /v1/me.
+func (r *Account) updateMe(c echo.Context) error {
+	var b struct {
+		Name *string `json:"name"`
+	}
+	if err := door.ReadJSON(c, &b); err != nil {
+		return err
+	}
+	if b.Name == nil {
+		return r.me(c)
+	}
+	name, err := user.ParseName(*b.Name)
+	if err != nil {
+		return err
+	}
+	u, err := r.Users.UpdateName(c.Request().Context(), door.ClaimsOf(c).Subject, name, time.Now())
+	if err != nil {
+		return err
+	}
+	return door.WriteJSON(c, http.StatusOK, "application/json", userBodyOf(u))
+}
+
+// deleteMe is DELETE /v1/me: the user and everything that belongs to the user, for good.
+func (r *Account) deleteMe(c echo.Context) error {
+	if err := r.Sessions.DeleteUser(c.Request().Context(), door.ClaimsOf(c).Subject, by(c)); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// by is the user of the request's access token, as the one who ends sessions.
+func by(c echo.Context) session.By {
+	claims := door.ClaimsOf(c)
+	return session.By{Actor: claims.Subject, ClientID: claims.ClientID, Origin: door.Origin(c)}
+}
+
+// changePassword is POST /v1/password/change: it ends every session of the user, and starts a new one for the caller, so that who
+// changes a password is not logged out by it.
+func (r *Account) changePassword(c echo.Context) error {
+	var b struct {
+		Current string `json:"current_password"`
+		New     string `json:"new_password"`
+	}
+	if err := door.ReadJSON(c, &b); err != nil {
+		return err
+	}
+	if err := errors.Join(door.Required("current_password", b.Current), door.Required("new_password", b.New)); err != nil {
+		return err
+	}
+	u, err := r.currentUser(c)
+	if err != nil {
+		return err
+	}
+	if err := r.Passwords.Check(b.New, u.Email, u.Name); err != nil {
+		return inField("new_password", err)
+	}
+	ctx, from := c.Request().Context(), door.Origin(c)
+	u, err = r.Authenticator.Authenticate(ctx, u.Email, b.Current, from)
+	if errors.Is(err, password.ErrMalformed) || errors.Is(err, password.ErrTooLong) {
+		return inField("current_password", err)
+	}
+	if errors.Is(err, user.ErrInvalidCredentials) {
+		return &door.Problem{Status: http.StatusForbidden, Code: "invalid_credentials", Title: "Password not changed", Detail: "current_password is wrong", Field: "current_password", Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	hash, err := r.Hasher.Hash(ctx, b.New)
+	if err != nil {
+		return err
+	}
+	if err := r.Sessions.SetPassword(ctx, u.ID, u.PasswordHash, hash, by(c)); err != nil {
+		return err
+	}
+	u.PasswordHash = hash
+	claims := door.ClaimsOf(c)
+	response, err := r.OAuth.Renew(ctx, oauth.Login{
+		User: u, CheckPassword: true, ClientID: claims.ClientID, Scope: strings.Join(claims.Scope, " "), AMR: passwordAMR(), Origin: from,
+	})
+	if err != nil {
+		return err
+	}
+	return door.WriteTokens(c, http.StatusOK, response)
+}
+
+// inField names the field of a problem that a feature found.
+func inField(field string, err error) error {
+	p := *door.AsProblem(err)
+	p.Field = field
+	return &p
+}

@@ -1,0 +1,22 @@
+package oauth2
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+)
+
+// revoke is POST /oauth2/revoke (RFC 7009): 200 once the revocation is committed, and for tokens that are not alive.
+func (r *Room) revoke(c echo.Context) error {
+	request, err := door.ReadForm(c)
+	if err != nil {
+		return err
+	}
+	if err := r.OAuth.Revoke(c.Request().Context(), request); err != nil {
+		return err
+	}
+	door.NoStore(c.Response().Header())
+	return c.NoContent(http.StatusOK)
+}

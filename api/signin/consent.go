@@ -1,0 +1,110 @@
+package signin
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
+)
+
+func (h *Login) showContinue(c echo.Context, f flow) error {
+	u, err := h.Users.UserByID(c.Request().Context(), f.login.UserID)
+	if err != nil {
+		return err
+	}
+	form := h.pageForm(c, f, "/oauth2/continue", pages.Message{})
+	return h.Door.WritePage(c, http.StatusOK, f.UILocales, pages.Continue{
+		Form: form, Client: pageClient(f), User: pages.Person{Name: u.Name, Email: u.Email}, DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
+	})
+}
+
+// answered resumes a page that asked the logged-in user something: the answer counts for that login only.
+func (h *Login) answered(c echo.Context) (flow, url.Values, error) {
+	v, err := form(c)
+	if err != nil {
+		return flow{}, nil, err
+	}
+	f, err := h.resume(c, v.Get("request"))
+	if err == nil && (f.login.UserID == "" || f.login.Hash != f.askedIn) {
+		err = &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	}
+	return f, v, err
+}
+
+// continueForm is POST /oauth2/continue.
+func (h *Login) continueForm(c echo.Context) error {
+	f, _, err := h.answered(c)
+	if err != nil {
+		return err
+	}
+	f.chosen = true
+	return h.proceed(c, f)
+}
+
+// needsConsent reports whether a third-party client asks for what the user has not allowed it yet.
+func (h *Login) needsConsent(c echo.Context, f flow) (bool, error) {
+	if !f.Client.ThirdParty {
+		return false, nil
+	}
+	if f.Asks(oauth.PromptConsent) {
+		return true, nil
+	}
+	given, err := h.Consents.Consent(c.Request().Context(), f.login.UserID, f.Client.ID)
+	if err != nil {
+		return false, err
+	}
+	allowed := strings.Fields(given.Scope)
+	return given.GrantedAt.IsZero() || slices.ContainsFunc(strings.Fields(f.Scope), func(s string) bool { return !slices.Contains(allowed, s) }), nil
+}
+
+func (h *Login) showConsent(c echo.Context, f flow) error {
+	u, err := h.Users.UserByID(c.Request().Context(), f.login.UserID)
+	if err != nil {
+		return err
+	}
+	form := h.pageForm(c, f, "/oauth2/consent", pages.Message{})
+	return h.Door.WritePage(c, http.StatusOK, f.UILocales, pages.Consent{
+		Form: form, Client: pageClient(f), User: pages.Person{Name: u.Name, Email: u.Email}, Scopes: strings.Fields(f.Scope),
+		DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
+	})
+}
+
+// consentForm is POST /oauth2/consent.
+func (h *Login) consentForm(c echo.Context) error {
+	f, v, err := h.answered(c)
+	if err != nil {
+		return err
+	}
+	switch v.Get("decision") {
+	case "allow":
+	case "deny":
+		return f.refuse(oauth.AccessDenied, "the user said no")
+	default:
+		return door.InvalidRequest("decision", "must be allow or deny")
+	}
+	if !f.authenticated && !h.stillCounts(f) && !f.Asks(oauth.PromptLogin) {
+		return h.proceed(c, f) // the login has become too old meanwhile
+	}
+	ctx, now := c.Request().Context(), time.Now()
+	given, err := h.Consents.Consent(ctx, f.login.UserID, f.Client.ID)
+	if err != nil {
+		return err
+	}
+	scope := strings.Fields(given.Scope + " " + f.Scope)
+	slices.Sort(scope)
+	err = h.Consents.SaveConsent(ctx, oauth.Consent{
+		UserID: f.login.UserID, ClientID: f.Client.ID, Scope: strings.Join(slices.Compact(scope), " "), GrantedAt: now,
+	}, audit.ConsentGranted(now, f.login.UserID, f.Client.ID, door.Origin(c)))
+	if err != nil {
+		return err
+	}
+	return h.answer(c, f)
+}

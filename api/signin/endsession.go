@@ -1,0 +1,159 @@
+package signin
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/token"
+)
+
+// logoutRequest is a valid request of OpenID Connect RP-Initiated Logout 1.0, section 2.
+type logoutRequest struct {
+	client     oauth.Client // zero if the request names none
+	hint       token.Hint   // zero without a valid ID token
+	returnTo   string       // registered for the client; empty to stay here
+	parameters url.Values
+}
+
+// endSessionPage is GET and POST /oauth2/logout. With an ID token of the user who is logged in at this browser the client itself has shown that it means this
+// user; without one the user is asked, because anybody could have sent the browser here.
+func (h *Logout) endSessionPage(c echo.Context) error {
+	values := c.QueryParams()
+	if c.Request().Method == http.MethodPost {
+		r, err := door.ReadForm(c)
+		if err != nil {
+			return err
+		}
+		values = url.Values(r.Form)
+	}
+	request, err := h.readLogout(c, values)
+	if err != nil {
+		return err
+	}
+	b, err := h.browserSession(c)
+	if err != nil {
+		return err
+	}
+	confirmed := request.hint.Subject != "" && (b.UserID == "" || b.UserID == request.hint.Subject)
+	if !confirmed && b.UserID != "" {
+		return h.showLogout(c, request, b)
+	}
+	return h.endBrowserSession(c, request, b)
+}
+
+func (h *Logout) readLogout(c echo.Context, values url.Values) (logoutRequest, error) {
+	r := logoutRequest{parameters: values}
+	f := oauth.Form(values)
+	for name := range values {
+		if _, err := f.One(name); err != nil {
+			return r, err
+		}
+	}
+	clientID := values.Get("client_id")
+	if raw := values.Get("id_token_hint"); raw != "" {
+		// A token that cannot be read is no reason to keep somebody logged in; it only proves nothing.
+		if hint, err := token.ParseHint(raw, h.Door.Issuer(), h.Keys.Public); err == nil {
+			if clientID != "" && clientID != hint.ClientID {
+				return r, door.InvalidRequest("client_id", "is not the client of id_token_hint")
+			}
+			r.hint, clientID = hint, hint.ClientID
+		}
+	}
+	if clientID != "" {
+		client, err := h.Clients.Client(c.Request().Context(), clientID)
+		if err != nil {
+			return r, err
+		}
+		r.client = client
+	}
+	if uri := values.Get("post_logout_redirect_uri"); uri != "" {
+		if !slices.Contains(r.client.PostLogoutRedirectURIs, uri) {
+			return r, &door.PageError{Status: http.StatusBadRequest, What: pages.FaultRedirectURI, Code: "invalid_request", Detail: "post_logout_redirect_uri is not registered for the client"}
+		}
+		target, err := url.Parse(uri)
+		if err != nil {
+			return r, err
+		}
+		if state := values.Get("state"); state != "" {
+			query := target.Query()
+			query.Set("state", state)
+			target.RawQuery = query.Encode()
+		}
+		r.returnTo = target.String()
+	}
+	return r, nil
+}
+
+func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSession) error {
+	u, err := h.Users.UserByID(c.Request().Context(), b.UserID)
+	if err != nil {
+		return err
+	}
+	var targets []string
+	if r.returnTo != "" {
+		targets = []string{r.returnTo}
+	}
+	state := h.States.seal(pageState{
+		Parameters: r.parameters.Encode(), Browser: h.browser(c), Expires: time.Now().Add(pageStateLifetime).Unix(), Login: b.Hash,
+	})
+	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.Logout{
+		Form:   pages.Form{Action: "/oauth2/logout/confirm", Hidden: map[string]string{"request": state}, Targets: targets},
+		Client: pages.Client{Name: r.client.Name}, User: pages.Person{Name: u.Name, Email: u.Email},
+	})
+}
+
+// endSessionForm is POST /oauth2/logout/confirm: the user said yes.
+func (h *Logout) endSessionForm(c echo.Context) error {
+	v, err := form(c)
+	if err != nil {
+		return err
+	}
+	b, err := h.browserSession(c)
+	if err != nil {
+		return err
+	}
+	p, ok := h.States.open(v.Get("request"))
+	if !ok || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires || p.Login != b.Hash {
+		return &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	}
+	values, err := url.ParseQuery(p.Parameters)
+	if err != nil {
+		return err
+	}
+	request, err := h.readLogout(c, values)
+	if err != nil {
+		return err
+	}
+	return h.endBrowserSession(c, request, b)
+}
+
+// endBrowserSession ends the browser's login and every session that came of it, or the one session that the hint names.
+func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.BrowserSession) error {
+	ctx := c.Request().Context()
+	by := session.By{Actor: b.UserID, ClientID: r.client.ID, Origin: door.Origin(c)}
+	if b.UserID != "" {
+		if err := h.OAuth.EndBrowserSession(ctx, b, by); err != nil {
+			return err
+		}
+	}
+	if id, err := session.ParseID(r.hint.SessionID); err == nil {
+		by.Actor = r.hint.Subject
+		if err := h.Sessions.End(ctx, session.Session{ID: id, UserID: r.hint.Subject, ClientID: r.client.ID}, session.ReasonLogout, by); err != nil {
+			return err
+		}
+	}
+	h.setCookie(c, cookieLogin, "", 0, http.SameSiteLaxMode)
+	c.Response().Header().Set("Clear-Site-Data", `"cache"`)
+	if r.returnTo != "" {
+		return h.Door.Redirect(c, r.returnTo)
+	}
+	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.LoggedOut{Client: pages.Client{Name: r.client.Name}})
+}

@@ -1,0 +1,91 @@
+package signin
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/upstream"
+)
+
+// linkLifetime is how long the address that begins to add an identity can be used.
+const linkLifetime = 5 * time.Minute
+
+// addIdentity is POST /v1/identities/{provider}: it answers the address to send the browser to.
+func (h *Upstreams) addIdentity(c echo.Context) error {
+	var b struct {
+		ReturnTo string `json:"return_to"`
+	}
+	if err := door.ReadJSON(c, &b); err != nil {
+		return err
+	}
+	if err := door.Required("return_to", b.ReturnTo); err != nil {
+		return err
+	}
+	claims := door.ClaimsOf(c)
+	client, err := h.Clients.Client(c.Request().Context(), claims.ClientID)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(client.RedirectURIs, b.ReturnTo) {
+		return door.InvalidRequest("return_to", "is not a redirect URI of the client")
+	}
+	p, err := h.Providers.Provider(c.Param("provider"))
+	if err != nil {
+		return err
+	}
+	link := url.Values{"user": {claims.Subject}, "provider": {p.ID()}, "return_to": {b.ReturnTo}}
+	sealed := h.States.seal(pageState{Parameters: link.Encode(), Expires: time.Now().Add(linkLifetime).Unix()})
+	return door.WriteJSON(c, http.StatusOK, "application/json", map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
+}
+
+// beginIdentity is GET /oauth2/identities: the browser of the user who adds an identity goes to the provider. The user must be logged in at this browser:
+// else somebody could have a stranger's identity added to an account of their own by sending the stranger here.
+func (h *Upstreams) beginIdentity(c echo.Context) error {
+	expired := &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	state, ok := h.States.open(c.QueryParam("request"))
+	if !ok || state.Browser != (oauth.Hash{}) || time.Now().Unix() >= state.Expires {
+		return expired
+	}
+	link, err := url.ParseQuery(state.Parameters)
+	if err != nil || link.Get("user") == "" {
+		return expired
+	}
+	b, err := h.browserSession(c)
+	if err != nil {
+		return err
+	}
+	if b.UserID != link.Get("user") {
+		return &door.PageError{Status: http.StatusForbidden, What: pages.FaultForbidden, Code: "login_required", Detail: "log in at this browser as the user who adds the identity"}
+	}
+	p, err := h.Providers.Provider(link.Get("provider"))
+	if err != nil {
+		return err
+	}
+	return h.begin(c, p, upstream.Request{UserID: b.UserID, Continue: link.Get("return_to")})
+}
+
+// begin sends the browser to a provider.
+func (h *Upstreams) begin(c echo.Context, p *upstream.Provider, r upstream.Request) error {
+	ctx := c.Request().Context()
+	r.RedirectURI = h.Door.Issuer() + callbackPath + url.PathEscape(p.ID())
+	begun, err := p.Begin(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := h.Upstream.SaveAttempt(ctx, begun.Attempt); err != nil {
+		return err
+	}
+	sameSite := http.SameSiteLaxMode
+	if p.FormPost() {
+		sameSite = http.SameSiteNoneMode // the answer is a cross-site post
+	}
+	h.setCookie(c, cookieAttempt, string(begun.Browser), upstream.AttemptLifetime, sameSite)
+	return h.Door.Redirect(c, begun.URL)
+}

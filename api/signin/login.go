@@ -1,0 +1,159 @@
+package signin
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/user"
+)
+
+// loginPage is GET /oauth2/login: from the sign-up page back to the login page.
+func (h *Login) loginPage(c echo.Context) error {
+	f, err := h.resume(c, c.QueryParam("request"))
+	if err != nil {
+		return err
+	}
+	return h.showLogin(c, f, pages.Login{Email: f.LoginHint})
+}
+
+// loginForm is POST /oauth2/login.
+func (h *Login) loginForm(c echo.Context) error {
+	v, err := form(c)
+	if err != nil {
+		return err
+	}
+	f, err := h.resume(c, v.Get("request"))
+	if err != nil {
+		return err
+	}
+	again := func(m pages.Message) error {
+		return h.showLogin(c, f, pages.Login{Email: v.Get("email"), Form: pages.Form{Error: m}})
+	}
+	email, err := user.ParseEmail(strings.TrimSpace(v.Get("email")))
+	if err != nil {
+		return again(pages.EmailInvalid.With())
+	}
+	if v.Get("password") == "" {
+		return again(pages.InvalidCredentials.With())
+	}
+	from := door.Origin(c)
+	if wait := h.Passwords.Failures.Wait(from.IP); wait > 0 {
+		door.SetRetryAfter(c.Response().Header(), wait)
+		return again(pages.TooManyAttempts.With())
+	}
+	u, err := h.Passwords.Authenticator.Authenticate(c.Request().Context(), email, v.Get("password"), from)
+	if errors.Is(err, user.ErrInvalidCredentials) {
+		h.Passwords.Failures.Count(from.IP)
+	}
+	if m := h.loginMessage(c, err); m.ID != "" {
+		return again(m)
+	}
+	if err != nil {
+		return err
+	}
+	return h.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
+}
+
+// loginMessage is what the form says about a login that failed for a reason that the user can do something about.
+func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
+	if busy, ok := errors.AsType[*password.BusyError](err); ok {
+		door.SetRetryAfter(c.Response().Header(), busy.RetryAfter)
+		return pages.Overloaded.With()
+	}
+	if attempt, ok := errors.AsType[*user.AttemptError](err); ok {
+		door.SetRetryAfter(c.Response().Header(), attempt.RetryAfter)
+		return pages.TooManyAttempts.With()
+	}
+	switch {
+	case errors.Is(err, user.ErrInvalidCredentials), errors.Is(err, password.ErrTooLong):
+		return pages.InvalidCredentials.With()
+	case errors.Is(err, password.ErrMalformed):
+		return pages.PasswordInvalid.With()
+	case errors.Is(err, password.ErrTooShort):
+		return pages.PasswordTooShort.With("min", strconv.Itoa(max(h.Passwords.MinLength, password.MinLength)))
+	case errors.Is(err, password.ErrCommon):
+		return pages.PasswordCommon.With()
+	case errors.Is(err, user.ErrEmailTaken):
+		return pages.EmailTaken.With()
+	}
+	return pages.Message{}
+}
+
+// loggedIn starts a new browser session in place of the one before, and goes on with the request.
+func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, proof oauth.Proof) error {
+	secret, now := rand.Text(), time.Now()
+	b := oauth.BrowserSession{
+		Hash: sha256.Sum256([]byte(secret)), UserID: userID, AMR: amr, AuthTime: now, CreatedAt: now, ExpiresAt: now.Add(browserSessionLifetime),
+		Proof: proof,
+	}
+	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.login.Hash)
+	if errors.Is(err, user.ErrNotFound) {
+		return h.showLogin(c, f, pages.Login{Form: pages.Form{Error: pages.InvalidCredentials.With()}})
+	}
+	if err != nil {
+		return err
+	}
+	h.setCookie(c, cookieLogin, secret, browserSessionLifetime, http.SameSiteLaxMode)
+	f.login, f.authenticated = b, true
+	return h.proceed(c, f)
+}
+
+// signupPage is GET /oauth2/signup.
+func (h *Login) signupPage(c echo.Context) error {
+	f, err := h.resume(c, c.QueryParam("request"))
+	if err != nil {
+		return err
+	}
+	return h.showSignup(c, f, pages.Signup{Email: f.LoginHint})
+}
+
+// signupForm is POST /oauth2/signup.
+func (h *Login) signupForm(c echo.Context) error {
+	v, err := form(c)
+	if err != nil {
+		return err
+	}
+	f, err := h.resume(c, v.Get("request"))
+	if err != nil {
+		return err
+	}
+	if h.Passwords.SignupDisabled {
+		return h.showSignup(c, f, pages.Signup{})
+	}
+	again := func(m pages.Message) error {
+		return h.showSignup(c, f, pages.Signup{Email: v.Get("email"), Name: v.Get("name"), Form: pages.Form{Error: m}})
+	}
+	email, err := user.ParseEmail(strings.TrimSpace(v.Get("email")))
+	if err != nil {
+		return again(pages.EmailInvalid.With())
+	}
+	name, err := user.ParseName(v.Get("name"))
+	if err != nil {
+		return again(pages.NameInvalid.With())
+	}
+	u, err := h.Passwords.Signup.Create(c.Request().Context(), email, name, v.Get("password"), door.Origin(c))
+	if errors.Is(err, password.ErrTooLong) {
+		return again(pages.PasswordTooLong.With("max", strconv.Itoa(password.MaxLength)))
+	}
+	if m := h.loginMessage(c, err); m.ID != "" {
+		return again(m)
+	}
+	if err != nil {
+		return err
+	}
+	return h.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
+}
+
+// passwordAMR is the authentication method of a password (RFC 8176, section 2).
+func passwordAMR() []string { return []string{"pwd"} }

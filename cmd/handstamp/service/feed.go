@@ -1,0 +1,31 @@
+package service
+
+import (
+	"context"
+
+	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/seal"
+	"github.com/handstamp/handstamp/pkg/statuslist"
+)
+
+// feed builds what resource servers are told of: the blocklist, and status lists if they are on. It comes after the clients.
+func (b *builder) feed(context.Context) (err error) {
+	if !b.config.StatusList {
+		return nil
+	}
+	b.statuses, err = statuslist.New(statuslist.Options{
+		Issuer:   b.config.Issuer,
+		Store:    b.Store,
+		Minter:   b.Minter,
+		Key:      b.master.Derive(seal.StatusIndex, 16),
+		Clients:  b.Clients.StatusClients,
+		Lifetime: b.config.AccessTokenLifetime,
+	})
+	return err
+}
+
+// blocklist reads the blocklist.
+func (b *builder) blocklist(ctx context.Context) error {
+	b.Blocklist = blocklist.NewList(b.Store, b.log)
+	return b.Blocklist.Sync(ctx)
+}

@@ -1,0 +1,26 @@
+package service
+
+import (
+	"context"
+
+	"github.com/handstamp/handstamp/pkg/upstream"
+)
+
+// upstreams builds what logs users in at providers.
+func (b *builder) upstreams(context.Context) (err error) {
+	if b.providers, err = upstream.NewProviders(b.config.Providers, upstream.Options{Key: b.master}); err != nil {
+		return err
+	}
+	b.linker = upstream.Linker{
+		Store:               b.Store,
+		SignupAllowed:       b.config.Signup,
+		EmailRequired:       true,
+		AccessTokenLifetime: SessionConfig(b.config).Outlived(),
+	}
+	b.keeper = upstream.Keeper{
+		Store:     b.Store,
+		Sealer:    upstream.NewSealer(b.master),
+		Providers: b.providers,
+	}
+	return nil
+}

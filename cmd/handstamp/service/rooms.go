@@ -1,0 +1,155 @@
+package service
+
+import (
+	"context"
+
+	"github.com/handstamp/handstamp/api"
+	"github.com/handstamp/handstamp/api/documents"
+	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/feed"
+	"github.com/handstamp/handstamp/api/firstparty"
+	"github.com/handstamp/handstamp/api/gateway"
+	"github.com/handstamp/handstamp/api/oauth2"
+	"github.com/handstamp/handstamp/api/operate"
+	"github.com/handstamp/handstamp/api/signals"
+	"github.com/handstamp/handstamp/api/signin"
+)
+
+// serving builds the handler.
+func (b *builder) serving(context.Context) error {
+	proxies, err := door.ParseTrustedProxies(b.config.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	b.door = door.New(door.Config{
+		Issuer:         b.config.Issuer,
+		TrustedProxies: proxies,
+		Clients:        b.Clients,
+		Verifier:       b.forUs,
+		Pages:          b.pages,
+		Metrics:        b.Figures,
+		Log:            b.log,
+	})
+	b.API = api.New(b.door, b.rooms()...)
+	return nil
+}
+
+// Routes returns the table of routes, without a service behind it.
+func Routes() []door.Route {
+	b := &builder{Service: &Service{Figures: &door.Metrics{}}}
+	return api.Table(b.rooms()...)
+}
+
+// rooms are all rooms of the api, in the order of the table.
+func (b *builder) rooms() []api.Room {
+	browser := &signin.Browser{
+		Door:            b.door,
+		BrowserSessions: b.Store,
+		States:          b.states,
+	}
+	upstreams := &signin.Upstreams{
+		Browser:   browser,
+		Upstream:  b.Store,
+		Providers: b.providers,
+		Clients:   b.Clients,
+	}
+	return []api.Room{
+		b.documentsRoom(),
+		&oauth2.Room{
+			Issuer:      b.config.Issuer,
+			OAuth:       b.OAuth,
+			AnyAudience: b.forAnyone,
+		},
+		&signin.Login{
+			Upstreams: upstreams,
+			OAuth:     b.OAuth,
+			Users:     b.Store,
+			Keys:      b.Keys,
+			Consents:  b.Store,
+			Passwords: signin.Passwords{
+				Authenticator:  b.authenticator,
+				Failures:       b.failures,
+				Signup:         b.signup,
+				SignupDisabled: !b.config.Signup,
+				MinLength:      b.passwords.MinLength,
+			},
+			Linker: b.linker,
+			Keeper: b.keeper,
+		},
+		upstreams,
+		&signin.Logout{
+			Browser:  browser,
+			OAuth:    b.OAuth,
+			Sessions: b.Sessions,
+			Clients:  b.Clients,
+			Keys:     b.Keys,
+			Users:    b.Store,
+		},
+		&firstparty.Login{
+			OAuth:          b.OAuth,
+			Sessions:       b.Sessions,
+			AnyAudience:    b.forAnyone,
+			Authenticator:  b.authenticator,
+			Failures:       b.failures,
+			Signup:         b.signup,
+			SignupDisabled: !b.config.Signup,
+		},
+		&firstparty.Account{
+			OAuth:         b.OAuth,
+			Sessions:      b.Sessions,
+			Users:         b.Store,
+			Authenticator: b.authenticator,
+			Hasher:        b.Hasher,
+			Passwords:     b.passwords,
+		},
+		&firstparty.Identities{
+			OAuth:     b.OAuth,
+			Users:     b.Store,
+			Upstream:  b.Store,
+			Providers: b.providers,
+			Linker:    b.linker,
+			Keeper:    b.keeper,
+		},
+		b.feedRoom(),
+		&signals.Room{
+			Door:      b.door,
+			Signals:   b.Store,
+			Sealer:    b.sealer,
+			Minter:    b.Minter,
+			Blocklist: b.Blocklist,
+			Private:   b.config.SignalsPrivate,
+			Log:       b.log,
+		},
+		&gateway.Room{
+			Verifier:    b.forUs,
+			AnyAudience: b.forAnyone,
+		},
+		&operate.Room{
+			Database:  b.Store,
+			Blocklist: b.Blocklist,
+			Keys:      b.Keys,
+		},
+	}
+}
+
+func (b *builder) documentsRoom() *documents.Room {
+	return &documents.Room{
+		Issuer:      b.config.Issuer,
+		Keys:        b.Keys,
+		StatusLists: b.statuses != nil,
+		Contract:    api.Contract(),
+	}
+}
+
+func (b *builder) feedRoom() *feed.Room {
+	room := &feed.Room{
+		Door:      b.door,
+		Blocklist: b.Blocklist,
+		Minter:    b.Minter,
+		Followers: b.Figures.Followers,
+	}
+	if b.statuses != nil { // a nil pointer in an interface would not be nil
+		room.Statuses = b.statuses
+	}
+	return room
+}

@@ -1,0 +1,51 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/store/postgres"
+	"github.com/handstamp/handstamp/pkg/store/sqlite"
+)
+
+// OpenStore opens the database that a URL names.
+func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger) (store.Store, error) {
+	if strings.HasPrefix(databaseURL, sqlite.Prefix) {
+		return sqlite.Open(ctx, databaseURL)
+	}
+	return postgres.Open(ctx, databaseURL, postgres.Options{Log: log})
+}
+
+// OpenCurrentStore opens the database and makes sure that its schema fits this program.
+func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
+	s, err := OpenStore(ctx, string(c.DatabaseURL), log)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(string(c.DatabaseURL), sqlite.Prefix) || c.Migrate {
+		err = s.Migrate(ctx)
+	}
+	if err == nil {
+		err = CheckSchema(ctx, s)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// CheckSchema fails with store.ErrSchema if migrations are missing.
+func CheckSchema(ctx context.Context, s store.Store) error {
+	current, newest, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	if current < newest {
+		return fmt.Errorf("%w: the database is at version %d, this program needs %d; run handstamp migrate up", store.ErrSchema, current, newest)
+	}
+	return nil // a newer schema is one that this program was promised to run on: changes first expand, then contract
+}

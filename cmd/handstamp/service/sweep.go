@@ -1,0 +1,59 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/outbox"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
+)
+
+const (
+	sweepEvery = time.Minute
+	// codeMemory is how long after its end an authorization code that is shown again is recognized, and ends the session that it gave.
+	codeMemory = time.Hour
+	// clockMargin is for replicas and verifiers whose clocks differ.
+	clockMargin = 2 * time.Minute
+)
+
+// sweep deletes what has expired, in small batches, every minute. Replicas share the work.
+func (v *Service) sweep(ctx context.Context, c Config) {
+	const batch = 1000
+	lives := SessionConfig(c)
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		var unkept time.Time // nothing is older than the zero time
+		if c.AuditRetention > 0 {
+			unkept = now.Add(-c.AuditRetention)
+		}
+		err := v.Blocklist.Drop(ctx, now.Add(-time.Minute))
+		for _, sweep := range []struct {
+			batch  func(ctx context.Context, before time.Time, limit int) (int, error)
+			before time.Time
+		}{
+			{v.Store.SweepSessions, now},
+			{v.Store.SweepBrowser, now.Add(-codeMemory)},
+			{v.Store.SweepUpstream, now.Add(-lives.ClockMargin)},
+			{func(ctx context.Context, before time.Time, limit int) (int, error) {
+				return v.Store.SweepSignals(ctx, before, now, limit)
+			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
+			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
+			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lives.Outlived())},
+			{v.Store.SweepEvents, unkept},
+		} {
+			for n := batch; err == nil && n == batch; {
+				n, err = sweep.batch(ctx, sweep.before, batch)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)
+		}
+	}
+}

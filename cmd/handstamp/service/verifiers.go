@@ -1,0 +1,28 @@
+package service
+
+import (
+	"context"
+
+	"github.com/handstamp/handstamp/pkg/verifier"
+)
+
+// verifiers builds what checks the service's own access tokens, with keys and blocklist of this process: one those that are meant for this service,
+// one those for whatever audience.
+func (b *builder) verifiers(ctx context.Context) (err error) {
+	own := []verifier.Option{
+		verifier.WithKeys(b.Keys.Public),
+		verifier.WithBlocklist(func(ctx context.Context, keys []verifier.BlockKey, iat int64) (bool, error) {
+			if err := b.Blocklist.Fresh(ctx); err != nil {
+				return false, err
+			}
+			return b.Blocklist.Set().Blocked(keys, iat), nil
+		}),
+		verifier.WithCache(10_000),
+	}
+	audience := append([]string{b.config.Issuer}, b.config.Audience...)
+	if b.forUs, err = verifier.New(ctx, b.config.Issuer, append(own, verifier.WithAudience(audience...))...); err != nil {
+		return err
+	}
+	b.forAnyone, err = verifier.New(ctx, b.config.Issuer, append(own, verifier.WithAnyAudience())...)
+	return err
+}

@@ -1,0 +1,37 @@
+package user
+
+import (
+	"context"
+	"time"
+
+	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/password"
+)
+
+// SignupStore is what signing up needs of a database.
+type SignupStore interface {
+	// CreateUser adds a user together with its event. ErrEmailTaken if the address is taken.
+	CreateUser(ctx context.Context, u User, e audit.Event) error
+}
+
+// Signup makes users who sign up by themselves.
+type Signup struct {
+	Store  SignupStore
+	Hasher *password.Hasher
+	Policy password.Policy
+}
+
+// Create makes a user with a password. The address and the name come from ParseEmail and ParseName.
+// ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
+func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
+	if err := s.Policy.Check(plain, email, name); err != nil {
+		return User{}, err
+	}
+	hash, err := s.Hasher.Hash(ctx, plain)
+	if err != nil {
+		return User{}, err
+	}
+	now := time.Now()
+	u := User{ID: NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
+	return u, s.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin))
+}
