@@ -1,10 +1,10 @@
-// Package egress makes the HTTP client for everything that the service calls by itself: providers, receivers of events, clients whose
-// sessions have ended. Others have a say in where such a call goes, so that the client must not become a way into the network that the
-// service stands in.
+// Package egress makes the HTTP client for everything that the service calls by itself: providers, receivers of events,
+// clients whose sessions have ended. Others have a say in where such a call goes, so that the client must not become a way
+// into the network that the service stands in.
 //
-// It calls https only and follows no redirects. An answer is read whole, at most 1 MiB within 5 seconds. An address counts after its
-// name was looked up: the machine's own surroundings are closed unless the options open them, and metadata services always are. There
-// is no proxy, because through a proxy the address that is dialed could not be checked.
+// It calls https only and follows no redirects. An answer is read whole, at most 1 MiB within 5 seconds. An address counts
+// after its name was looked up: the machine's own surroundings are closed unless the options open them, and metadata
+// services always are. There is no proxy, because through a proxy the address that is dialed could not be checked.
 package egress
 
 import (
@@ -30,9 +30,9 @@ const (
 )
 
 var (
-	// ErrURL says that a URL is refused before anything is looked up. Whoever wrote it should write another.
+	// ErrURL says that a URL is refused before anything is looked up. It must be corrected where it was configured or registered.
 	ErrURL = errors.New("not a plain https URL")
-	// ErrAddress says that the address is not dialed that a name stands for.
+	// ErrAddress says that a name stands for an address that is not dialed.
 	ErrAddress = errors.New("address is not a public one")
 	// ErrTooLarge says that an answer does not end. Another call will hardly get a shorter one.
 	ErrTooLarge = errors.New("answer is larger than 1 MiB")
@@ -111,8 +111,8 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// CheckURL refuses a URL that a client with the options would not call, before its name is looked up. Unless all plain http is open, it
-// is for this very machine, and only if private networks are open. ErrURL.
+// CheckURL refuses a URL that a client with the options would not call, before its name is looked up. Unless all plain http
+// is open, it is for this very machine, and only if private networks are open. ErrURL.
 func CheckURL(raw string, o Options) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {

@@ -8,7 +8,7 @@ type Label string
 const (
 	SigningKeys         Label = "handstamp/v1/signing-key-seal"     // seals the private halves of signing keys
 	UpstreamTokens      Label = "handstamp/v1/upstream-tokens"      // seals the tokens of upstream providers
-	SignalAuthorization Label = "handstamp/v1/signal-authorization" // seals what receivers of events want in the Authorization header
+	SignalAuthorization Label = "handstamp/v1/signal-authorization" // seals the Authorization headers that receivers of events want
 	PageStates          Label = "handstamp/v1/page-state"           // seals the state that a hosted page carries
 
 	UpstreamAttempts  Label = "handstamp/v1/upstream-attempts"   // PKCE verifiers and nonces of logins at upstream providers

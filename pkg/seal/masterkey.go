@@ -142,8 +142,8 @@ func syncDirectory(root *os.Root) error {
 	return dir.Sync()
 }
 
-// ParseMasterKey reads a master key from text: exactly 32 bytes in standard base64, or up to eight such keys, each different and on
-// a line of its own. White space around the whole is ignored, but there is none within.
+// ParseMasterKey reads a master key from text: exactly 32 bytes in standard base64, or up to eight such keys, each
+// different and on a line of its own. White space around the whole is ignored, but there is none within.
 func ParseMasterKey(text string) (MasterKey, error) {
 	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
 	if len(lines) > masterKeysMost {

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// Secret is a text that must not be seen: fmt, slog, JSON and YAML print "[redacted]", or nothing if it is empty. Convert it to string
-// to use it.
+// Secret is a text that must not be seen: fmt, slog, JSON and YAML print "[redacted]", or nothing if it is empty. Convert
+// it to string to use it.
 type Secret string
 
 // String returns "[redacted]", or nothing.
