@@ -33,6 +33,7 @@ type row struct {
 	page       pages.MessageID // what a page says; empty: what fits the status
 	pageStatus int             // zero: as status
 	pageCode   string          // empty: as code
+	form       pages.MessageID // what a form says that the user can send again; empty: the error gets a page of its own
 }
 
 // The titles that several rows have.
@@ -145,6 +146,7 @@ func rows() []row {
 		{
 			err: user.ErrInvalidCredentials, status: http.StatusUnauthorized, code: "invalid_credentials",
 			title: titleLogin, detail: user.ErrInvalidCredentials.Error(),
+			form: pages.InvalidCredentials,
 		},
 		{
 			err: session.ErrUserDisabled, status: http.StatusUnauthorized, code: "invalid_credentials",
@@ -157,6 +159,7 @@ func rows() []row {
 		{
 			err: user.ErrEmailTaken, status: http.StatusConflict, code: "email_taken",
 			title: "The e-mail address has an account", detail: "log in, or use another address", field: "email",
+			form: pages.EmailTaken,
 		},
 		{
 			err: user.ErrInvalidEmail, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
@@ -200,18 +203,22 @@ func rows() []row {
 		{
 			err: password.ErrTooShort, status: http.StatusBadRequest, code: "weak_password", title: titlePassword,
 			field: "password",
+			form:  pages.PasswordTooShort,
 		},
 		{
 			err: password.ErrTooLong, status: http.StatusBadRequest, code: "weak_password", title: titlePassword,
 			field: "password",
+			form:  pages.InvalidCredentials,
 		},
 		{
 			err: password.ErrCommon, status: http.StatusBadRequest, code: "weak_password", title: titlePassword,
 			field: "password",
+			form:  pages.PasswordCommon,
 		},
 		{
 			err: password.ErrMalformed, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
 			field: "password",
+			form:  pages.PasswordInvalid,
 		},
 
 		{err: sharedsignal.ErrSubject, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest},
@@ -296,4 +303,10 @@ func (r row) shown(err error) *PageError {
 		p.Args[1], p.Detail = e.Provider, e.Description
 	}
 	return p
+}
+
+// FormMessage is what a form says of an error that the user can do something about; empty for every other error.
+func FormMessage(err error) pages.MessageID {
+	r, _ := rowOf(err)
+	return r.form
 }

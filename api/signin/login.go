@@ -75,19 +75,14 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 		door.SetRetryAfter(c.Response().Header(), attempt.RetryAfter)
 		return pages.TooManyAttempts.With()
 	}
-	switch {
-	case errors.Is(err, user.ErrInvalidCredentials), errors.Is(err, password.ErrTooLong):
-		return pages.InvalidCredentials.With()
-	case errors.Is(err, password.ErrMalformed):
-		return pages.PasswordInvalid.With()
-	case errors.Is(err, password.ErrTooShort):
-		return pages.PasswordTooShort.With("min", strconv.Itoa(max(h.Passwords.MinLength, password.MinLength)))
-	case errors.Is(err, password.ErrCommon):
-		return pages.PasswordCommon.With()
-	case errors.Is(err, user.ErrEmailTaken):
-		return pages.EmailTaken.With()
+	switch id := door.FormMessage(err); id {
+	case "":
+		return pages.Message{}
+	case pages.PasswordTooShort:
+		return id.With("min", strconv.Itoa(max(h.Passwords.MinLength, password.MinLength)))
+	default:
+		return id.With()
 	}
-	return pages.Message{}
 }
 
 // loggedIn starts a new browser session in place of the one before, and goes on with the request.
