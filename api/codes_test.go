@@ -22,7 +22,9 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -481,4 +483,50 @@ func TestSentinels(t *testing.T) {
 			}
 		}
 	})
+}
+
+// kindsElsewhere are the security events that no route records, and what does.
+func kindsElsewhere() map[string]string {
+	return map[string]string{
+		"KindUserCreated":    "the command line",
+		"KindUserDisabled":   "the command line",
+		"KindUserEnabled":    "the command line",
+		"KindRolesChanged":   "the command line",
+		"KindClientCreated":  "the command line",
+		"KindClientDisabled": "the command line",
+		"KindClientDeleted":  "the command line",
+		"KindKeyRotated":     "the keyring, by schedule, and the command line",
+		"KindKeyRevoked":     "the command line",
+	}
+}
+
+// TestRoutesNameTheirEvents holds the table of routes to the kinds of security events: each is recorded by a route or elsewhere.
+func TestRoutesNameTheirEvents(t *testing.T) {
+	recorded := map[audit.Kind]bool{}
+	for _, r := range service.Routes() {
+		for _, kind := range r.Audit {
+			recorded[kind] = true
+		}
+	}
+	found, known := map[string]bool{}, kindsElsewhere()
+	for _, f := range source(t, "../pkg/audit") {
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || typeName(spec.Type) != "Kind" {
+				return true
+			}
+			for i, name := range spec.Names {
+				found[name.Name] = true
+				if byRoute := recorded[audit.Kind(literal(spec.Values[i]))]; byRoute == (known[name.Name] != "") {
+					t.Errorf("%s: recorded by a route %t, elsewhere by %q", name.Name, byRoute, known[name.Name])
+				}
+			}
+			return true
+		})
+	}
+	for name := range known {
+		if !found[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
 }
