@@ -46,8 +46,8 @@ type metadataBody struct {
 	ServiceDocumentation         string   `json:"service_documentation"`
 }
 
-// metadata is GET /.well-known/oauth-authorization-server and /.well-known/openid-configuration. Every address in it comes from the
-// configured issuer, none from the request.
+// metadata is GET /.well-known/oauth-authorization-server and /.well-known/openid-configuration. Every address in it comes
+// from the configured issuer, none from the request.
 func (r *Room) metadata(c echo.Context) error {
 	at := func(path string) string { return r.Issuer + path }
 	secrets := []string{"client_secret_basic", "client_secret_post"}

@@ -13,9 +13,10 @@ import (
 
 const claimsKey = "handstamp.claims"
 
-// authenticated lets a handler run only with a valid access token of a user at one of the operator's own clients that is meant for this
-// service, which it finds by claimsOf. The token is checked without a query: signature and claims offline, revocation in this replica's copy
-// of the blocklist. What a user has allowed a third-party client stands in its scope, and none of that is the account itself.
+// authenticated lets a handler run only with a valid access token of a user at one of the operator's own clients that is
+// meant for this service, which it finds by ClaimsOf. The token is checked without a query: signature and claims offline,
+// revocation in this replica's copy of the blocklist. What a user has allowed a third-party client stands in its scope, and
+// none of that is the account itself.
 func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		claims, err := Authenticate(c, d.config.Verifier)
@@ -31,7 +32,10 @@ func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if client.ThirdParty {
 			return &Problem{
-				Status: http.StatusForbidden, Code: "first_party_only", Title: "Not allowed", Detail: "the access token is a third-party client's",
+				Status:    http.StatusForbidden,
+				Code:      "first_party_only",
+				Title:     "Not allowed",
+				Detail:    "the access token is a third-party client's",
 				Challenge: `Bearer error="insufficient_scope"`,
 			}
 		}
@@ -59,7 +63,7 @@ func Authenticate(c echo.Context, v *verifier.Verifier) (*verifier.Claims, error
 	return claims, nil
 }
 
-// ClaimsOf returns the claims of the access token that authenticated checked.
+// ClaimsOf returns the claims of the access token that the access of the route has checked.
 func ClaimsOf(c echo.Context) *verifier.Claims {
 	claims, ok := c.Get(claimsKey).(*verifier.Claims)
 	if !ok {
@@ -68,7 +72,8 @@ func ClaimsOf(c echo.Context) *verifier.Claims {
 	return claims
 }
 
-// receiving lets a handler run only with an access token that a client has got for itself, with a scope. The handler finds it by ClaimsOf.
+// receiving lets a handler run only with an access token that a client has got for itself, with a scope. The handler finds it
+// by ClaimsOf.
 func (d *Door) receiving(scope string, next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		raw, err := verifier.TokenFrom(c.Request())
@@ -111,8 +116,8 @@ func (d *Door) hosted(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// ownPosts refuses a post that does not come from our own pages. A browser says where a post comes from; what says nothing is no browser, and
-// has no cookie that somebody else could have made it send.
+// ownPosts refuses a post that does not come from our own pages. A browser says where a post comes from; what says nothing is
+// no browser, and has no cookie that somebody else could have made it send.
 func (d *Door) ownPosts(next echo.HandlerFunc) echo.HandlerFunc {
 	var crossOrigin http.CrossOriginProtection
 	return func(c echo.Context) error {

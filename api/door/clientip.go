@@ -38,8 +38,8 @@ func (t TrustedProxies) contains(a netip.Addr) bool {
 	return false
 }
 
-// clientIP is the address that a request came from: the peer's, unless that is a trusted proxy; then the right-most
-// address in X-Forwarded-For that is no trusted proxy. What is left of that anyone could have written. No other header is read, and
+// clientIP is the address that a request came from: the peer's, unless that is a trusted proxy; then the right-most address
+// in X-Forwarded-For that is no trusted proxy. What is left of that anyone could have written. No other header is read, and
 // an entry that is no address ends the walk at the last address that a trusted proxy vouched for.
 func (t TrustedProxies) clientIP(r *http.Request) string {
 	ip, ok := parseIP(r.RemoteAddr)

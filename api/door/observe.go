@@ -67,7 +67,13 @@ func protect(next echo.HandlerFunc, c echo.Context) (err error) {
 				panic(r)
 			}
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-			err = &Problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Internal error", Detail: "the request ID finds the cause in the log", Err: err}
+			err = &Problem{
+				Status: http.StatusInternalServerError,
+				Code:   "internal",
+				Title:  "Internal error",
+				Detail: "the request ID finds the cause in the log",
+				Err:    err,
+			}
 		}
 	}()
 	return next(c)

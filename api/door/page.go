@@ -50,7 +50,11 @@ func (d *Door) writeErrorPage(c echo.Context, err error) error {
 		SetRetryAfter(c.Response().Header(), max(time.Second, AsProblem(err).RetryAfter))
 	}
 	return d.WritePage(c, shown.Status, "", pages.Error{
-		What: shown.What.With(shown.Args...), Code: shown.Code, Detail: shown.Detail, RequestID: EventOf(c).RequestID, RetryURL: shown.RetryURL,
+		What:      shown.What.With(shown.Args...),
+		Code:      shown.Code,
+		Detail:    shown.Detail,
+		RequestID: EventOf(c).RequestID,
+		RetryURL:  shown.RetryURL,
 	})
 }
 
@@ -66,7 +70,12 @@ func AsPageError(err error) *PageError {
 		what := pages.FaultRequest
 		switch {
 		case e.Code == oauth.TemporarilyUnavailable:
-			return &PageError{Status: http.StatusServiceUnavailable, What: pages.FaultUnavailable, Code: string(e.Code), Err: err}
+			return &PageError{
+				Status: http.StatusServiceUnavailable,
+				What:   pages.FaultUnavailable,
+				Code:   string(e.Code),
+				Err:    err,
+			}
 		case strings.Contains(e.Description, "redirect_uri"):
 			what = pages.FaultRedirectURI
 		case strings.Contains(e.Description, "client is not known"):

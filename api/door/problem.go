@@ -41,7 +41,13 @@ func (p *Problem) Unwrap() error { return p.Err }
 
 // InvalidRequest is the refusal of a request that cannot be understood; field is the input at fault, empty if it is none.
 func InvalidRequest(field, detail string) *Problem {
-	return &Problem{Status: http.StatusBadRequest, Code: "invalid_request", Title: "The request is not valid", Detail: detail, Field: field}
+	return &Problem{
+		Status: http.StatusBadRequest,
+		Code:   "invalid_request",
+		Title:  "The request is not valid",
+		Detail: detail,
+		Field:  field,
+	}
 }
 
 // NotFound is the refusal of a request for what is not there.
@@ -52,7 +58,12 @@ func NotFound(detail string) *Problem {
 // InvalidToken is the answer to an access token that is not accepted (RFC 6750, section 3.1).
 func InvalidToken(detail string, err error) *Problem {
 	return &Problem{
-		Status: http.StatusUnauthorized, Code: "invalid_token", Title: titleToken, Detail: detail, Challenge: tokenChallenge(detail), Err: err,
+		Status:    http.StatusUnauthorized,
+		Code:      "invalid_token",
+		Title:     titleToken,
+		Detail:    detail,
+		Challenge: tokenChallenge(detail),
+		Err:       err,
 	}
 }
 
@@ -62,11 +73,18 @@ func tokenChallenge(detail string) string {
 
 // TooManyAttempts is the refusal of an attempt that comes too soon.
 func TooManyAttempts(after time.Duration) *Problem {
-	return &Problem{Status: http.StatusTooManyRequests, Code: "too_many_attempts", Title: "Too many login attempts", Detail: "try again after the time in Retry-After", RetryAfter: after}
+	return &Problem{
+		Status:     http.StatusTooManyRequests,
+		Code:       "too_many_attempts",
+		Title:      "Too many login attempts",
+		Detail:     "try again after the time in Retry-After",
+		RetryAfter: after,
+	}
 }
 
-// AsProblem puts the failure of a feature into the API's words, by the table of errors. What is not in the table is a storage failure: its
-// outcome is unknown, so the answer is that it can be tried again; never "not found", never "wrong password", never success.
+// AsProblem puts the failure of a feature into the API's words, by the table of errors. What is not in the table is a storage
+// failure: its outcome is unknown, so the answer is that it can be tried again; never "not found", never "wrong password",
+// never success.
 func AsProblem(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
@@ -95,7 +113,9 @@ func AsProblem(err error) *Problem {
 	}
 	return &Problem{
 		Status: http.StatusServiceUnavailable, Code: "unavailable", Title: "The service cannot do this now",
-		Detail: "nothing is known about the outcome; the request can be repeated", RetryAfter: oauth.RetryAfter(err), Err: err,
+		Detail:     "nothing is known about the outcome; the request can be repeated",
+		RetryAfter: oauth.RetryAfter(err),
+		Err:        err,
 	}
 }
 
@@ -109,7 +129,14 @@ func oauthProblem(e *oauth.Error) *Problem {
 		status = http.StatusUnauthorized
 	default:
 	}
-	return &Problem{Status: status, Code: string(e.Code), Title: "The request is refused", Detail: e.Description, RetryAfter: e.RetryAfter, Err: e.Err}
+	return &Problem{
+		Status:     status,
+		Code:       string(e.Code),
+		Title:      "The request is refused",
+		Detail:     e.Description,
+		RetryAfter: e.RetryAfter,
+		Err:        e.Err,
+	}
 }
 
 // httpProblem is a refusal by the router or a limit.
@@ -118,13 +145,43 @@ func httpProblem(e *echo.HTTPError) *Problem {
 	case http.StatusNotFound:
 		return NotFound("no such address; see /openapi.yaml")
 	case http.StatusMethodNotAllowed:
-		return &Problem{Status: e.Code, Code: "method_not_allowed", Title: "Method not allowed", Detail: "the methods in Allow are", Err: e.Internal}
+		return &Problem{
+			Status: e.Code,
+			Code:   "method_not_allowed",
+			Title:  "Method not allowed",
+			Detail: "the methods in Allow are",
+			Err:    e.Internal,
+		}
 	case http.StatusRequestEntityTooLarge:
-		return &Problem{Status: e.Code, Code: "payload_too_large", Title: "The request is too large", Detail: "a body may have 64 KiB", Err: e.Internal}
+		return &Problem{
+			Status: e.Code,
+			Code:   "payload_too_large",
+			Title:  "The request is too large",
+			Detail: "a body may have 64 KiB",
+			Err:    e.Internal,
+		}
 	case http.StatusUnsupportedMediaType:
-		return &Problem{Status: e.Code, Code: "unsupported_media_type", Title: "Unsupported media type", Detail: "send application/json; on /oauth2 application/x-www-form-urlencoded", Err: e.Internal}
+		return &Problem{
+			Status: e.Code,
+			Code:   "unsupported_media_type",
+			Title:  "Unsupported media type",
+			Detail: "send application/json; on /oauth2 application/x-www-form-urlencoded",
+			Err:    e.Internal,
+		}
 	case http.StatusBadRequest:
-		return &Problem{Status: e.Code, Code: "invalid_request", Title: "The request is not valid", Detail: "the request cannot be read", Err: e.Internal}
+		return &Problem{
+			Status: e.Code,
+			Code:   "invalid_request",
+			Title:  "The request is not valid",
+			Detail: "the request cannot be read",
+			Err:    e.Internal,
+		}
 	}
-	return &Problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Internal error", Detail: "the request ID finds the cause in the log", Err: e}
+	return &Problem{
+		Status: http.StatusInternalServerError,
+		Code:   "internal",
+		Title:  "Internal error",
+		Detail: "the request ID finds the cause in the log",
+		Err:    e,
+	}
 }

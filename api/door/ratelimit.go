@@ -18,9 +18,9 @@ type Rate struct {
 // maxAddresses bounds the memory of the limiter; the address that was quiet longest makes way.
 const maxAddresses = 100_000
 
-// FailureLimiter slows down who tries many passwords from one address, whoever's passwords they are. It counts failures only, so that
-// many users behind one address are not held up, and it is local to the replica: the limits that must hold exactly, those for each
-// account, stand in the database.
+// FailureLimiter slows down who tries many passwords from one address, whoever's passwords they are. It counts failures only,
+// so that many users behind one address are not held up, and it is local to the replica: the limits that must hold exactly,
+// those for each account, stand in the database.
 type FailureLimiter struct {
 	rate    Rate
 	counter interface{ Inc() }

@@ -42,9 +42,10 @@ func readBody(c echo.Context, mediaType string) ([]byte, error) {
 	return body, nil
 }
 
-// readJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only known
-// names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters. encoding/json
-// alone would let the last of two equal names win, match names without regard to case, and make different passwords equal.
+// readJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only
+// known names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters.
+// encoding/json alone would let the last of two equal names win, match names without regard to case, and make different
+// passwords equal.
 func ReadJSON(c echo.Context, into any) error {
 	body, err := readBody(c, "application/json")
 	if err != nil {
@@ -111,7 +112,8 @@ func setField(field reflect.Value, name string, raw json.RawMessage) error {
 	return nil
 }
 
-// faultIn says what is wrong with a valid JSON value, however deep: a NUL, which not every database keeps, or a name that is given twice.
+// faultIn says what is wrong with a valid JSON value, however deep: a NUL, which not every database keeps, or a name that is
+// given twice.
 func faultIn(d *json.Decoder) string {
 	t, _ := d.Token()
 	if text, ok := t.(string); ok && strings.ContainsRune(text, 0) {
@@ -140,8 +142,8 @@ func faultIn(d *json.Decoder) string {
 	return ""
 }
 
-// halfPair reports whether a JSON text has an escape for one half of a surrogate pair without the other (RFC 8259, section 8.2), which the
-// decoder turns into U+FFFD, as it does with every other such half.
+// halfPair reports whether a JSON text has an escape for one half of a surrogate pair without the other (RFC 8259, section
+// 8.2), which the decoder turns into U+FFFD, as it does with every other such half.
 func halfPair(text []byte) bool {
 	unit := func(at int) rune { // of the escape at a position, if one is there
 		if at+6 > len(text) || text[at] != '\\' || text[at+1] != 'u' {
@@ -213,8 +215,8 @@ func Required(field, value string) error {
 	return nil
 }
 
-// readQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url alone would leave
-// out what it cannot read, and with it what the caller has demanded.
+// readQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url
+// alone would leave out what it cannot read, and with it what the caller has demanded.
 func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(c.Request().URL.RawQuery)
 	if err != nil {
@@ -231,8 +233,8 @@ func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
 	return query, nil
 }
 
-// readForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials in the
-// Authorization header.
+// readForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials
+// in the Authorization header.
 func ReadForm(c echo.Context) (oauth.Request, error) {
 	body, err := readBody(c, "application/x-www-form-urlencoded")
 	if err != nil {

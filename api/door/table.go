@@ -17,8 +17,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// row says what an error of a feature becomes: as a problem document, at an OAuth endpoint, and on a page. At an OAuth endpoint it is what
-// oauth.AsError makes of it, unless it has a challenge.
+// row says what an error of a feature becomes: as a problem document, at an OAuth endpoint, and on a page. At an OAuth
+// endpoint it is what oauth.AsError makes of it, unless it has a challenge.
 type row struct {
 	err        error
 	status     int
@@ -279,7 +279,14 @@ func (r row) problem(err error) *Problem {
 		return oauthProblem(oauth.AsError(err))
 	}
 	p := &Problem{
-		Status: r.status, Code: r.code, Title: r.title, Detail: r.detail, Field: r.field, RetryAfter: r.retryAfter, Challenge: r.challenge, Err: err,
+		Status:     r.status,
+		Code:       r.code,
+		Title:      r.title,
+		Detail:     r.detail,
+		Field:      r.field,
+		RetryAfter: r.retryAfter,
+		Challenge:  r.challenge,
+		Err:        err,
 	}
 	if p.Detail == "" {
 		p.Detail = err.Error()

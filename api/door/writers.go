@@ -10,7 +10,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// WriteError is the one writer of errors: RFC 6749 JSON under /oauth2, where OAuth clients read nothing else, problem documents elsewhere.
+// WriteError is the one writer of errors: RFC 6749 JSON under /oauth2, where OAuth clients read nothing else, problem
+// documents elsewhere.
 func (d *Door) WriteError(err error, c echo.Context) {
 	e := EventOf(c)
 	e.Err = err

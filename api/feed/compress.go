@@ -14,8 +14,8 @@ import (
 // compressFrom is the size from which compressing pays.
 const compressFrom = 1 << 10
 
-// writeCompressed writes a large public document with gzip if the caller takes it. Nothing secret and nothing that a caller chose stands in it, so its size
-// tells nothing (RFC 9110, section 12.5.3).
+// writeCompressed writes a large public document with gzip if the caller takes it. Nothing secret and nothing that a caller
+// chose stands in it, so its size tells nothing (RFC 9110, section 12.5.3).
 func writeCompressed(c echo.Context, contentType string, body []byte) error {
 	h := c.Response().Header()
 	h.Add("Vary", "Accept-Encoding")

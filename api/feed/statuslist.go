@@ -25,13 +25,20 @@ func (r *Room) statusLists(c echo.Context) error {
 	}{uris})
 }
 
-// statusList is GET /v1/status-lists/CLIENT/NUMBER: one list as a JWT, whatever is accepted (draft-ietf-oauth-status-list, section 8.1).
+// statusList is GET /v1/status-lists/CLIENT/NUMBER: one list as a JWT, whatever is accepted (draft-ietf-oauth-status-list,
+// section 8.1).
 func (r *Room) statusList(c echo.Context) error {
 	if r.Statuses == nil {
 		return door.NotFound("access tokens of this service refer to no status list")
 	}
 	if c.QueryParams().Has("time") { // draft-ietf-oauth-status-list, section 8.4
-		return &door.Problem{Status: http.StatusNotImplemented, Code: "not_supported", Title: "Not implemented", Detail: "there are no lists of the past", Field: "time"}
+		return &door.Problem{
+			Status: http.StatusNotImplemented,
+			Code:   "not_supported",
+			Title:  "Not implemented",
+			Detail: "there are no lists of the past",
+			Field:  "time",
+		}
 	}
 	document, err := r.Statuses.Document(c.Request().Context(), c.Param("client"), c.Param("number"))
 	if err != nil {

@@ -103,7 +103,8 @@ func (s *follower) follow(ctx context.Context, r *Room, cursor string) error {
 	}
 }
 
-// send writes one event or more. Each write gets its own time; without one the server's limit for whole responses would end the stream.
+// send writes one event or more. Each write gets its own time; without one the server's limit for whole responses would end
+// the stream.
 func (s *follower) send(text []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(streamWriteTimeout)); err != nil {
 		return err

@@ -52,8 +52,12 @@ func (r *Login) Routes() []door.Route {
 			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindLoginFailed},
 		},
 		{
-			Method: http.MethodPost, Path: "/v1/logout", Access: door.OwnBearer, Sharing: door.SharedClient, Handler: r.logout,
-			Audit: []audit.Kind{audit.KindSessionEnded},
+			Method:  http.MethodPost,
+			Path:    "/v1/logout",
+			Access:  door.OwnBearer,
+			Sharing: door.SharedClient,
+			Handler: r.logout,
+			Audit:   []audit.Kind{audit.KindSessionEnded},
 		},
 	}
 }

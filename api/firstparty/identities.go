@@ -35,7 +35,12 @@ func (r *Identities) identities(c echo.Context) error {
 	}{make([]identityBody, len(list))}
 	for i, one := range list {
 		body.Identities[i] = identityBody{
-			Provider: one.Provider, Subject: one.Subject, Email: one.Email, LinkedAt: one.LinkedAt.UTC(), HasToken: one.HasTokens, NeedsReauth: one.NeedsReauth,
+			Provider:    one.Provider,
+			Subject:     one.Subject,
+			Email:       one.Email,
+			LinkedAt:    one.LinkedAt.UTC(),
+			HasToken:    one.HasTokens,
+			NeedsReauth: one.NeedsReauth,
 		}
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", body)
@@ -79,7 +84,8 @@ func (r *Identities) identityToken(c echo.Context) error {
 // maxIDTokenLife is how long a used ID token is remembered: longer than any provider's is accepted.
 const maxIDTokenLife = 24 * time.Hour
 
-// loginByIDToken is POST /v1/login/{provider}/id-token: a mobile application has logged the user in with the provider's own library.
+// loginByIDToken is POST /v1/login/{provider}/id-token: a mobile application has logged the user in with the provider's own
+// library.
 func (r *Identities) loginByIDToken(c echo.Context) error {
 	var b struct {
 		IDToken  string `json:"id_token"`
@@ -117,7 +123,13 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 		return err
 	}
 	response, err := r.OAuth.Login(ctx, oauth.Login{
-		User: u, Provider: identity.Provider, Subject: identity.Subject, ClientID: b.ClientID, Scope: b.Scope, AMR: []string{"fed"}, Origin: door.Origin(c),
+		User:     u,
+		Provider: identity.Provider,
+		Subject:  identity.Subject,
+		ClientID: b.ClientID,
+		Scope:    b.Scope,
+		AMR:      []string{"fed"},
+		Origin:   door.Origin(c),
 	})
 	if err != nil {
 		return err

@@ -11,8 +11,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in the
-// body. Answered after the end is committed. Logging out twice is no error. A token for whatever audience may end its own session.
+// logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in
+// the body. Answered after the end is committed. Logging out twice is no error. A token for whatever audience may end its own
+// session.
 func (r *Login) logout(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {

@@ -117,7 +117,14 @@ func (r *Account) changePassword(c echo.Context) error {
 		return inField("current_password", err)
 	}
 	if errors.Is(err, user.ErrInvalidCredentials) {
-		return &door.Problem{Status: http.StatusForbidden, Code: "invalid_credentials", Title: "Password not changed", Detail: "current_password is wrong", Field: "current_password", Err: err}
+		return &door.Problem{
+			Status: http.StatusForbidden,
+			Code:   "invalid_credentials",
+			Title:  "Password not changed",
+			Detail: "current_password is wrong",
+			Field:  "current_password",
+			Err:    err,
+		}
 	}
 	if err != nil {
 		return err
@@ -132,7 +139,12 @@ func (r *Account) changePassword(c echo.Context) error {
 	u.PasswordHash = hash
 	claims := door.ClaimsOf(c)
 	response, err := r.OAuth.Renew(ctx, oauth.Login{
-		User: u, CheckPassword: true, ClientID: claims.ClientID, Scope: strings.Join(claims.Scope, " "), AMR: passwordAMR(), Origin: from,
+		User:          u,
+		CheckPassword: true,
+		ClientID:      claims.ClientID,
+		Scope:         strings.Join(claims.Scope, " "),
+		AMR:           passwordAMR(),
+		Origin:        from,
 	})
 	if err != nil {
 		return err

@@ -11,9 +11,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// forwardAuth is GET /v1/forward-auth: a gateway asks whether a request may pass, and gets the identity as X-Auth-* headers (nginx
-// auth_request, Traefik ForwardAuth, Caddy forward_auth). ?audience=, ?scope= and ?role= demand what the route behind needs; without an
-// audience the token must be meant for this service. It costs no query.
+// forwardAuth is GET /v1/forward-auth: a gateway asks whether a request may pass, and gets the identity as X-Auth-* headers
+// (nginx auth_request, Traefik ForwardAuth, Caddy forward_auth). ?audience=, ?scope= and ?role= demand what the route behind
+// needs; without an audience the token must be meant for this service. It costs no query.
 func (r *Room) forwardAuth(c echo.Context) error {
 	query, err := door.ReadQuery(c, "audience", "scope", "role")
 	if err != nil {
@@ -43,7 +43,10 @@ func (r *Room) forwardAuth(c echo.Context) error {
 	scopes, role := strings.Fields(query.Get("scope")), query.Get("role")
 	if !claims.HasScope(scopes...) || role != "" && !claims.HasRole(role) {
 		return &door.Problem{
-			Status: http.StatusForbidden, Code: "insufficient_scope", Title: "Not allowed", Detail: "the access token lacks a scope or role",
+			Status:    http.StatusForbidden,
+			Code:      "insufficient_scope",
+			Title:     "Not allowed",
+			Detail:    "the access token lacks a scope or role",
 			Challenge: `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`,
 		}
 	}

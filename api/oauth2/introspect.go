@@ -52,7 +52,18 @@ func introspectionBodyOf(i oauth.Introspection, issuer string) introspectionBody
 		return t.Unix()
 	}
 	return introspectionBody{
-		Active: true, Scope: &i.Scope, ClientID: i.ClientID, TokenType: i.TokenType, ExpiresAt: unix(i.ExpiresAt), IssuedAt: unix(i.IssuedAt),
-		Subject: i.Subject, Audience: i.Audience, Issuer: issuer, ID: i.ID, SessionID: i.SessionID, Roles: i.Roles, AuthTime: unix(i.AuthTime),
+		Active:    true,
+		Scope:     &i.Scope,
+		ClientID:  i.ClientID,
+		TokenType: i.TokenType,
+		ExpiresAt: unix(i.ExpiresAt),
+		IssuedAt:  unix(i.IssuedAt),
+		Subject:   i.Subject,
+		Audience:  i.Audience,
+		Issuer:    issuer,
+		ID:        i.ID,
+		SessionID: i.SessionID,
+		Roles:     i.Roles,
+		AuthTime:  unix(i.AuthTime),
 	}
 }

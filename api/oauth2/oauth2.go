@@ -1,4 +1,5 @@
-// Package oauth2 serves the endpoints that clients call by themselves: token, revocation, introspection, pushed requests and userinfo.
+// Package oauth2 serves the endpoints that clients call by themselves: token, revocation, introspection, pushed requests and
+// userinfo.
 package oauth2
 
 import (

@@ -38,8 +38,14 @@ type streamBody struct {
 
 func (r *Room) streamBody(s sharedsignal.Stream) streamBody {
 	body := streamBody{
-		ID: s.ID, Issuer: r.Door.Issuer(), Audience: s.ClientID, Delivery: delivery{Method: s.Method, EndpointURL: s.EndpointURL},
-		EventsSupported: []string{sharedsignal.EventSessionRevoked}, EventsRequested: s.EventsRequested, EventsDelivered: []string{}, Description: s.Description,
+		ID:              s.ID,
+		Issuer:          r.Door.Issuer(),
+		Audience:        s.ClientID,
+		Delivery:        delivery{Method: s.Method, EndpointURL: s.EndpointURL},
+		EventsSupported: []string{sharedsignal.EventSessionRevoked},
+		EventsRequested: s.EventsRequested,
+		EventsDelivered: []string{},
+		Description:     s.Description,
 		MinVerification: int(sharedsignal.VerifyEvery / time.Second), Inactivity: int(sharedsignal.Retention / time.Second),
 	}
 	if body.EventsRequested == nil {

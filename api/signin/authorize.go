@@ -75,8 +75,8 @@ func (h *Login) proceed(c echo.Context, f flow) error {
 	return h.answer(c, f)
 }
 
-// wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for whoever it is. A hint that cannot be
-// read, because its key is long gone, names nobody.
+// wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for whoever it
+// is. A hint that cannot be read, because its key is long gone, names nobody.
 func (h *Login) wanted(f flow) string {
 	if f.IDTokenHint == "" {
 		return ""
@@ -98,7 +98,10 @@ func (h *Login) stillCounts(f flow) bool {
 
 func (f flow) refuse(code oauth.ErrorCode, description string) error {
 	return &oauth.AuthorizationError{
-		Refusal: &oauth.Error{Code: code, Description: description}, RedirectURI: f.RedirectURI, State: f.State, ResponseMode: f.ResponseMode,
+		Refusal:      &oauth.Error{Code: code, Description: description},
+		RedirectURI:  f.RedirectURI,
+		State:        f.State,
+		ResponseMode: f.ResponseMode,
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// Cookies of the hosted pages. The __Host- prefix keeps other hosts of the domain from planting one (RFC 6265bis, section 4.1.3.2); it needs
-// https, so a loopback issuer goes without.
+// Cookies of the hosted pages. The __Host- prefix keeps other hosts of the domain from planting one (RFC 6265bis, section
+// 4.1.3.2); it needs https, so a loopback issuer goes without.
 const (
 	cookieBrowser = "handstamp_browser" // binds pages, and what they lead to, to the browser that they were shown in
 	cookieLogin   = "handstamp_login"   // the browser session

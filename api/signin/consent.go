@@ -22,7 +22,10 @@ func (h *Login) showContinue(c echo.Context, f flow) error {
 	}
 	form := h.pageForm(c, f, "/oauth2/continue", pages.Message{})
 	return h.Door.WritePage(c, http.StatusOK, f.UILocales, pages.Continue{
-		Form: form, Client: pageClient(f), User: pages.Person{Name: u.Name, Email: u.Email}, DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
+		Form:         form,
+		Client:       pageClient(f),
+		User:         pages.Person{Name: u.Name, Email: u.Email},
+		DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
 	})
 }
 

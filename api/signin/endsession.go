@@ -23,8 +23,8 @@ type logoutRequest struct {
 	parameters url.Values
 }
 
-// endSessionPage is GET and POST /oauth2/logout. With an ID token of the user who is logged in at this browser the client itself has shown that it means this
-// user; without one the user is asked, because anybody could have sent the browser here.
+// endSessionPage is GET and POST /oauth2/logout. With an ID token of the user who is logged in at this browser the client
+// itself has shown that it means this user; without one the user is asked, because anybody could have sent the browser here.
 func (h *Logout) endSessionPage(c echo.Context) error {
 	values := c.QueryParams()
 	if c.Request().Method == http.MethodPost {
@@ -76,7 +76,12 @@ func (h *Logout) readLogout(c echo.Context, values url.Values) (logoutRequest, e
 	}
 	if uri := values.Get("post_logout_redirect_uri"); uri != "" {
 		if !slices.Contains(r.client.PostLogoutRedirectURIs, uri) {
-			return r, &door.PageError{Status: http.StatusBadRequest, What: pages.FaultRedirectURI, Code: "invalid_request", Detail: "post_logout_redirect_uri is not registered for the client"}
+			return r, &door.PageError{
+				Status: http.StatusBadRequest,
+				What:   pages.FaultRedirectURI,
+				Code:   "invalid_request",
+				Detail: "post_logout_redirect_uri is not registered for the client",
+			}
 		}
 		target, err := url.Parse(uri)
 		if err != nil {
@@ -102,7 +107,10 @@ func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSess
 		targets = []string{r.returnTo}
 	}
 	state := h.States.seal(pageState{
-		Parameters: r.parameters.Encode(), Browser: h.browser(c), Expires: time.Now().Add(pageStateLifetime).Unix(), Login: b.Hash,
+		Parameters: r.parameters.Encode(),
+		Browser:    h.browser(c),
+		Expires:    time.Now().Add(pageStateLifetime).Unix(),
+		Login:      b.Hash,
 	})
 	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.Logout{
 		Form:   pages.Form{Action: "/oauth2/logout/confirm", Hidden: map[string]string{"request": state}, Targets: targets},

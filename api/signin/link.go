@@ -45,8 +45,9 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 	return door.WriteJSON(c, http.StatusOK, "application/json", map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
 }
 
-// beginIdentity is GET /oauth2/identities: the browser of the user who adds an identity goes to the provider. The user must be logged in at this browser:
-// else somebody could have a stranger's identity added to an account of their own by sending the stranger here.
+// beginIdentity is GET /oauth2/identities: the browser of the user who adds an identity goes to the provider. The user must
+// be logged in at this browser: else somebody could have a stranger's identity added to an account of their own by sending
+// the stranger here.
 func (h *Upstreams) beginIdentity(c echo.Context) error {
 	expired := &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
 	state, ok := h.States.open(c.QueryParam("request"))
@@ -62,7 +63,12 @@ func (h *Upstreams) beginIdentity(c echo.Context) error {
 		return err
 	}
 	if b.UserID != link.Get("user") {
-		return &door.PageError{Status: http.StatusForbidden, What: pages.FaultForbidden, Code: "login_required", Detail: "log in at this browser as the user who adds the identity"}
+		return &door.PageError{
+			Status: http.StatusForbidden,
+			What:   pages.FaultForbidden,
+			Code:   "login_required",
+			Detail: "log in at this browser as the user who adds the identity",
+		}
 	}
 	p, err := h.Providers.Provider(link.Get("provider"))
 	if err != nil {

@@ -89,8 +89,13 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, proof oauth.Proof) error {
 	secret, now := rand.Text(), time.Now()
 	b := oauth.BrowserSession{
-		Hash: sha256.Sum256([]byte(secret)), UserID: userID, AMR: amr, AuthTime: now, CreatedAt: now, ExpiresAt: now.Add(browserSessionLifetime),
-		Proof: proof,
+		Hash:      sha256.Sum256([]byte(secret)),
+		UserID:    userID,
+		AMR:       amr,
+		AuthTime:  now,
+		CreatedAt: now,
+		ExpiresAt: now.Add(browserSessionLifetime),
+		Proof:     proof,
 	}
 	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.login.Hash)
 	if errors.Is(err, user.ErrNotFound) {

@@ -14,7 +14,10 @@ import (
 // pageForm is what all forms of a request have in common.
 func (h *Login) pageForm(c echo.Context, f flow, action string, message pages.Message) pages.Form {
 	return pages.Form{
-		Action: action, Hidden: map[string]string{"request": h.state(c, f)}, Targets: append([]string{f.RedirectURI}, f.Client.Origins...), Error: message,
+		Action:  action,
+		Hidden:  map[string]string{"request": h.state(c, f)},
+		Targets: append([]string{f.RedirectURI}, f.Client.Origins...),
+		Error:   message,
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package signin is the hosted flow, in which a browser goes from a client's request to the answer: login, sign-up, choice of user, consent,
-// login at a provider, adding an identity, and logout.
+// Package signin is the hosted flow, in which a browser goes from a client's request to the answer: login, sign-up, choice of
+// user, consent, login at a provider, adding an identity, and logout.
 package signin
 
 import (

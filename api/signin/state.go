@@ -16,8 +16,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// pageState is what a page carries in its hidden input: the authorization request, the browser that it was shown in, and until when it counts.
-// It is encrypted, so that nobody can make or change one.
+// pageState is what a page carries in its hidden input: the authorization request, the browser that it was shown in, and
+// until when it counts. It is encrypted, so that nobody can make or change one.
 type pageState struct {
 	Parameters    string     `json:"p"`
 	Browser       oauth.Hash `json:"b"`

@@ -33,7 +33,8 @@ func (h *Login) beginProvider(c echo.Context, f flow, id string) error {
 	return h.begin(c, p, upstream.Request{Continue: f.Parameters, LoginHint: f.LoginHint, UILocales: f.UILocales, Prompt: providerPrompt(f)})
 }
 
-// providerPrompt is what the provider is told to ask: a client that wants the user to authenticate now means the provider as well.
+// providerPrompt is what the provider is told to ask: a client that wants the user to authenticate now means the provider as
+// well.
 func providerPrompt(f flow) string {
 	for _, p := range []string{oauth.PromptLogin, oauth.PromptSelectAccount} {
 		if f.Asks(p) {
@@ -102,7 +103,8 @@ func (h *Login) callback(c echo.Context) error {
 	return h.loggedIn(c, f, decision.UserID, []string{"fed"}, oauth.Proof{Provider: identity.Provider, Subject: identity.Subject})
 }
 
-// providerFailed takes the user who said no back to the login page, with everything as it was; any other failure gets a page of its own.
+// providerFailed takes the user who said no back to the login page, with everything as it was; any other failure gets a page
+// of its own.
 func (h *Login) providerFailed(c echo.Context, p *upstream.Provider, attempt upstream.Attempt, err error) error {
 	if !errors.Is(err, upstream.ErrDenied) || attempt.UserID != "" {
 		return err

@@ -33,7 +33,11 @@ func MasterKey(ctx context.Context, c Config, keys keyring.Store) (seal.MasterKe
 // KeyringOptions are the settings of the keyring.
 func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 	return keyring.Options{
-		Algorithms: []string{c.SigningAlgorithm}, TokenLifetime: c.AccessTokenLifetime, MaxAge: c.JWKSMaxAge, RotateEvery: c.KeyRotation, Logger: log,
+		Algorithms:    []string{c.SigningAlgorithm},
+		TokenLifetime: c.AccessTokenLifetime,
+		MaxAge:        c.JWKSMaxAge,
+		RotateEvery:   c.KeyRotation,
+		Logger:        log,
 	}
 }
 

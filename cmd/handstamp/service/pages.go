@@ -13,7 +13,12 @@ import (
 // newPages prepares the hosted pages in the operator's look.
 func newPages(c Config) (*pages.Renderer, error) {
 	b := pages.Branding{
-		Name: c.BrandName, Accent: c.BrandAccent, AccentDark: c.BrandAccentDark, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyURL, TermsURL: c.TermsURL,
+		Name:       c.BrandName,
+		Accent:     c.BrandAccent,
+		AccentDark: c.BrandAccentDark,
+		SupportURL: c.SupportURL,
+		PrivacyURL: c.PrivacyURL,
+		TermsURL:   c.TermsURL,
 	}
 	for _, logo := range []struct {
 		file string

@@ -10,7 +10,8 @@ import (
 
 const (
 	sweepEvery = time.Minute
-	// codeMemory is how long after its end an authorization code that is shown again is recognized, and ends the session that it gave.
+	// codeMemory is how long after its end an authorization code that is shown again is recognized, and ends the session that
+	// it gave.
 	codeMemory = time.Hour
 	// clockMargin is for replicas and verifiers whose clocks differ.
 	clockMargin = 2 * time.Minute
