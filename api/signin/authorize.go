@@ -16,10 +16,8 @@ import (
 // flow is an authorization request on its way through the hosted pages.
 type flow struct {
 	*oauth.Authorization
-	login         oauth.BrowserSession // of this browser, zero if it is not logged in
-	authenticated bool                 // the user has logged in for this request
-	chosen        bool                 // the user has chosen to go on as who is logged in
-	askedIn       oauth.Hash           // the browser session that the page which is answered was shown in
+	oauth.Visit
+	sameLogin bool // the page that is answered was shown to the login of now
 }
 
 // authorize is GET and POST /oauth2/authorize (RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2.1).
@@ -37,46 +35,52 @@ func (h *Login) authorize(c echo.Context) error {
 		return err
 	}
 	f := flow{Authorization: request}
-	if f.login, err = h.browserSession(c); err != nil {
+	if f.Login, err = h.browserSession(c); err != nil {
 		return err
 	}
 	return h.proceed(c, f)
 }
 
-// proceed does what is next for a request: log the user in, let the user choose or consent, or answer the client.
+// proceed shows what comes next for a request, or answers the client.
 func (h *Login) proceed(c echo.Context, f flow) error {
-	door.EventOf(c).ClientID, door.EventOf(c).UserID = f.Client.ID, f.login.UserID
-	wanted := h.wanted(f)
-	another := wanted != "" && f.login.UserID != wanted
-	loggedIn := f.login.UserID != "" && (f.authenticated || h.stillCounts(f)) && !another
-	switch {
-	case f.authenticated && another:
-		return f.refuse(oauth.LoginRequired, "another user has logged in than the one of id_token_hint")
-	case !loggedIn && f.Asks(oauth.PromptNone):
-		return f.refuse(oauth.LoginRequired, "the user is not logged in")
-	case !loggedIn && f.Provider != "":
-		return h.beginProvider(c, f, f.Provider)
-	case !loggedIn && f.Asks(oauth.PromptCreate):
-		return h.showSignup(c, f, pages.Signup{})
-	case !loggedIn:
-		return h.showLogin(c, f, pages.Login{Email: f.LoginHint})
-	case f.Asks(oauth.PromptSelectAccount) && !f.chosen && !f.authenticated:
-		return h.showContinue(c, f)
-	}
-	needed, err := h.needsConsent(c, f)
-	switch {
-	case err != nil:
+	door.EventOf(c).ClientID, door.EventOf(c).UserID = f.Client.ID, f.Login.UserID
+	step, refusal, err := h.next(c, f)
+	if err != nil {
 		return err
-	case needed && f.Asks(oauth.PromptNone):
-		return f.refuse(oauth.ConsentRequired, "the user has not consented")
-	case needed:
-		return h.showConsent(c, f)
 	}
-	return h.answer(c, f)
+	switch step {
+	case oauth.StepProvider:
+		return h.beginProvider(c, f, f.Provider)
+	case oauth.StepSignup:
+		return h.showSignup(c, f, pages.Signup{})
+	case oauth.StepLogin:
+		return h.showLogin(c, f, pages.Login{Email: f.LoginHint})
+	case oauth.StepSelectAccount:
+		return h.showContinue(c, f)
+	case oauth.StepConsent:
+		return h.showConsent(c, f)
+	case oauth.StepAnswer:
+		return h.answer(c, f)
+	case oauth.StepRefuse:
+	}
+	return f.refuse(refusal)
 }
 
-// wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for whoever it
-// is. A hint that cannot be read, because its key is long gone, names nobody.
+// next gathers what the rule in [oauth.Next] needs.
+func (h *Login) next(c echo.Context, f flow) (oauth.Step, *oauth.Error, error) {
+	var given oauth.Consent
+	if f.Client.ThirdParty && f.Login.UserID != "" {
+		var err error
+		if given, err = h.Consents.Consent(c.Request().Context(), f.Login.UserID, f.Client.ID); err != nil {
+			return oauth.StepRefuse, nil, err
+		}
+	}
+	step, refusal := oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, time.Now())
+	return step, refusal, nil
+}
+
+// wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for any. A hint that
+// cannot be read, because its key is long gone, names nobody.
 func (h *Login) wanted(f flow) string {
 	if f.IDTokenHint == "" {
 		return ""
@@ -88,17 +92,9 @@ func (h *Login) wanted(f flow) string {
 	return hint.Subject
 }
 
-// stillCounts reports whether the browser's login is recent enough for the request.
-func (h *Login) stillCounts(f flow) bool {
-	if f.Asks(oauth.PromptLogin) || f.Asks(oauth.PromptCreate) {
-		return false
-	}
-	return f.MaxAge < 0 || time.Since(f.login.AuthTime) <= f.MaxAge && f.MaxAge > 0
-}
-
-func (f flow) refuse(code oauth.ErrorCode, description string) error {
+func (f flow) refuse(refusal *oauth.Error) error {
 	return &oauth.AuthorizationError{
-		Refusal:      &oauth.Error{Code: code, Description: description},
+		Refusal:      refusal,
 		RedirectURI:  f.RedirectURI,
 		State:        f.State,
 		ResponseMode: f.ResponseMode,
@@ -107,7 +103,7 @@ func (f flow) refuse(code oauth.ErrorCode, description string) error {
 
 // answer gives the client its code.
 func (h *Login) answer(c echo.Context, f flow) error {
-	code, err := h.OAuth.Issue(c.Request().Context(), f.Authorization, f.login)
+	code, err := h.OAuth.Issue(c.Request().Context(), f.Authorization, f.Login)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func (h *Login) showContinue(c echo.Context, f flow) error {
-	u, err := h.Users.UserByID(c.Request().Context(), f.login.UserID)
+	u, err := h.Users.UserByID(c.Request().Context(), f.Login.UserID)
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (h *Login) answered(c echo.Context) (flow, url.Values, error) {
 		return flow{}, nil, err
 	}
 	f, err := h.resume(c, v.Get("request"))
-	if err == nil && (f.login.UserID == "" || f.login.Hash != f.askedIn) {
-		err = &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	if err == nil && !f.sameLogin {
+		err = expired()
 	}
 	return f, v, err
 }
@@ -48,28 +48,12 @@ func (h *Login) continueForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	f.chosen = true
+	f.Chosen = true
 	return h.proceed(c, f)
 }
 
-// needsConsent reports whether a third-party client asks for what the user has not allowed it yet.
-func (h *Login) needsConsent(c echo.Context, f flow) (bool, error) {
-	if !f.Client.ThirdParty {
-		return false, nil
-	}
-	if f.Asks(oauth.PromptConsent) {
-		return true, nil
-	}
-	given, err := h.Consents.Consent(c.Request().Context(), f.login.UserID, f.Client.ID)
-	if err != nil {
-		return false, err
-	}
-	allowed := strings.Fields(given.Scope)
-	return given.GrantedAt.IsZero() || slices.ContainsFunc(strings.Fields(f.Scope), func(s string) bool { return !slices.Contains(allowed, s) }), nil
-}
-
 func (h *Login) showConsent(c echo.Context, f flow) error {
-	u, err := h.Users.UserByID(c.Request().Context(), f.login.UserID)
+	u, err := h.Users.UserByID(c.Request().Context(), f.Login.UserID)
 	if err != nil {
 		return err
 	}
@@ -89,23 +73,26 @@ func (h *Login) consentForm(c echo.Context) error {
 	switch v.Get("decision") {
 	case "allow":
 	case "deny":
-		return f.refuse(oauth.AccessDenied, "the user said no")
+		return f.refuse(&oauth.Error{Code: oauth.AccessDenied, Description: "the user said no"})
 	default:
 		return door.InvalidRequest("decision", "must be allow or deny")
 	}
-	if !f.authenticated && !h.stillCounts(f) && !f.Asks(oauth.PromptLogin) {
+	f.Consented = true
+	if step, _, err := h.next(c, f); err != nil {
+		return err
+	} else if step != oauth.StepAnswer {
 		return h.proceed(c, f) // the login has become too old meanwhile
 	}
 	ctx, now := c.Request().Context(), time.Now()
-	given, err := h.Consents.Consent(ctx, f.login.UserID, f.Client.ID)
+	given, err := h.Consents.Consent(ctx, f.Login.UserID, f.Client.ID)
 	if err != nil {
 		return err
 	}
 	scope := strings.Fields(given.Scope + " " + f.Scope)
 	slices.Sort(scope)
 	err = h.Consents.SaveConsent(ctx, oauth.Consent{
-		UserID: f.login.UserID, ClientID: f.Client.ID, Scope: strings.Join(slices.Compact(scope), " "), GrantedAt: now,
-	}, audit.ConsentGranted(now, f.login.UserID, f.Client.ID, door.Origin(c)))
+		UserID: f.Login.UserID, ClientID: f.Client.ID, Scope: strings.Join(slices.Compact(scope), " "), GrantedAt: now,
+	}, audit.ConsentGranted(now, f.Login.UserID, f.Client.ID, door.Origin(c)))
 	if err != nil {
 		return err
 	}

@@ -106,11 +106,11 @@ func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSess
 	if r.returnTo != "" {
 		targets = []string{r.returnTo}
 	}
-	state := h.States.seal(pageState{
+	state := h.States.seal(logoutPurpose, logoutState{
 		Parameters: r.parameters.Encode(),
 		Browser:    h.browser(c),
-		Expires:    time.Now().Add(pageStateLifetime).Unix(),
 		Login:      b.Hash,
+		Expires:    time.Now().Add(pageStateLifetime).Unix(),
 	})
 	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.Logout{
 		Form:   pages.Form{Action: "/oauth2/logout/confirm", Hidden: map[string]string{"request": state}, Targets: targets},
@@ -128,9 +128,9 @@ func (h *Logout) endSessionForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p, ok := h.States.open(v.Get("request"))
-	if !ok || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires || p.Login != b.Hash {
-		return &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	var p logoutState
+	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires || p.Login != b.Hash {
+		return expired()
 	}
 	values, err := url.ParseQuery(p.Parameters)
 	if err != nil {

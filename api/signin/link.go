@@ -10,7 +10,6 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
-	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/upstream"
 )
 
@@ -40,8 +39,12 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	link := url.Values{"user": {claims.Subject}, "provider": {p.ID()}, "return_to": {b.ReturnTo}}
-	sealed := h.States.seal(pageState{Parameters: link.Encode(), Expires: time.Now().Add(linkLifetime).Unix()})
+	sealed := h.States.seal(linkPurpose, linkState{
+		UserID:   claims.Subject,
+		Provider: p.ID(),
+		ReturnTo: b.ReturnTo,
+		Expires:  time.Now().Add(linkLifetime).Unix(),
+	})
 	return door.WriteJSON(c, http.StatusOK, "application/json", map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
 }
 
@@ -49,20 +52,15 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 // be logged in at this browser: else somebody could have a stranger's identity added to an account of their own by sending
 // the stranger here.
 func (h *Upstreams) beginIdentity(c echo.Context) error {
-	expired := &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
-	state, ok := h.States.open(c.QueryParam("request"))
-	if !ok || state.Browser != (oauth.Hash{}) || time.Now().Unix() >= state.Expires {
-		return expired
-	}
-	link, err := url.ParseQuery(state.Parameters)
-	if err != nil || link.Get("user") == "" {
-		return expired
+	var link linkState
+	if !h.States.open(linkPurpose, c.QueryParam("request"), &link) || time.Now().Unix() >= link.Expires {
+		return expired()
 	}
 	b, err := h.browserSession(c)
 	if err != nil {
 		return err
 	}
-	if b.UserID != link.Get("user") {
+	if b.UserID != link.UserID {
 		return &door.PageError{
 			Status: http.StatusForbidden,
 			What:   pages.FaultForbidden,
@@ -70,11 +68,11 @@ func (h *Upstreams) beginIdentity(c echo.Context) error {
 			Detail: "log in at this browser as the user who adds the identity",
 		}
 	}
-	p, err := h.Providers.Provider(link.Get("provider"))
+	p, err := h.Providers.Provider(link.Provider)
 	if err != nil {
 		return err
 	}
-	return h.begin(c, p, upstream.Request{UserID: b.UserID, Continue: link.Get("return_to")})
+	return h.begin(c, p, upstream.Request{UserID: b.UserID, Continue: link.ReturnTo})
 }
 
 // begin sends the browser to a provider.

@@ -97,7 +97,7 @@ func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, pr
 		ExpiresAt: now.Add(browserSessionLifetime),
 		Proof:     proof,
 	}
-	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.login.Hash)
+	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.Login.Hash)
 	if errors.Is(err, user.ErrNotFound) {
 		return h.showLogin(c, f, pages.Login{Form: pages.Form{Error: pages.InvalidCredentials.With()}})
 	}
@@ -105,7 +105,7 @@ func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, pr
 		return err
 	}
 	h.setCookie(c, cookieLogin, secret, browserSessionLifetime, http.SameSiteLaxMode)
-	f.login, f.authenticated = b, true
+	f.Visit = oauth.Visit{Login: b, Authenticated: true}
 	return h.proceed(c, f)
 }
 

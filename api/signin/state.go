@@ -1,8 +1,6 @@
 package signin
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -14,75 +12,102 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/seal"
 )
 
-// pageState is what a page carries in its hidden input: the authorization request, the browser that it was shown in, and
-// until when it counts. It is encrypted, so that nobody can make or change one.
-type pageState struct {
+// A state is what a page or a link carries through the browser. It is sealed, so that nobody can make or change one, and its purpose is bound
+// to it: a state of one purpose is none for another.
+const (
+	requestPurpose = "authorization request"
+	logoutPurpose  = "logout"
+	linkPurpose    = "identity"
+)
+
+// requestState is what the pages of an authorization request carry.
+type requestState struct {
 	Parameters    string     `json:"p"`
-	Browser       oauth.Hash `json:"b"`
+	Browser       oauth.Hash `json:"b"` // that the page was shown in
 	Expires       int64      `json:"e"`
-	Authenticated bool       `json:"a,omitempty"` // the user has just logged in for this request
+	Login         oauth.Hash `json:"l,omitzero"`  // the browser session that the page was shown in; the two below are said of it
+	Authenticated bool       `json:"a,omitempty"` // that login was made for this request
 	Chosen        bool       `json:"c,omitempty"` // the user has chosen to go on as who is logged in
-	Login         oauth.Hash `json:"l,omitzero"`  // the browser session that the page was shown in, for pages that ask it something
+}
+
+// logoutState is what the page carries that asks whether to log out.
+type logoutState struct {
+	Parameters string     `json:"p"`
+	Browser    oauth.Hash `json:"b"`
+	Login      oauth.Hash `json:"l"` // to end
+	Expires    int64      `json:"e"`
+}
+
+// linkState is what the address carries at which a user begins to add an identity.
+type linkState struct {
+	UserID   string `json:"u"`
+	Provider string `json:"p"`
+	ReturnTo string `json:"r"`
+	Expires  int64  `json:"e"`
 }
 
 const pageStateLifetime = time.Hour
 
-// States encrypts the states that pages carry.
-type States struct{ aead cipher.AEAD }
+// States seals the states.
+type States struct{ sealer seal.Sealer }
 
-// NewStates returns the states of a key. It panics if the key has not 32 bytes.
-func NewStates(key []byte) States {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err)
-	}
-	return States{aead}
+// NewStates returns the states of a master key.
+func NewStates(master seal.MasterKey) States {
+	return States{seal.New(master, seal.PageStates)}
 }
 
-func (s States) seal(p pageState) string {
-	text, err := json.Marshal(p)
+func (s States) seal(purpose string, state any) string {
+	text, err := json.Marshal(state)
 	if err != nil {
 		panic(err) // a struct of texts and numbers
 	}
-	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, text, nil)) //nolint:gosec // the AEAD makes its own nonce
+	return base64.RawURLEncoding.EncodeToString(s.sealer.Seal(text, []byte(purpose)))
 }
 
-func (s States) open(text string) (pageState, bool) {
-	var p pageState
+// open reads a state of the purpose into a struct, and reports whether it was one.
+func (s States) open(purpose, text string, into any) bool {
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
-		return p, false
+		return false
 	}
-	plain, err := s.aead.Open(nil, nil, sealed, nil)
-	return p, err == nil && json.Unmarshal(plain, &p) == nil
+	plain, err := s.sealer.Open(sealed, []byte(purpose))
+	return err == nil && json.Unmarshal(plain, into) == nil
+}
+
+// expired is what a page shows whose state is none, is over, or belongs to another browser or login.
+func expired() *door.PageError {
+	return &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
 }
 
 // state seals the state of a page that is shown for a request now.
 func (h *Login) state(c echo.Context, f flow) string {
-	return h.States.seal(pageState{
-		Parameters: f.Parameters, Browser: h.browser(c), Expires: time.Now().Add(pageStateLifetime).Unix(),
-		Authenticated: f.authenticated, Chosen: f.chosen, Login: f.login.Hash,
+	return h.States.seal(requestPurpose, requestState{
+		Parameters:    f.Parameters,
+		Browser:       h.browser(c),
+		Expires:       time.Now().Add(pageStateLifetime).Unix(),
+		Login:         f.Login.Hash,
+		Authenticated: f.Authenticated,
+		Chosen:        f.Chosen,
 	})
 }
 
-// resume reads the state that a page carried and validates its request again: the client may have been changed since.
+// resume reads the state that a page carried and validates its request again: the client may have been changed since. What the state
+// says about a login holds for that login only; another one may have taken its place in this browser.
 func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
-	p, ok := h.States.open(sealed)
-	if !ok || p.Browser != h.browser(c) {
-		return flow{}, &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
-	}
-	if time.Now().Unix() >= p.Expires {
-		return flow{}, &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	var p requestState
+	if !h.States.open(requestPurpose, sealed, &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires {
+		return flow{}, expired()
 	}
 	f, err := h.resumeParameters(c, p.Parameters)
-	f.authenticated, f.chosen, f.askedIn = p.Authenticated, p.Chosen, p.Login
-	return f, err
+	if err != nil {
+		return flow{}, err
+	}
+	f.sameLogin = f.Login.UserID != "" && f.Login.Hash == p.Login
+	f.Authenticated, f.Chosen = f.sameLogin && p.Authenticated, f.sameLogin && p.Chosen
+	return f, nil
 }
 
 func (h *Login) resumeParameters(c echo.Context, parameters string) (f flow, err error) {
@@ -93,6 +118,6 @@ func (h *Login) resumeParameters(c echo.Context, parameters string) (f flow, err
 	if f.Authorization, err = h.OAuth.Resume(c.Request().Context(), oauth.Form(values)); err != nil {
 		return flow{}, err
 	}
-	f.login, err = h.browserSession(c)
+	f.Login, err = h.browserSession(c)
 	return f, err
 }

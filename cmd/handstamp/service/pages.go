@@ -7,7 +7,6 @@ import (
 
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/api/signin"
-	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // newPages prepares the hosted pages in the operator's look.
@@ -41,7 +40,7 @@ func newPages(c Config) (*pages.Renderer, error) {
 
 // hosted prepares what the hosted pages need.
 func (b *builder) hosted(context.Context) (err error) {
-	b.states = signin.NewStates(b.master.Derive(seal.PageStates, 32))
+	b.states = signin.NewStates(b.master)
 	b.pages, err = newPages(b.config)
 	return err
 }
