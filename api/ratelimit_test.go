@@ -174,5 +174,17 @@ func TestRL06_WaysToWriteARoute(t *testing.T) {
 		if got := s.Hasher.Stats().Evaluations - before; got != 0 {
 			t.Errorf("%d passwords were checked on the page", got)
 		}
+		// So has the change of a password: a thief of an access token could guess the password there.
+		p := signUp(t, s)
+		before = s.Hasher.Stats().Evaluations
+		change := `{"current_password":"not the password","new_password":"violet-otter-93-again"}`
+		changed := s.Do(t, http.MethodPost, "/v1/password/change", bearer(p.AccessToken, "Content-Type", "application/json"), strings.NewReader(change))
+		want(t, "a change of the password", changed, http.StatusTooManyRequests, "too_many_attempts")
+		if changed.Header.Get("Retry-After") == "" {
+			t.Error("a change of the password: no Retry-After")
+		}
+		if got := s.Hasher.Stats().Evaluations - before; got != 0 {
+			t.Errorf("%d passwords were checked at the change of a password", got)
+		}
 	})
 }

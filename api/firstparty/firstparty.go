@@ -35,7 +35,6 @@ type Login struct {
 	Sessions       *session.Manager
 	AnyAudience    *verifier.Verifier // accepts access tokens of this service for every audience
 	Authenticator  *user.Authenticator
-	Failures       *door.FailureLimiter
 	Signup         *user.Signup
 	SignupDisabled bool
 }

@@ -47,15 +47,7 @@ func (h *Login) loginForm(c echo.Context) error {
 	if v.Get("password") == "" {
 		return again(pages.InvalidCredentials.With())
 	}
-	from := door.Origin(c)
-	if wait := h.Passwords.Failures.Wait(from.IP); wait > 0 {
-		door.SetRetryAfter(c.Response().Header(), wait)
-		return again(pages.TooManyAttempts.With())
-	}
-	u, err := h.Passwords.Authenticator.Authenticate(c.Request().Context(), email, v.Get("password"), from)
-	if errors.Is(err, user.ErrInvalidCredentials) {
-		h.Passwords.Failures.Count(from.IP)
-	}
+	u, err := h.Passwords.Authenticator.Authenticate(c.Request().Context(), email, v.Get("password"), door.Origin(c))
 	if m := h.loginMessage(c, err); m.ID != "" {
 		return again(m)
 	}

@@ -62,7 +62,6 @@ func (h *Upstreams) Routes() []door.Route {
 // Passwords checks passwords, and makes users with one.
 type Passwords struct {
 	Authenticator  *user.Authenticator
-	Failures       *door.FailureLimiter
 	Signup         *user.Signup
 	SignupDisabled bool
 	MinLength      int

@@ -30,22 +30,49 @@ type LoginStore interface {
 	audit.Store
 }
 
-// Authenticator checks passwords.
+// Failures slow down an address from which many wrong passwords come, whosever passwords they are. Only failures count, so that many
+// users behind one address are not held up.
+type Failures interface {
+	// Wait is how long an address has to wait before its next attempt; zero if not at all.
+	Wait(ip string) time.Duration
+	// Count counts a failure.
+	Count(ip string)
+}
+
+// Authenticator checks passwords. Every check of a password goes through it, so that its limits hold everywhere.
 type Authenticator struct {
 	store    LoginStore
 	hasher   *password.Hasher
 	throttle Throttle
+	failures Failures
 }
 
 // NewAuthenticator returns an authenticator over a store.
-func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle) *Authenticator {
-	return &Authenticator{store: store, hasher: hasher, throttle: throttle}
+func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle, failures Failures) *Authenticator {
+	return &Authenticator{
+		store:    store,
+		hasher:   hasher,
+		throttle: throttle,
+		failures: failures,
+	}
 }
 
 // Authenticate returns the user whose address and password these are. Every attempt that is not refused before
-// costs one statement and one password hash, whoever it is for. A hash of an older kind is replaced on the way.
+// costs one statement and one password hash, whoever it is for; an address with too many failures costs neither. A hash of an older
+// kind is replaced on the way.
 // ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong, *password.BusyError; any other error is a storage failure.
 func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
+	if wait := a.failures.Wait(origin.IP); wait > 0 {
+		return User{}, &AttemptError{RetryAfter: wait}
+	}
+	u, err := a.authenticate(ctx, email, plain, origin)
+	if errors.Is(err, ErrInvalidCredentials) {
+		a.failures.Count(origin.IP)
+	}
+	return u, err
+}
+
+func (a *Authenticator) authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
 	now := time.Now()
 	attempt, err := a.store.BeginLogin(ctx, email, origin.IP, now, a.throttle)
 	if err != nil {

@@ -3,7 +3,10 @@ package service
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -23,13 +26,28 @@ func (b *builder) accounts(context.Context) (err error) {
 		return err
 	}
 	b.passwords = password.Policy{MinLength: c.PasswordMinLength}
-	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery})
+	b.Figures = door.NewMetrics(b.registry)
+	failures := countedFailures{
+		Addresses: limit.NewAddresses(limit.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}),
+		counter:   b.Figures.LoginFailures,
+	}
+	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}, failures)
 	b.signup = &user.Signup{
 		Store:  b.Store,
 		Hasher: b.Hasher,
 		Policy: b.passwords,
 	}
-	b.Figures = door.NewMetrics(b.registry)
-	b.failures = door.NewFailureLimiter(door.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}, b.Figures.LoginFailures)
 	return nil
+}
+
+// countedFailures are the wrong passwords from each address, and a figure of them all.
+type countedFailures struct {
+	*limit.Addresses
+	counter prometheus.Counter
+}
+
+// Count implements user.Failures.
+func (f countedFailures) Count(ip string) {
+	f.counter.Inc()
+	f.Take(ip)
 }

@@ -68,7 +68,6 @@ func (b *builder) rooms() []api.Room {
 			Consents:  b.Store,
 			Passwords: signin.Passwords{
 				Authenticator:  b.authenticator,
-				Failures:       b.failures,
 				Signup:         b.signup,
 				SignupDisabled: !b.config.Signup,
 				MinLength:      b.passwords.MinLength,
@@ -90,7 +89,6 @@ func (b *builder) rooms() []api.Room {
 			Sessions:       b.Sessions,
 			AnyAudience:    b.forAnyone,
 			Authenticator:  b.authenticator,
-			Failures:       b.failures,
 			Signup:         b.signup,
 			SignupDisabled: !b.config.Signup,
 		},

@@ -58,7 +58,6 @@ type builder struct {
 	passwords     password.Policy
 	authenticator *user.Authenticator
 	signup        *user.Signup
-	failures      *door.FailureLimiter
 
 	providers *upstream.Providers
 	linker    upstream.Linker
