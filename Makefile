@@ -34,7 +34,7 @@ test: ## run every test, on SQLite and on PostgreSQL
 SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestInstall
 
 .PHONY: test-quick
-test-quick: ## run all tests but those that take long, for an answer in under two minutes
+test-quick: ## run the tests that take no browser, other toolchain or long history
 	@echo 'left out: $(subst |,* ,$(SLOW))*; make test runs them' >&2
 	scripts/with-postgres go test -timeout 5m -skip '^($(SLOW))' $(ARGS) $(PACKAGES)
 
