@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -76,9 +75,9 @@ func AsPageError(err error) *PageError {
 				Code:   string(e.Code),
 				Err:    err,
 			}
-		case strings.Contains(e.Description, "redirect_uri"):
+		case e.Parameter == "redirect_uri", e.Parameter == "post_logout_redirect_uri":
 			what = pages.FaultRedirectURI
-		case strings.Contains(e.Description, "client is not known"):
+		case errors.Is(err, oauth.ErrClientNotFound):
 			what = pages.FaultClient
 		}
 		return &PageError{Status: http.StatusBadRequest, What: what, Code: string(e.Code), Detail: e.Description, Err: err}

@@ -138,7 +138,7 @@ func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, stri
 	}
 	client, err := s.clients.Client(ctx, id)
 	if errors.Is(err, ErrClientNotFound) || err == nil && client.Disabled() {
-		return Client{}, "", refuse(InvalidRequest, "the client is not known here")
+		return Client{}, "", &Error{Code: InvalidRequest, Description: "the client is not known here", Err: ErrClientNotFound}
 	}
 	if err != nil {
 		return Client{}, "", err
@@ -152,12 +152,16 @@ func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, stri
 	}
 	if uri == "" {
 		if len(client.RedirectURIs) != 1 { // RFC 6749, section 3.1.2.3
-			return Client{}, "", refuse(InvalidRequest, "redirect_uri is missing")
+			return Client{}, "", &Error{Code: InvalidRequest, Description: "redirect_uri is missing", Parameter: "redirect_uri"}
 		}
 		return client, client.RedirectURIs[0], nil
 	}
 	if !slices.ContainsFunc(client.RedirectURIs, func(registered string) bool { return redirectURIMatches(registered, uri) }) {
-		return Client{}, "", refuse(InvalidRequest, "the redirect_uri is not registered for the client")
+		return Client{}, "", &Error{
+			Code:        InvalidRequest,
+			Description: "the redirect_uri is not registered for the client",
+			Parameter:   "redirect_uri",
+		}
 	}
 	return client, uri, nil
 }

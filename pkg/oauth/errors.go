@@ -29,6 +29,7 @@ const (
 type Error struct {
 	Code        ErrorCode
 	Description string // ASCII without quotes and backslashes (RFC 6749, section 5.2)
+	Parameter   string // the parameter of the request at fault, where a page has words of its own for it
 	Err         error
 	RetryAfter  time.Duration // for TemporarilyUnavailable
 }

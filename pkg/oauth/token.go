@@ -15,7 +15,7 @@ type Form map[string][]string
 func (f Form) One(name string) (string, error) {
 	values := f[name]
 	if len(values) > 1 {
-		return "", refuse(InvalidRequest, "%s is given more than once", name)
+		return "", &Error{Code: InvalidRequest, Description: name + " is given more than once", Parameter: name}
 	}
 	if len(values) == 0 {
 		return "", nil
