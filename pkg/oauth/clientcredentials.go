@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/session"
@@ -35,8 +36,8 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 	if err != nil {
 		return nil, err
 	}
-	own := session.Session{Scope: scope, IdleExpiresAt: now.Add(time.Second), ExpiresAt: now.Add(time.Second)}
-	if err := session.MayIssue(session.UserState{Known: true}, own, session.ClientState{Known: true, Disabled: fresh.Disabled()}, scope, now); err != nil {
+	found := session.ClientState{Known: true, Disabled: fresh.Disabled()}
+	if err := session.MayIssueToClient(found, scope, strings.Join(fresh.Scopes, " ")); err != nil {
 		return nil, err
 	}
 	var status token.Status

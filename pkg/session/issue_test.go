@@ -51,6 +51,57 @@ func TestMayIssue(t *testing.T) {
 	}
 }
 
+func TestMayRefresh(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	alive := Session{Scope: "openid profile", IdleExpiresAt: at.Add(time.Hour), ExpiresAt: at.Add(time.Hour)}
+	revoked, disabled, both := alive, alive, alive
+	revoked.RevokedAt = at
+	disabled.ClientDisabled = true
+	both.ClientDisabled, both.RevokedAt = true, at
+	for name, test := range map[string]struct {
+		session Session
+		scope   string
+		want    error
+	}{
+		"ok/all of the grant":                  {alive, "", nil},
+		"ok/part of the grant":                 {alive, "openid", nil},
+		"fail/no session":                      {Session{}, "", ErrEnded},
+		"fail/revoked":                         {revoked, "", ErrEnded},
+		"fail/disabled client":                 {disabled, "", ErrClientDisabled},
+		"fail/disabled client, revoked":        {both, "admin", ErrClientDisabled},
+		"fail/more than the grant":             {alive, "openid email", ErrScope},
+		"fail/more than the grant of an ended": {revoked, "email", ErrEnded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := MayRefresh(test.session, test.scope, at); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+func TestMayIssueToClient(t *testing.T) {
+	client := ClientState{Known: true}
+	for name, test := range map[string]struct {
+		client ClientState
+		scope  string
+		want   error
+	}{
+		"ok/all":                 {client, "orders:read orders:write", nil},
+		"ok/part":                {client, "orders:write", nil},
+		"ok/none":                {client, "", nil},
+		"fail/unknown":           {ClientState{}, "", ErrClientDisabled},
+		"fail/disabled":          {ClientState{Known: true, Disabled: true}, "admin", ErrClientDisabled},
+		"fail/more than allowed": {client, "orders:read admin", ErrScope},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := MayIssueToClient(test.client, test.scope, "orders:read orders:write"); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
 func TestScopeWithin(t *testing.T) {
 	for name, test := range map[string]struct {
 		part, whole string

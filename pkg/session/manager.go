@@ -164,7 +164,7 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)
 		}
 		if err == nil {
-			err = mayRefresh(s, r.Scope, step.At)
+			err = MayRefresh(s, r.Scope, step.At)
 		}
 		if err != nil {
 			return Issued{}, err
@@ -190,14 +190,10 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 
 // answer passes the one decision with the facts that the writing statement read.
 func (m *Manager) answer(s Session, r Refresh, at time.Time) (Issued, error) {
-	if err := mayRefresh(s, r.Scope, at); err != nil {
+	if err := MayRefresh(s, r.Scope, at); err != nil {
 		return Issued{}, err
 	}
 	return m.issued(s), nil
-}
-
-func mayRefresh(s Session, scope string, at time.Time) error {
-	return MayIssue(UserState{Known: true}, s, ClientState{Known: true, Disabled: s.ClientDisabled}, scope, at)
 }
 
 func (m *Manager) grace(s Session) time.Duration {
