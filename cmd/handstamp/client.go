@@ -17,7 +17,8 @@ import (
 )
 
 func (p *program) clientCommand() *cobra.Command {
-	return group("client", "Create, list and disable clients", p.clientCreateCommand(), p.clientListCommand(), p.clientDisableCommand())
+	return group("client", "Create, list, disable and delete clients",
+		p.clientCreateCommand(), p.clientListCommand(), p.clientDisableCommand(), p.clientDeleteCommand())
 }
 
 func (p *program) clientCreateCommand() *cobra.Command {
@@ -131,6 +132,37 @@ func (p *program) clientDisableCommand() *cobra.Command {
 					return err
 				}
 				return p.say(map[string]string{"client_id": id, "state": "disabled"}, "Client %s is disabled.", id)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "client ID")
+	return cmd
+}
+
+func (p *program) clientDeleteCommand() *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use:   "delete",
+		Short: "Delete a client for ever: what it was given is refused within a second, and its ID is never used again",
+		Long: `Delete a client for ever. It gets no token, its access tokens are refused within a second, its sessions are over, and what users have
+allowed it is forgotten. Its ID cannot be registered again, so that nothing which the client was given can be taken for another one's.
+What it did stays in the audit log. To keep a client out for a while, see handstamp client disable.`,
+		Example: "  handstamp client delete --id shop",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch id {
+			case "":
+				return usageErrorf("--id is missing")
+			case oauth.DefaultClientID:
+				return usageErrorf("the built-in client %s cannot be deleted; handstamp client disable --id %s keeps it out", id, id)
+			}
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				now := time.Now()
+				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
+				if err := s.DeleteClient(cmd.Context(), id, now, entry, audit.ClientDeleted(now, id, audit.CLI())); err != nil {
+					return err
+				}
+				return p.say(map[string]string{"client_id": id, "state": "deleted"}, "Client %s is deleted.", id)
 			})
 		},
 	}
