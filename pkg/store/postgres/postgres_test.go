@@ -197,6 +197,23 @@ func TestReportsChooseTheirPlans(t *testing.T) {
 	must(t, err)
 }
 
+// The connections of lists may have died since the last one. A list goes on to another, as long as it has told nothing.
+func TestReportsOutliveTheirConnections(t *testing.T) {
+	db, url := open(t)
+	admin := connect(t, url)
+	for range 2 {
+		_, err := db.Users(t.Context(), "", 10)
+		must(t, err)
+		_, err = admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+		must(t, err)
+		_, err = db.Users(t.Context(), "", 10)
+		must(t, err)
+		_, err = db.Events(t.Context(), "", audit.Cursor{}, 10)
+		must(t, err)
+	}
+}
+
 // noSecret fails if an error, or any of what it wraps, shows a password.
 func noSecret(t *testing.T, err error, password string) {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,6 +24,7 @@ const (
 	codeUndefinedTable   = "42P01"
 	codeUndefinedColumn  = "42703"
 	classDataException   = "22"
+	classIntervention    = "57" // by an operator: the connection was ended
 )
 
 // errUncertain says that a commit has not reached the standby servers that it should have waited for.
@@ -53,9 +55,19 @@ func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
 	return db.repeat(ctx, undone, doing, steps)
 }
 
-// report carries out one statement that reads many rows, on a connection whose planner chooses for itself.
+// report carries out one statement that reads many rows, on a connection whose planner chooses for itself. A read that has told nothing yet can
+// always be repeated: it is, when its connection turns out to be dead.
 func (db *DB) report(ctx context.Context, doing string, s step) error {
-	return repeat(ctx, db.reports, undone, doing, []step{s})
+	told, scan := false, s.scan
+	s.scan = func(rows pgx.Rows) error {
+		told = true
+		return scan(rows)
+	}
+	again := func(err error) bool {
+		e, refused := errors.AsType[*pgconn.PgError](err)
+		return !told && (!refused || undone(err) || strings.HasPrefix(e.Code, classIntervention))
+	}
+	return repeat(ctx, db.reports, again, doing, []step{s})
 }
 
 // repeat carries out the steps in one transaction, several times if need be, as long as again says so of the failure.
