@@ -30,8 +30,8 @@ build: ## build bin/handstamp, static
 test: ## run every test, on SQLite and on PostgreSQL
 	scripts/with-clients scripts/with-postgres go test -timeout 10m $(ARGS) $(PACKAGES)
 
-# What test-quick leaves out: browsers, the README as printed, the play of crashes, long histories, and toolchains of other languages.
-SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestInstall
+# What test-quick leaves out: browsers, Apache, the README as printed, the play of crashes, long histories, and toolchains of other languages.
+SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache
 
 .PHONY: test-quick
 test-quick: ## run the tests that take no browser, other toolchain or long history
