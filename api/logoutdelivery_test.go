@@ -57,5 +57,13 @@ func TestLogoutTokensPassDeadReceivers(t *testing.T) {
 				t.Fatal("no logout token")
 			}
 		}
+		// The last one arrives before it is counted.
+		for deadline := time.After(20 * time.Second); counter(t, s, "handstamp_delivery_attempts_total") < float64(len(aliveOnes)); {
+			select {
+			case <-deadline:
+				t.Fatalf("%d deliveries are not all counted", len(aliveOnes))
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
 	})
 }

@@ -46,6 +46,6 @@ func (r *Renderer) ServeAsset(w http.ResponseWriter, req *http.Request) {
 	h.Set("Content-Type", a.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	if req.Method == http.MethodGet {
-		_, _ = w.Write(a.body) // whoever hung up needs no answer
+		_, _ = w.Write(a.body) // an error says only that the caller has hung up
 	}
 }

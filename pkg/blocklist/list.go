@@ -236,7 +236,7 @@ func (l *List) Since(ctx context.Context, cursor string) ([]Change, <-chan struc
 		entries = entries.Append(e.wire())
 	}
 	// The table was read after this replica had come to current, so the follower can go on from there. Where the replica has come to
-	// meanwhile would not do: it may have read what was added after the table was read here. What is told twice does no harm.
+	// meanwhile would not do: it may have read what was added after the table was read here. Telling an entry twice is harmless.
 	return []Change{{Entries: entries, Cursor: current}}, next, nil
 }
 

@@ -28,14 +28,14 @@ const (
 	formVersion             // the byte 1, nonce, ciphertext, tag
 )
 
-// before returns the form that values of the label may still have in databases and browsers.
+// before returns the form that values of the label may still have in databases.
 func (l Label) before() form {
 	switch l {
 	case SigningKeys, UpstreamTokens:
 		return formVersion
-	case SignalAuthorization, PageStates:
+	case SignalAuthorization:
 		return formBare
-	case UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID: // nothing is sealed with these
+	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID: // nothing that still counts was sealed with these
 	}
 	return formNone
 }

@@ -50,7 +50,7 @@ func TestSealer(t *testing.T) {
 		"newer":           {s, append([]byte{9}, sealed[1:]...), "row", seal.ErrForm},
 		"older by name":   {s, append([]byte{1}, sealed[1:]...), "row", seal.ErrKey},
 		"older by length": {s, append([]byte{1}, sealed[5:]...), "row", seal.ErrKey},
-		"bare":            {seal.New(masterKey(t, masterText), seal.PageStates), sealed, "row", seal.ErrKey},
+		"bare":            {seal.New(masterKey(t, masterText), seal.SignalAuthorization), sealed, "row", seal.ErrKey},
 	} {
 		if plain, err := c.sealer.Open(c.sealed, []byte(c.associated)); !errors.Is(err, c.want) || plain != nil {
 			t.Errorf("fail/%s: %q, %v", name, plain, err)
@@ -115,11 +115,6 @@ func TestFormatsBefore(t *testing.T) {
 		},
 		"signal authorization, nonce like version 2": {
 			seal.SignalAuthorization, "AulcwAT6AUqc1RA/bdcnonJf8TmPlEfWQw1dKKMq5YBY6mdBmJuPrWw=", "stm_a", "Bearer secret",
-		},
-		"page state": {
-			seal.PageStates,
-			"Wf8HVk/J4SpFdRbasZPXiRkbfdZtL++8sDjxdWVuAmIq5qaCd1hUOpHCj0mKFbKQCDqLqbBeLg3JkqRGabTnMIhcWWC/19WXfAokKaEEqOIyk238o0O/eBej3phAGnqpm3jkYm/R+mi0GIW97z5g/XvwFuQS7gf02LZwCqhksf8qIZtY",
-			"", `{"p":"client_id=a",`,
 		},
 	} {
 		for of, master := range keys {

@@ -117,9 +117,10 @@ func (b *builder) start(ctx context.Context) {
 		})
 	})
 	v.background.Go(func() { v.sweep(ctx, b.config) })
+	observe := deliveryFigures(b.registry)
 	for _, kind := range []outbox.Kind{b.logouts.Kind(), b.signals.Kind()} {
-		worker := outbox.NewWorker(kind, nil, v.log)
-		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) }) // whatever ends a session changes the blocklist
+		worker := outbox.NewWorker(kind, observe, v.log)
+		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) }) // what ends a session changes the blocklist
 	}
 }
 

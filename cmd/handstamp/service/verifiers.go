@@ -6,8 +6,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// verifiers builds what checks the service's own access tokens, with keys and blocklist of this process: one those that are
-// meant for this service, one those for whatever audience.
+// verifiers builds what checks the service's own access tokens, with keys and blocklist of this process: one accepts those
+// that are meant for this service, the other those for any audience.
 func (b *builder) verifiers(ctx context.Context) (err error) {
 	own := []verifier.Option{
 		verifier.WithKeys(b.Keys.Public),
