@@ -27,6 +27,8 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
 
@@ -731,6 +733,15 @@ func TestLOG04_MetricLabels(t *testing.T) {
 					case "status":
 						if len(label.GetValue()) != 3 {
 							t.Errorf("%s has the status %s", f.GetName(), label.GetValue())
+						}
+					case "kind":
+						if !slices.Contains([]string{oauth.KindLogout, sharedsignal.KindPush}, label.GetValue()) {
+							t.Errorf("%s has the kind %s", f.GetName(), label.GetValue())
+						}
+					case "result":
+						results := []outbox.Result{outbox.Delivered, outbox.PutOff, outbox.Dead}
+						if !slices.Contains(results, outbox.Result(label.GetValue())) {
+							t.Errorf("%s has the result %s", f.GetName(), label.GetValue())
 						}
 					default:
 						t.Errorf("%s has a label %s, of which nothing is known here", f.GetName(), label.GetName())
