@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -21,14 +22,16 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
+			if r.Body != nil && r.Body != http.NoBody {
+				// The writer of net/http itself: only that hears of a body beyond the limit, and closes the connection in order.
+				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+				defer drain(r)
+			}
 			if r.ContentLength > maxBody {
 				return echo.ErrStatusRequestEntityTooLarge
 			}
 			if r.Header.Get("Content-Encoding") != "" {
 				return echo.ErrUnsupportedMediaType // a compressed body could be a bomb
-			}
-			if r.Body != nil && r.Body != http.NoBody {
-				r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
 			}
 			if streams[c.Path()] {
 				return next(c)
@@ -38,5 +41,14 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 			c.SetRequest(r.WithContext(ctx))
 			return next(c)
 		}
+	}
+}
+
+// drain reads what nobody has read of a body, as far as the limit, where the connection is closed after the answer. A connection that is closed
+// over unread bytes is reset, and the caller may lose the answer (RFC 9112, section 9.6). On one that stays open, net/http does the
+// same. A caller that waits to be asked for its body (RFC 9110, section 10.1.1) is not asked.
+func drain(r *http.Request) {
+	if r.Close && r.Header.Get("Expect") == "" {
+		_, _ = io.Copy(io.Discard, r.Body)
 	}
 }
