@@ -24,11 +24,12 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 			r := c.Request()
 			if r.Body != nil && r.Body != http.NoBody {
 				// The writer of net/http itself: only that hears of a body beyond the limit, and closes the connection in order.
-				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
-				defer drain(r)
-			}
-			if r.ContentLength > maxBody {
-				return echo.ErrStatusRequestEntityTooLarge
+				body := http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+				defer drain(r, body)
+				if r.ContentLength > maxBody {
+					return echo.ErrStatusRequestEntityTooLarge // r.Body is left alone: net/http sees its length, and answers unread
+				}
+				r.Body = body
 			}
 			if r.Header.Get("Content-Encoding") != "" {
 				return echo.ErrUnsupportedMediaType // a compressed body could be a bomb
@@ -44,11 +45,12 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 	}
 }
 
-// drain reads what nobody has read of a body, as far as the limit, where the connection is closed after the answer. A connection that is closed
-// over unread bytes is reset, and the caller may lose the answer (RFC 9112, section 9.6). On one that stays open, net/http does the
-// same. A caller that waits to be asked for its body (RFC 9110, section 10.1.1) is not asked.
-func drain(r *http.Request) {
+// drain reads what nobody has read of a body, as far as the limit, where the connection is closed after the answer.
+// A connection that is closed over unread bytes is reset, and the caller may lose the answer (RFC 9112, section 9.6).
+// On one that stays open, net/http does the same. A caller that waits to be asked for its body (RFC 9110,
+// section 10.1.1) is not asked.
+func drain(r *http.Request, body io.Reader) {
 	if r.Close && r.Header.Get("Expect") == "" {
-		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, body)
 	}
 }
