@@ -20,7 +20,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// browser is a person's browser without scripts: it keeps cookies, follows redirects within the service, and stops where one leads elsewhere.
+// browser is a person's browser without scripts: it keeps cookies, follows redirects within the service, and stops
+// where one leads elsewhere.
 type browser struct {
 	t      *testing.T
 	s      *servicetest.Service
@@ -80,7 +81,8 @@ func (b *browser) do(r *http.Request) page {
 }
 
 var (
-	formTag  = regexp.MustCompile(`(?s)<form[^>]*id="([a-z-]+)"[^>]*action="([^"]*)"[^>]*>(.*?)</form>|<form[^>]*action="([^"]*)"[^>]*id="([a-z-]+)"[^>]*>(.*?)</form>`)
+	formTag = regexp.MustCompile(`(?s)<form[^>]*id="([a-z-]+)"[^>]*action="([^"]*)"[^>]*>(.*?)</form>|` +
+		`<form[^>]*action="([^"]*)"[^>]*id="([a-z-]+)"[^>]*>(.*?)</form>`)
 	hidden   = regexp.MustCompile(`<input[^>]*type="hidden"[^>]*name="([^"]*)"[^>]*value="([^"]*)"`)
 	errorTag = regexp.MustCompile(`(?s)id="error"[^>]*>(.*?)</`)
 )
@@ -165,7 +167,12 @@ func registerClient(t *testing.T, s *servicetest.Service, c oauth.Client) oauth.
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Store.CreateClient(t.Context(), c, audit.Event{At: time.Now(), Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: c.ID}); err != nil {
+	if err := s.Store.CreateClient(t.Context(), c, audit.Event{
+		At:       time.Now(),
+		Kind:     audit.KindClientCreated,
+		Actor:    audit.ActorCLI,
+		ClientID: c.ID,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -182,7 +189,12 @@ func challenge() string {
 // authorizeURL is an authorization request of client "app"; changes replace parameters, and leave out those that are empty.
 func authorizeURL(s *servicetest.Service, changes map[string]string) string {
 	values := map[string]string{
-		"response_type": "code", "client_id": "app", "redirect_uri": appRedirect, "scope": "openid", "state": "some state", "nonce": "some nonce",
+		"response_type":  "code",
+		"client_id":      "app",
+		"redirect_uri":   appRedirect,
+		"scope":          "openid",
+		"state":          "some state",
+		"nonce":          "some nonce",
 		"code_challenge": challenge(), "code_challenge_method": "S256",
 	}
 	maps.Copy(values, changes)
@@ -207,7 +219,13 @@ func (p page) code(t *testing.T) string {
 // redeem exchanges a code as client "app".
 func redeem(t *testing.T, s *servicetest.Service, code string, changes ...string) servicetest.Response {
 	t.Helper()
-	values := map[string]string{"grant_type": "authorization_code", "client_id": "app", "code": code, "redirect_uri": appRedirect, "code_verifier": verifierText}
+	values := map[string]string{
+		"grant_type":    "authorization_code",
+		"client_id":     "app",
+		"code":          code,
+		"redirect_uri":  appRedirect,
+		"code_verifier": verifierText,
+	}
 	for i := 0; i+1 < len(changes); i += 2 {
 		values[changes[i]] = changes[i+1]
 	}
@@ -228,7 +246,8 @@ func TestBrowserLogin(t *testing.T) {
 		b := newBrowser(t, s)
 
 		p := b.open(authorizeURL(s, nil))
-		if wrong := b.submit(p, "login", map[string]string{"email": "ann@example.com", "password": "not the password"}); wrong.status != http.StatusUnauthorized || !wrong.has("error") || !wrong.has("login") {
+		if wrong := b.submit(p, "login", map[string]string{"email": "ann@example.com",
+			"password": "not the password"}); wrong.status != http.StatusUnauthorized || !wrong.has("error") || !wrong.has("login") {
 			t.Fatalf("wrong password: %d\n%s", wrong.status, wrong.body)
 		}
 		p = b.logIn(p, "ann@example.com")
@@ -239,24 +258,31 @@ func TestBrowserLogin(t *testing.T) {
 		tokens := redeem(t, s, code).Tokens(t)
 		id := servicetest.Claims(t, tokens.IDToken)
 		access := servicetest.Claims(t, tokens.AccessToken)
-		if id["nonce"] != "some nonce" || id["aud"] != "app" || id["sub"] != access["sub"] || id["sid"] != access["sid"] || access["client_id"] != "app" {
+		if id["nonce"] != "some nonce" || id["aud"] != "app" || id["sub"] != access["sub"] || id["sid"] != access["sid"] ||
+			access["client_id"] != "app" {
 			t.Fatalf("ID token %v, access token %v", id, access)
 		}
-		next := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", tokens.RefreshToken).Tokens(t)
+		next := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token",
+			tokens.RefreshToken).Tokens(t)
 		if next.RefreshToken == tokens.RefreshToken {
 			t.Fatal("not rotated")
 		}
 
 		t.Run("the next client finds the browser logged in", func(t *testing.T) {
 			registerClient(t, s, oauth.Client{ID: "second", RedirectURIs: []string{"https://second.example/cb"}})
-			p := b.open(authorizeURL(s, map[string]string{"client_id": "second", "redirect_uri": "https://second.example/cb", "prompt": "none"}))
+			p := b.open(authorizeURL(s, map[string]string{
+				"client_id":    "second",
+				"redirect_uri": "https://second.example/cb",
+				"prompt":       "none",
+			}))
 			p.code(t)
 		})
 		t.Run("a used code ends the session that it gave", func(t *testing.T) {
 			if r := redeem(t, s, code); r.Code() != "invalid_grant" {
 				t.Fatalf("%d %s", r.Status, r.Body)
 			}
-			if r := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", next.RefreshToken); r.Code() != "invalid_grant" {
+			if r := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token",
+				next.RefreshToken); r.Code() != "invalid_grant" {
 				t.Fatalf("refresh: %d %s", r.Status, r.Body)
 			}
 			servicetest.Eventually(t, "the access token is refused", func() bool {
@@ -266,10 +292,14 @@ func TestBrowserLogin(t *testing.T) {
 		t.Run("sign-up leads to the client as well", func(t *testing.T) {
 			b := newBrowser(t, s)
 			p := b.open(authorizeURL(s, map[string]string{"prompt": "create"}))
-			if again := b.submit(p, "signup", map[string]string{"email": "ann@example.com", "password": servicetest.Password}); again.status != http.StatusConflict {
+			if again := b.submit(p, "signup", map[string]string{
+				"email":    "ann@example.com",
+				"password": servicetest.Password,
+			}); again.status != http.StatusConflict {
 				t.Fatalf("taken address: %d", again.status)
 			}
-			if short := b.submit(p, "signup", map[string]string{"email": "ben@example.com", "password": "short"}); short.status != http.StatusBadRequest || !short.has("error") {
+			if short := b.submit(p, "signup", map[string]string{"email": "ben@example.com",
+				"password": "short"}); short.status != http.StatusBadRequest || !short.has("error") {
 				t.Fatalf("short password: %d", short.status)
 			}
 			b.submit(p, "signup", map[string]string{"email": "ben@example.com", "password": servicetest.Password, "name": "Ben"}).code(t)
@@ -279,14 +309,30 @@ func TestBrowserLogin(t *testing.T) {
 
 func TestAS01_RedirectURI(t *testing.T) {
 	s := servicetest.Start(t, servicetest.SQLite(t))
-	registerClient(t, s, oauth.Client{ID: "app", RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb", "http://[::1]/cb", "com.example.app:/cb"}})
+	registerClient(t, s, oauth.Client{
+		ID:           "app",
+		RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb", "http://[::1]/cb", "com.example.app:/cb"},
+	})
 	registerClient(t, s, oauth.Client{ID: "one"})
 	for name, uri := range map[string]string{
-		"case": "https://APP.example/callback", "trailing slash": appRedirect + "/", "query": appRedirect + "?a=b", "fragment": appRedirect + "#f",
-		"traversal": "https://app.example/x/../callback", "port": "https://app.example:8443/callback", "sub-domain": "https://evil.app.example/callback",
-		"userinfo": "https://app.example@evil.example/callback", "other": "https://evil.example/callback", "prefix": "https://app.example/callbackevil",
-		"localhost": "http://localhost/cb", "loopback path": "http://127.0.0.1:4711/other", "loopback host": "http://127.0.0.1.evil.example/cb",
-		"loopback https": "https://127.0.0.1:4711/cb", "scheme": "com.example.evil:/cb", "javascript": "javascript:alert(1)", "absent": "", "loopback userinfo": "http://127.0.0.1@evil.example/cb",
+		"case":              "https://APP.example/callback",
+		"trailing slash":    appRedirect + "/",
+		"query":             appRedirect + "?a=b",
+		"fragment":          appRedirect + "#f",
+		"traversal":         "https://app.example/x/../callback",
+		"port":              "https://app.example:8443/callback",
+		"sub-domain":        "https://evil.app.example/callback",
+		"userinfo":          "https://app.example@evil.example/callback",
+		"other":             "https://evil.example/callback",
+		"prefix":            "https://app.example/callbackevil",
+		"localhost":         "http://localhost/cb",
+		"loopback path":     "http://127.0.0.1:4711/other",
+		"loopback host":     "http://127.0.0.1.evil.example/cb",
+		"loopback https":    "https://127.0.0.1:4711/cb",
+		"scheme":            "com.example.evil:/cb",
+		"javascript":        "javascript:alert(1)",
+		"absent":            "",
+		"loopback userinfo": "http://127.0.0.1@evil.example/cb",
 	} {
 		t.Run("fail/"+name, func(t *testing.T) {
 			p := newBrowser(t, s).open(authorizeURL(s, map[string]string{"redirect_uri": uri}))
@@ -302,8 +348,10 @@ func TestAS01_RedirectURI(t *testing.T) {
 		}
 	})
 	for name, change := range map[string]map[string]string{
-		"loopback with any port": {"redirect_uri": "http://127.0.0.1:4711/cb"}, "IPv6 loopback with any port": {"redirect_uri": "http://[::1]:4711/cb"},
-		"private-use scheme": {"redirect_uri": "com.example.app:/cb"}, "the only one is the default": {"client_id": "one", "redirect_uri": ""},
+		"loopback with any port":      {"redirect_uri": "http://127.0.0.1:4711/cb"},
+		"IPv6 loopback with any port": {"redirect_uri": "http://[::1]:4711/cb"},
+		"private-use scheme":          {"redirect_uri": "com.example.app:/cb"},
+		"the only one is the default": {"client_id": "one", "redirect_uri": ""},
 	} {
 		t.Run("ok/"+name, func(t *testing.T) {
 			if p := newBrowser(t, s).open(authorizeURL(s, change)); !p.has("login") {
@@ -341,7 +389,8 @@ func TestAS04_PagesBelongToTheirBrowser(t *testing.T) {
 		}
 	})
 	for name, header := range map[string]map[string]string{
-		"cross-site": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, "same-site": {"Origin": "http://sub.127.0.0.1", "Sec-Fetch-Site": "same-site"},
+		"cross-site":  {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+		"same-site":   {"Origin": "http://sub.127.0.0.1", "Sec-Fetch-Site": "same-site"},
 		"null origin": {"Origin": "null"}, "other origin": {"Origin": "https://evil.example"},
 	} {
 		t.Run("fail/"+name, func(t *testing.T) {
@@ -359,14 +408,17 @@ func TestAS04_PagesBelongToTheirBrowser(t *testing.T) {
 		}
 	})
 	t.Run("ok/deny", func(t *testing.T) {
-		if p := ann.submit(consent, "consent", map[string]string{"decision": "deny"}); p.location.Query().Get("error") != "access_denied" || p.location.Query().Get("iss") == "" {
+		if p := ann.submit(consent, "consent",
+			map[string]string{"decision": "deny"}); p.location.Query().Get("error") != "access_denied" ||
+			p.location.Query().Get("iss") == "" {
 			t.Fatalf("sent to %v", p.location)
 		}
 	})
 	t.Run("ok/allow, and not asked again", func(t *testing.T) {
 		ann.submit(consent, "consent", map[string]string{"decision": "allow"}).code(t)
 		ann.open(authorizeURL(s, map[string]string{"prompt": "none"})).code(t)
-		if p := ann.open(authorizeURL(s, map[string]string{"prompt": "none", "scope": "openid email"})); p.location.Query().Get("error") != "consent_required" {
+		if p := ann.open(authorizeURL(s, map[string]string{"prompt": "none",
+			"scope": "openid email"})); p.location.Query().Get("error") != "consent_required" {
 			t.Fatalf("more scope: %v", p.location)
 		}
 	})
@@ -425,18 +477,24 @@ func TestAS06_ResponseTypesAndGrants(t *testing.T) {
 	s := servicetest.Start(t, servicetest.SQLite(t))
 	registerClient(t, s, oauth.Client{ID: "app"})
 	for _, kind := range []string{"token", "id_token", "id_token token", "code token", "code id_token", "none"} {
-		if p := newBrowser(t, s).open(authorizeURL(s, map[string]string{"response_type": kind})); p.location == nil || p.location.Query().Get("error") != "unsupported_response_type" {
+		if p := newBrowser(t, s).open(authorizeURL(s, map[string]string{"response_type": kind})); p.location == nil ||
+			p.location.Query().Get("error") != "unsupported_response_type" {
 			t.Errorf("%q: %d %v", kind, p.status, p.location)
 		}
 	}
 	s.SignUp(t, "ann@example.com")
-	if r := s.Form(t, "/oauth2/token", "grant_type", "password", "username", "ann@example.com", "password", servicetest.Password, "client_id", "default"); r.Code() != "unsupported_grant_type" {
+	if r := s.Form(t, "/oauth2/token", "grant_type", "password", "username", "ann@example.com", "password", servicetest.Password,
+		"client_id", "default"); r.Code() != "unsupported_grant_type" {
 		t.Errorf("password grant: %d %s", r.Status, r.Body)
 	}
 	for name, change := range map[string]map[string]string{
-		"no challenge": {"code_challenge": ""}, "plain": {"code_challenge_method": "plain"}, "no method": {"code_challenge_method": ""}, "short": {"code_challenge": "abc"},
+		"no challenge": {"code_challenge": ""},
+		"plain":        {"code_challenge_method": "plain"},
+		"no method":    {"code_challenge_method": ""},
+		"short":        {"code_challenge": "abc"},
 	} {
-		if p := newBrowser(t, s).open(authorizeURL(s, change)); p.location == nil || p.location.Query().Get("error") != "invalid_request" {
+		if p := newBrowser(t, s).open(authorizeURL(s, change)); p.location == nil ||
+			p.location.Query().Get("error") != "invalid_request" {
 			t.Errorf("PKCE %s: %d %v", name, p.status, p.location)
 		}
 	}
@@ -451,8 +509,12 @@ func TestCodeRedemption(t *testing.T) {
 		b := newBrowser(t, s)
 		code := b.logIn(b.open(authorizeURL(s, nil)), "ann@example.com").code(t)
 		for name, change := range map[string][]string{
-			"another verifier": {"code_verifier", strings.Repeat("w", 43)}, "no verifier": {"code_verifier", ""}, "the challenge as verifier": {"code_verifier", challenge()},
-			"another redirect URI": {"redirect_uri", "https://evil.example/"}, "another client": {"client_id", "other"}, "another code": {"code", "hsa_" + rand.Text()},
+			"another verifier":          {"code_verifier", strings.Repeat("w", 43)},
+			"no verifier":               {"code_verifier", ""},
+			"the challenge as verifier": {"code_verifier", challenge()},
+			"another redirect URI":      {"redirect_uri", "https://evil.example/"},
+			"another client":            {"client_id", "other"},
+			"another code":              {"code", "hsa_" + rand.Text()},
 		} {
 			if r := redeem(t, s, code, change...); r.Status == http.StatusOK {
 				t.Errorf("%s: %s", name, r.Body)
@@ -499,7 +561,11 @@ func TestAS12_PushedRequests(t *testing.T) {
 		if p := newBrowser(t, s).open(at("other")); p.has("login") || p.location != nil {
 			t.Fatal("used by another client")
 		}
-		for name, change := range map[string]map[string]string{"request": {"request": "e30.e30."}, "request_uri": {"request_uri": "https://evil.example/r"}, "registration": {"registration": "{}"}} {
+		for name, change := range map[string]map[string]string{
+			"request":      {"request": "e30.e30."},
+			"request_uri":  {"request_uri": "https://evil.example/r"},
+			"registration": {"registration": "{}"},
+		} {
 			p := newBrowser(t, s).open(authorizeURL(s, change))
 			if want := name + "_not_supported"; p.location == nil || p.location.Query().Get("error") != want {
 				t.Errorf("%s: %d %v", name, p.status, p.location)
@@ -532,7 +598,8 @@ func TestAS13_Logout(t *testing.T) {
 			if !loggedOut(b) {
 				t.Fatal("still logged in")
 			}
-			if r := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", tokens.RefreshToken); r.Code() != "invalid_grant" {
+			if r := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token",
+				tokens.RefreshToken); r.Code() != "invalid_grant" {
 				t.Fatalf("the session goes on: %d %s", r.Status, r.Body)
 			}
 		})
@@ -561,7 +628,10 @@ func TestAS13_Logout(t *testing.T) {
 			eve := newBrowser(t, s)
 			others := redeem(t, s, eve.logIn(eve.open(authorizeURL(s, nil)), "eve@example.com").code(t)).Tokens(t)
 			for name, hint := range map[string]string{
-				"another user's": others.IDToken, "an access token": tokens.AccessToken, "forged": tokens.IDToken[:len(tokens.IDToken)-4] + "AAAA", "rubbish": "x.y.z",
+				"another user's":  others.IDToken,
+				"an access token": tokens.AccessToken,
+				"forged":          tokens.IDToken[:len(tokens.IDToken)-4] + "AAAA",
+				"rubbish":         "x.y.z",
 			} {
 				p := b.open(at(url.Values{"id_token_hint": {hint}}))
 				if p.location != nil || !p.has("logout") {

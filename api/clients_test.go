@@ -48,7 +48,8 @@ var installClients = sync.OnceValue(func() error { //nolint:gochecknoglobals // 
 	return os.WriteFile(mark, lock, 0o600)
 })
 
-// node runs a script of testdata/clients with a JSON argument, and returns the JSON that it prints last. A script that ends with an error fails the test.
+// node runs a script of testdata/clients with a JSON argument, and returns the JSON that it prints last. A script that
+// ends with an error fails the test.
 func node(t *testing.T, script string, argument any, env ...string) map[string]any {
 	t.Helper()
 	if err := installClients(); err != nil {
@@ -111,8 +112,12 @@ func TestNodeLibraries(t *testing.T) {
 					email := newEmail()
 					s.SignUp(t, email)
 					argument := map[string]string{
-						"issuer": s.Config.Issuer, "clientId": clientID, "redirectUri": appRedirect, "afterLogout": appOrigin + "/bye", "audience": s.Config.Audience[0],
-						"email": email, "password": servicetest.Password,
+						"issuer":      s.Config.Issuer,
+						"clientId":    clientID,
+						"redirectUri": appRedirect,
+						"afterLogout": appOrigin + "/bye",
+						"audience":    s.Config.Audience[0],
+						"email":       email, "password": servicetest.Password,
 					}
 					if clientID == "confidential" {
 						argument["clientSecret"] = secretOf(clientID)
@@ -141,7 +146,8 @@ func TestAppAuth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := node(t, "appauth.mjs", map[string]string{"issuer": s.Config.Issuer, "clientId": "native"}, "BROWSER="+browser, "PERSON="+string(person))
+		out := node(t, "appauth.mjs", map[string]string{"issuer": s.Config.Issuer, "clientId": "native"}, "BROWSER="+browser,
+			"PERSON="+string(person))
 		if uri, _ := out["redirect_uri"].(string); !strings.HasPrefix(uri, "http://127.0.0.1:") {
 			t.Errorf("redirect URI %q", uri)
 		}
@@ -174,7 +180,12 @@ func TestGoLibraries(t *testing.T) {
 			id := "app" + string('0'+rune(style))
 			verifier, nonce, state := oauth2.GenerateVerifier(), rand.Text(), rand.Text()
 			var token *oauth2.Token
-			config := oauth2.Config{ClientID: id, ClientSecret: secretOf(id), Endpoint: provider.Endpoint(), Scopes: []string{oidc.ScopeOpenID, oidc.ScopeOfflineAccess, "email"}}
+			config := oauth2.Config{
+				ClientID:     id,
+				ClientSecret: secretOf(id),
+				Endpoint:     provider.Endpoint(),
+				Scopes:       []string{oidc.ScopeOpenID, oidc.ScopeOfflineAccess, "email"},
+			}
 			config.Endpoint.AuthStyle = style
 			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/callback" {
@@ -190,7 +201,12 @@ func TestGoLibraries(t *testing.T) {
 			}))
 			defer app.Close()
 			config.RedirectURL = app.URL + "/callback"
-			registerClient(t, s, oauth.Client{ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf(id)), RedirectURIs: []string{config.RedirectURL}})
+			registerClient(t, s, oauth.Client{
+				ID:           id,
+				Type:         oauth.Confidential,
+				SecretHash:   oauth.HashSecret(secretOf(id)),
+				RedirectURIs: []string{config.RedirectURL},
+			})
 
 			b := newBrowser(t, s)
 			p := b.logIn(b.open(app.URL), "ann@example.com")
@@ -246,12 +262,21 @@ func TestOIDCClientTS(t *testing.T) {
 	s := servicetest.Start(t, servicetest.SQLite(t))
 	s.SignUp(t, "ann@example.com")
 	address := spa(t, s)
-	registerClient(t, s, oauth.Client{ID: "spa", RedirectURIs: []string{address + "/"}, PostLogoutRedirectURIs: []string{address + "/"}, Origins: []string{address}})
+	registerClient(t, s, oauth.Client{
+		ID:                     "spa",
+		RedirectURIs:           []string{address + "/"},
+		PostLogoutRedirectURIs: []string{address + "/"},
+		Origins:                []string{address},
+	})
 	if err := s.Clients.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	node(t, "oidc-client-ts.mjs", map[string]string{
-		"chromium": chromium(t), "address": address, "issuer": s.Config.Issuer, "email": "ann@example.com", "password": servicetest.Password,
+		"chromium": chromium(t),
+		"address":  address,
+		"issuer":   s.Config.Issuer,
+		"email":    "ann@example.com",
+		"password": servicetest.Password,
 	})
 }
 
@@ -269,11 +294,13 @@ func TestApache(t *testing.T) {
 	s.SignUp(t, "eve@example.com")
 
 	dir := t.TempDir()
-	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // as above the files below
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755),
+		os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // as above the files below
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"www/index.html": "for Ann only", "www/bye.html": "goodbye"} {
-		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "www"), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil { //nolint:gosec // Apache reads it as another user
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "www"), 0o755),
+			os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil { //nolint:gosec // Apache reads it as another user
 			t.Fatal(err)
 		}
 	}
@@ -284,7 +311,8 @@ func TestApache(t *testing.T) {
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	listener.Close()
 	at := "http://localhost:" + port
-	config := strings.NewReplacer("{dir}", dir, "{port}", port, "{at}", at, "{issuer}", s.Config.Issuer, "{secret}", secretOf("apache")).Replace(`
+	config := strings.NewReplacer("{dir}", dir, "{port}", port, "{at}", at, "{issuer}", s.Config.Issuer, "{secret}",
+		secretOf("apache")).Replace(`
 ServerRoot {dir}
 ServerName localhost
 Listen 127.0.0.1:{port}
@@ -324,7 +352,10 @@ OIDCDefaultLoggedOutURL {at}/bye.html
 		t.Fatal(err)
 	}
 	registerClient(t, s, oauth.Client{
-		ID: "apache", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("apache")), RedirectURIs: []string{at + "/callback"},
+		ID:                     "apache",
+		Type:                   oauth.Confidential,
+		SecretHash:             oauth.HashSecret(secretOf("apache")),
+		RedirectURIs:           []string{at + "/callback"},
 		PostLogoutRedirectURIs: []string{at + "/bye.html"}, BackchannelLogoutURI: at + "/callback?logout=backchannel",
 	})
 	if err := s.Clients.Sync(t.Context()); err != nil {
@@ -372,7 +403,8 @@ OIDCDefaultLoggedOutURL {at}/bye.html
 	}
 	t.Run("fail/another user", func(t *testing.T) {
 		eve := newBrowser(t, s)
-		if p := browse(eve, eve.logIn(browse(eve, eve.open(at+"/index.html")), "eve@example.com")); p.status != http.StatusUnauthorized && p.status != http.StatusForbidden {
+		if p := browse(eve, eve.logIn(browse(eve, eve.open(at+"/index.html")),
+			"eve@example.com")); p.status != http.StatusUnauthorized && p.status != http.StatusForbidden {
 			t.Errorf("%d %s", p.status, p.body)
 		}
 	})
@@ -384,7 +416,8 @@ OIDCDefaultLoggedOutURL {at}/bye.html
 		if r := s.Do(t, http.MethodDelete, "/v1/sessions?except=current", bearer(ann.AccessToken), nil); r.Status >= 300 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
-		servicetest.Eventually(t, "Apache has forgotten the user", func() bool { return other.open(at+"/index.html").body != "for Ann only" })
+		servicetest.Eventually(t, "Apache has forgotten the user",
+			func() bool { return other.open(at+"/index.html").body != "for Ann only" })
 	})
 	t.Run("ok/logout by the application", func(t *testing.T) {
 		b := newBrowser(t, s)
@@ -392,7 +425,11 @@ OIDCDefaultLoggedOutURL {at}/bye.html
 		if p := browse(b, b.open(at+"/callback?logout="+url.QueryEscape(at+"/bye.html"))); p.body != "goodbye" {
 			t.Errorf("%d %s", p.status, p.body)
 		}
-		if p := b.open(authorizeURL(s, map[string]string{"client_id": "apache", "redirect_uri": at + "/callback", "prompt": "none"})); p.refused(t) != "login_required" {
+		if p := b.open(authorizeURL(s, map[string]string{
+			"client_id":    "apache",
+			"redirect_uri": at + "/callback",
+			"prompt":       "none",
+		})); p.refused(t) != "login_required" {
 			t.Error("still logged in at the service")
 		}
 	})

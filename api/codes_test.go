@@ -221,7 +221,8 @@ func TestCodes(t *testing.T) {
 		return out
 	}
 	problems, pages := codesInSource(t)
-	for _, code := range []oauth.ErrorCode{oauth.InvalidClient, oauth.InvalidGrant, oauth.UnauthorizedClient, oauth.InvalidScope, oauth.TemporarilyUnavailable} {
+	for _, code := range []oauth.ErrorCode{oauth.InvalidClient, oauth.InvalidGrant, oauth.UnauthorizedClient, oauth.InvalidScope,
+		oauth.TemporarilyUnavailable} {
 		problems[string(code)] = true // what login, sign-up and logout pass on
 	}
 	t.Run("problems", func(t *testing.T) {
@@ -261,7 +262,8 @@ func standardCodes(t *testing.T) map[string]bool {
 		invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
 		access_denied unsupported_response_type server_error temporarily_unavailable
 		invalid_target
-		interaction_required login_required account_selection_required consent_required invalid_request_uri invalid_request_object request_not_supported
+		interaction_required login_required account_selection_required consent_required invalid_request_uri
+		invalid_request_object request_not_supported
 		request_uri_not_supported registration_not_supported
 		unmet_authentication_requirements
 		unsupported_token_type
@@ -291,7 +293,8 @@ func standardCodes(t *testing.T) map[string]bool {
 	return codes
 }
 
-// mapping is what an error of a feature becomes: status and code in the first-party API, at an OAuth endpoint, on a page. Empty: it cannot get there.
+// mapping is what an error of a feature becomes: status and code in the first-party API, at an OAuth endpoint, on a
+// page. Empty: it cannot get there.
 type mapping struct {
 	err                  error
 	problem, oauth, page string
@@ -417,7 +420,8 @@ func errorAnswer(path string, err error) *httptest.ResponseRecorder {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring", "token", "upstream", "verifier", "seal", "egress"} {
+	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring",
+		"token", "upstream", "verifier", "seal", "egress"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {
 				decl, ok := d.(*ast.GenDecl)

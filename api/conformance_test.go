@@ -20,9 +20,10 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// The requirements of the OpenID Foundation's conformance plans "config", "basic", "RP-initiated logout" and "back-channel logout", one subtest for each of
-// their modules, under its name. Handstamp demands PKCE from every client, so every request here has it; everything else is as the plans ask it. The section
-// beside a module is the one that it checks: Core is OpenID Connect Core 1.0, Discovery is OpenID Connect Discovery 1.0.
+// The requirements of the OpenID Foundation's conformance plans "config", "basic", "RP-initiated logout" and
+// "back-channel logout", one subtest for each of their modules, under its name. Handstamp demands PKCE from every
+// client, so every request here has it; everything else is as the plans ask it. The section beside a module is the one
+// that it checks: Core is OpenID Connect Core 1.0, Discovery is OpenID Connect Discovery 1.0.
 
 // conformance is a service with a user who is known to the tests, and the plans' client: confidential, with everything they use.
 type conformance struct {
@@ -36,9 +37,13 @@ const afterLogout = appOrigin + "/bye?keep=this"
 
 func newConformance(t *testing.T, change ...func(*oauth.Client)) conformance {
 	t.Helper()
-	s := servicetest.Start(t, servicetest.SQLite(t), func(c *service.Config) { c.LoginAttempts = 1000 }) // one user logs in for every module
+	// one user logs in for every module
+	s := servicetest.Start(t, servicetest.SQLite(t), func(c *service.Config) { c.LoginAttempts = 1000 })
 	client := oauth.Client{
-		ID: "app", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("app")), RedirectURIs: []string{appRedirect, appOrigin + "/second"},
+		ID:                     "app",
+		Type:                   oauth.Confidential,
+		SecretHash:             oauth.HashSecret(secretOf("app")),
+		RedirectURIs:           []string{appRedirect, appOrigin + "/second"},
 		PostLogoutRedirectURIs: []string{afterLogout},
 	}
 	for _, f := range change {
@@ -60,7 +65,8 @@ func newConformance(t *testing.T, change ...func(*oauth.Client)) conformance {
 // redeem is the token request, authenticated with HTTP Basic.
 func (c conformance) redeem(t *testing.T, code string) servicetest.Response {
 	t.Helper()
-	return c.FormWith(t, "/oauth2/token", basic("app"), "grant_type", "authorization_code", "code", code, "redirect_uri", appRedirect, "code_verifier", verifierText)
+	return c.FormWith(t, "/oauth2/token", basic("app"), "grant_type", "authorization_code", "code", code, "redirect_uri",
+		appRedirect, "code_verifier", verifierText)
 }
 
 // login goes through a request in a new browser to the tokens.
@@ -75,7 +81,8 @@ func (c conformance) login(t *testing.T, change map[string]string) (*browser, se
 // idToken validates an ID token as Core, section 3.1.3.7, has a client do, with a library that is not ours.
 func (c conformance) idToken(t *testing.T, tokens servicetest.Tokens) map[string]any {
 	t.Helper()
-	token, err := c.provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(), tokens.IDToken)
+	token, err := c.provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(),
+		tokens.IDToken)
 	if err != nil {
 		t.Fatalf("ID token: %v", err)
 	}
@@ -123,7 +130,8 @@ func TestConformanceConfig(t *testing.T) {
 	if m["issuer"] != c.Config.Issuer {
 		t.Errorf("issuer %v is not the one that the document was asked of", m["issuer"])
 	}
-	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri", "end_session_endpoint"} {
+	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri",
+		"end_session_endpoint"} {
 		if at, _ := m[name].(string); !strings.HasPrefix(at, c.Config.Issuer+"/") {
 			t.Errorf("%s %q", name, at)
 		}
@@ -132,8 +140,10 @@ func TestConformanceConfig(t *testing.T) {
 		"response_types_supported": {"code"}, "subject_types_supported": {"public"}, "scopes_supported": {"openid", "profile", "email"},
 		// Discovery, section 3, demands RS256 of everybody.
 		"id_token_signing_alg_values_supported": {"ES256", "RS256"}, "grant_types_supported": {"authorization_code", "refresh_token"},
-		"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"}, "code_challenge_methods_supported": {"S256"},
-		"claims_supported": {"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "email", "email_verified", "name"},
+		"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"},
+		"code_challenge_methods_supported":      {"S256"},
+		"claims_supported": {"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "email", "email_verified",
+			"name"},
 	} {
 		var got []string
 		values, _ := m[name].([]any)
@@ -150,7 +160,8 @@ func TestConformanceConfig(t *testing.T) {
 			t.Errorf("%s offers none", name)
 		}
 	}
-	if m["claims_parameter_supported"] != false || m["request_parameter_supported"] != false || m["request_uri_parameter_supported"] != false {
+	if m["claims_parameter_supported"] != false || m["request_parameter_supported"] != false ||
+		m["request_uri_parameter_supported"] != false {
 		t.Error("what is not supported must be said so: request_uri counts as supported where nothing stands")
 	}
 	var keys struct {
@@ -179,7 +190,8 @@ func TestConformanceBasic(t *testing.T) {
 		now := float64(time.Now().Unix())
 		iat, _ := claims["iat"].(float64)
 		exp, _ := claims["exp"].(float64)
-		if claims["iss"] != c.Config.Issuer || claims["aud"] != "app" || claims["sub"] == "" || claims["nonce"] != "some nonce" || iat > now+5 || iat < now-60 || exp <= now {
+		if claims["iss"] != c.Config.Issuer || claims["aud"] != "app" || claims["sub"] == "" || claims["nonce"] != "some nonce" ||
+			iat > now+5 || iat < now-60 || exp <= now {
 			t.Errorf("ID token %v", claims)
 		}
 		if !strings.EqualFold(tokens.TokenType, "Bearer") || tokens.ExpiresIn <= 0 {
@@ -188,7 +200,8 @@ func TestConformanceBasic(t *testing.T) {
 		_ = b
 	})
 	module("response-type-missing", func(t *testing.T) { // RFC 6749, section 4.1.2.1
-		if got := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"response_type": ""})).refused(t); got != "invalid_request" {
+		if got := newBrowser(t, c.Service).open(authorizeURL(c.Service,
+			map[string]string{"response_type": ""})).refused(t); got != "invalid_request" {
 			t.Error(got)
 		}
 	})
@@ -210,7 +223,8 @@ func TestConformanceBasic(t *testing.T) {
 		b := newBrowser(t, s)
 		code := b.logIn(b.open(authorizeURL(s, map[string]string{"client_id": "rs256"})), c.email).code(t)
 		tokens := redeem(t, s, code, "client_id", "rs256").Tokens(t)
-		if _, err := c.provider.Verifier(&oidc.Config{ClientID: "rs256", SupportedSigningAlgs: []string{"RS256"}}).Verify(t.Context(), tokens.IDToken); err != nil {
+		if _, err := c.provider.Verifier(&oidc.Config{ClientID: "rs256",
+			SupportedSigningAlgs: []string{"RS256"}}).Verify(t.Context(), tokens.IDToken); err != nil {
 			t.Error(err)
 		}
 	})
@@ -228,9 +242,11 @@ func TestConformanceBasic(t *testing.T) {
 			t.Errorf("%d %s", r.Status, r.Body)
 		}
 	})
-	module("userinfo-post-body", func(t *testing.T) { // RFC 6750, section 2.2: optional, and not done: the answer is the one to a request without a token
+	// RFC 6750, section 2.2: optional, and not done: the answer is the one to a request without a token
+	module("userinfo-post-body", func(t *testing.T) {
 		_, tokens, _ := c.login(t, nil)
-		if r := c.Form(t, "/oauth2/userinfo", "access_token", tokens.AccessToken); r.Status != http.StatusUnauthorized || !strings.HasPrefix(r.Header.Get("WWW-Authenticate"), "Bearer") {
+		if r := c.Form(t, "/oauth2/userinfo", "access_token", tokens.AccessToken); r.Status != http.StatusUnauthorized ||
+			!strings.HasPrefix(r.Header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%d %s", r.Status, r.Body)
 		}
 	})
@@ -240,7 +256,9 @@ func TestConformanceBasic(t *testing.T) {
 		}
 	})
 	for scope, wanted := range map[string][]string{ // Core, section 5.4
-		"profile": {"name", "updated_at"}, "email": {"email", "email_verified"}, "profile email": {"name", "updated_at", "email", "email_verified"},
+		"profile":       {"name", "updated_at"},
+		"email":         {"email", "email_verified"},
+		"profile email": {"name", "updated_at", "email", "email_verified"},
 	} {
 		name := "scope-" + scope
 		if strings.Contains(scope, " ") {
@@ -250,9 +268,14 @@ func TestConformanceBasic(t *testing.T) {
 			b := newBrowser(t, c.Service)
 			address := strings.ReplaceAll(name, "-", "") + "@example.com"
 			p := b.open(authorizeURL(c.Service, map[string]string{"scope": "openid " + scope, "prompt": "create"}))
-			code := b.submit(p, "signup", map[string]string{"email": address, "password": servicetest.Password, "name": "Somebody"}).code(t)
+			code := b.submit(p, "signup", map[string]string{
+				"email":    address,
+				"password": servicetest.Password,
+				"name":     "Somebody",
+			}).code(t)
 			got := c.userinfo(t, c.redeem(t, code).Tokens(t).AccessToken)
-			if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, slices.Sorted(slices.Values(append([]string{"sub"}, wanted...)))) {
+			if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names,
+				slices.Sorted(slices.Values(append([]string{"sub"}, wanted...)))) {
 				t.Errorf("claims %v, want sub and %v", names, wanted)
 			}
 		})
@@ -279,7 +302,8 @@ func TestConformanceBasic(t *testing.T) {
 	})
 	module("prompt-none-not-logged-in", func(t *testing.T) { // Core, sections 3.1.2.1 and 3.1.2.6
 		p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"prompt": "none"}))
-		if got := p.refused(t); got != "login_required" || p.location.Query().Get("state") != "some state" || p.location.Query().Get("iss") != c.Config.Issuer {
+		if got := p.refused(t); got != "login_required" || p.location.Query().Get("state") != "some state" ||
+			p.location.Query().Get("iss") != c.Config.Issuer {
 			t.Errorf("%v", p.location)
 		}
 	})
@@ -311,14 +335,19 @@ func TestConformanceBasic(t *testing.T) {
 	})
 	module("id-token-hint", func(t *testing.T) { // Core, section 3.1.2.1
 		b, tokens, first := c.login(t, nil)
-		second := c.idToken(t, c.redeem(t, b.open(authorizeURL(c.Service, map[string]string{"prompt": "none", "id_token_hint": tokens.IDToken})).code(t)).Tokens(t))
+		second := c.idToken(t, c.redeem(t, b.open(authorizeURL(c.Service,
+			map[string]string{"prompt": "none", "id_token_hint": tokens.IDToken})).code(t)).Tokens(t))
 		if first["sub"] != second["sub"] {
 			t.Errorf("first %v, second %v", first, second)
 		}
 		c.SignUp(t, "eve@example.com")
 		eve := newBrowser(t, c.Service)
-		c.redeem(t, eve.submit(eve.open(authorizeURL(c.Service, nil)), "login", map[string]string{"email": "eve@example.com", "password": servicetest.Password}).code(t))
-		if got := eve.open(authorizeURL(c.Service, map[string]string{"prompt": "none", "id_token_hint": tokens.IDToken})).refused(t); got != "login_required" {
+		c.redeem(t, eve.submit(eve.open(authorizeURL(c.Service, nil)), "login", map[string]string{
+			"email":    "eve@example.com",
+			"password": servicetest.Password,
+		}).code(t))
+		if got := eve.open(authorizeURL(c.Service,
+			map[string]string{"prompt": "none", "id_token_hint": tokens.IDToken})).refused(t); got != "login_required" {
 			t.Errorf("somebody else is logged in: %s", got)
 		}
 		p := eve.open(authorizeURL(c.Service, map[string]string{"id_token_hint": tokens.IDToken}))
@@ -327,24 +356,30 @@ func TestConformanceBasic(t *testing.T) {
 		}
 	})
 	module("login-hint", func(t *testing.T) { // Core, section 3.1.2.1
-		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"login_hint": "somebody@example.com"})); !strings.Contains(p.body, `value="somebody@example.com"`) {
+		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service,
+			map[string]string{"login_hint": "somebody@example.com"})); !strings.Contains(p.body, `value="somebody@example.com"`) {
 			t.Error("the login page does not know the hint")
 		}
 	})
 	module("ui-locales", func(t *testing.T) { // Core, section 3.1.2.1
-		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"ui_locales": "xx de en"})); !strings.Contains(p.body, `<html lang="de"`) {
+		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service,
+			map[string]string{"ui_locales": "xx de en"})); !strings.Contains(p.body, `<html lang="de"`) {
 			t.Error("the login page is not in German")
 		}
 		c.login(t, map[string]string{"ui_locales": "se"})
 	})
-	module("claims-locales", func(t *testing.T) { c.login(t, map[string]string{"claims_locales": "se"}) })                            // Core, section 5.2
-	module("ensure-request-with-acr-values-succeeds", func(t *testing.T) { c.login(t, map[string]string{"acr_values": "1 2"}) })      // Core, section 3.1.2.1
-	module("ensure-request-with-unknown-parameter-succeeds", func(t *testing.T) { c.login(t, map[string]string{"extra": "foobar"}) }) // RFC 6749, section 3.1
+	// Core, section 5.2
+	module("claims-locales", func(t *testing.T) { c.login(t, map[string]string{"claims_locales": "se"}) })
+	// Core, section 3.1.2.1
+	module("ensure-request-with-acr-values-succeeds", func(t *testing.T) { c.login(t, map[string]string{"acr_values": "1 2"}) })
+	// RFC 6749, section 3.1
+	module("ensure-request-with-unknown-parameter-succeeds", func(t *testing.T) { c.login(t, map[string]string{"extra": "foobar"}) })
 	module("claims-essential", func(t *testing.T) {
 		c.login(t, map[string]string{"claims": `{"userinfo":{"name":{"essential":true}}}`})
 	}) // Core, section 5.5: ignored where it is not supported
-	module("ensure-request-with-valid-pkce-succeeds", func(t *testing.T) { c.login(t, map[string]string{"code_challenge": challenge()}) }) // RFC 7636, section 4
-	module("ensure-post-request-succeeds", func(t *testing.T) {                                                                            // Core, section 3.1.2.1
+	module("ensure-request-with-valid-pkce-succeeds",
+		func(t *testing.T) { c.login(t, map[string]string{"code_challenge": challenge()}) }) // RFC 7636, section 4
+	module("ensure-post-request-succeeds", func(t *testing.T) { // Core, section 3.1.2.1
 		b := newBrowser(t, c.Service)
 		u, err := url.Parse(authorizeURL(c.Service, nil))
 		if err != nil {
@@ -354,22 +389,28 @@ func TestConformanceBasic(t *testing.T) {
 		c.idToken(t, c.redeem(t, b.logIn(p, c.email).code(t)).Tokens(t))
 	})
 	module("ensure-registered-redirect-uri", func(t *testing.T) { // Core, section 3.1.2.1; RFC 6749, section 3.1.2.4
-		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"redirect_uri": "https://elsewhere.example/"})); p.location != nil || p.status != http.StatusBadRequest {
+		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service,
+			map[string]string{"redirect_uri": "https://elsewhere.example/"})); p.location != nil || p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 	})
 	module("redirect-uri-missing", func(t *testing.T) { // Core, section 3.1.2.1, with several registered
-		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"redirect_uri": ""})); p.location != nil || p.status != http.StatusBadRequest {
+		if p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"redirect_uri": ""})); p.location != nil ||
+			p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 	})
-	module("unsigned-request-object-supported-correctly-or-rejected-as-unsupported", func(t *testing.T) { // Core, section 6.1 and 3.1.2.6
-		if got := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"request": "eyJhbGciOiJub25lIn0.e30."})).refused(t); got != "request_not_supported" {
+	// Core, section 6.1 and 3.1.2.6
+	module("unsigned-request-object-supported-correctly-or-rejected-as-unsupported", func(t *testing.T) {
+		if got := newBrowser(t, c.Service).open(authorizeURL(c.Service,
+			map[string]string{"request": "eyJhbGciOiJub25lIn0.e30."})).refused(t); got != "request_not_supported" {
 			t.Error(got)
 		}
 	})
-	module("ensure-request-object-with-redirect-uri", func(t *testing.T) { // Core, section 6.1: the one inside the object must not be used
-		object := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"redirect_uri":"https://evil.example/"}`)) + "."
+	// Core, section 6.1: the one inside the object must not be used
+	module("ensure-request-object-with-redirect-uri", func(t *testing.T) {
+		object := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(`{"redirect_uri":"https://evil.example/"}`)) + "."
 		p := newBrowser(t, c.Service).open(authorizeURL(c.Service, map[string]string{"request": object}))
 		if got := p.refused(t); got != "request_not_supported" || !strings.HasPrefix(p.location.String(), appRedirect+"?") {
 			t.Errorf("%v", p.location)
@@ -381,7 +422,8 @@ func TestConformanceBasic(t *testing.T) {
 		tokens := c.redeem(t, code).Tokens(t)
 		want(t, "again", c.redeem(t, code), http.StatusBadRequest, "invalid_grant")
 		// codereuse-30seconds: and what the code gave is worth nothing any more.
-		servicetest.Eventually(t, "the access token is refused", func() bool { return c.Get(t, "/oauth2/userinfo", tokens.AccessToken).Status == http.StatusUnauthorized })
+		servicetest.Eventually(t, "the access token is refused",
+			func() bool { return c.Get(t, "/oauth2/userinfo", tokens.AccessToken).Status == http.StatusUnauthorized })
 	})
 	module("server-client-secret-post", func(t *testing.T) { // Core, section 9
 		b := newBrowser(t, c.Service)
@@ -393,16 +435,20 @@ func TestConformanceBasic(t *testing.T) {
 		if tokens.RefreshToken == "" {
 			t.Fatal("no refresh token")
 		}
-		next := c.FormWith(t, "/oauth2/token", basic("app"), "grant_type", "refresh_token", "refresh_token", tokens.RefreshToken).Tokens(t)
-		if next.IDToken != "" { // an ID token is not demanded; one that is given must be the same user's, from the same login (section 12.2)
-			if second := c.idToken(t, next); second["sub"] != first["sub"] || second["iss"] != first["iss"] || second["aud"] != first["aud"] || second["auth_time"] != first["auth_time"] {
+		next := c.FormWith(t, "/oauth2/token", basic("app"), "grant_type", "refresh_token", "refresh_token",
+			tokens.RefreshToken).Tokens(t)
+		// an ID token is not demanded; one that is given must be the same user's, from the same login (section 12.2)
+		if next.IDToken != "" {
+			if second := c.idToken(t, next); second["sub"] != first["sub"] || second["iss"] != first["iss"] ||
+				second["aud"] != first["aud"] || second["auth_time"] != first["auth_time"] {
 				t.Errorf("ID token %v after %v", second, first)
 			}
 		}
 		if got := c.userinfo(t, next.AccessToken); got["sub"] != first["sub"] {
 			t.Errorf("userinfo %v", got)
 		}
-		want(t, "another client", c.FormWith(t, "/oauth2/token", basic("other"), "grant_type", "refresh_token", "refresh_token", next.RefreshToken), http.StatusBadRequest, "invalid_grant")
+		want(t, "another client", c.FormWith(t, "/oauth2/token", basic("other"), "grant_type", "refresh_token", "refresh_token",
+			next.RefreshToken), http.StatusBadRequest, "invalid_grant")
 	})
 }
 
@@ -414,7 +460,8 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 	// ended checks that the user is logged out in the browser, or is not.
 	ended := func(t *testing.T, b *browser, wanted bool) {
 		t.Helper()
-		if got := b.open(authorizeURL(c.Service, map[string]string{"prompt": "none"})).location.Query().Get("error") == "login_required"; got != wanted {
+		if got := b.open(authorizeURL(c.Service,
+			map[string]string{"prompt": "none"})).location.Query().Get("error") == "login_required"; got != wanted {
 			t.Errorf("logged out: %t", got)
 		}
 	}
@@ -425,7 +472,8 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 			test(t, b, tokens.IDToken)
 		})
 	}
-	// asked: without proof of who asks, the user is asked, and after the answer the browser stays here or goes to a registered address only.
+	// asked: without proof of who asks, the user is asked, and after the answer the browser stays here or goes to a
+	// registered address only.
 	asked := func(t *testing.T, b *browser, p page, to string) {
 		t.Helper()
 		if p.location != nil || !p.has("logout") {
@@ -449,25 +497,36 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 	})
 	module("", func(t *testing.T, b *browser, idToken string) { // sections 2 and 3
 		p := logout(b, url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {afterLogout}, "state": {"a state"}})
-		if p.location == nil || p.location.Query().Get("state") != "a state" || p.location.Query().Get("keep") != "this" || !strings.HasPrefix(p.location.String(), appOrigin+"/bye?") {
+		if p.location == nil || p.location.Query().Get("state") != "a state" || p.location.Query().Get("keep") != "this" ||
+			!strings.HasPrefix(p.location.String(), appOrigin+"/bye?") {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 		ended(t, b, true)
 	})
 	module("-post", func(t *testing.T, b *browser, idToken string) { // section 2: by form post as well
-		p := b.post("/oauth2/logout", url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {afterLogout}}, map[string]string{"Origin": appOrigin, "Sec-Fetch-Site": "cross-site"})
+		p := b.post("/oauth2/logout", url.Values{
+			"id_token_hint":            {idToken},
+			"post_logout_redirect_uri": {afterLogout},
+		}, map[string]string{"Origin": appOrigin, "Sec-Fetch-Site": "cross-site"})
 		if p.location == nil || p.location.String() != afterLogout {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 		ended(t, b, true)
 	})
 	module("-bad-post-logout-redirect-uri", func(t *testing.T, b *browser, idToken string) { // section 3: compared exactly
-		if p := logout(b, url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {"https://evil.example/"}, "state": {"s"}}); p.location != nil || p.status != http.StatusBadRequest {
+		if p := logout(b, url.Values{
+			"id_token_hint":            {idToken},
+			"post_logout_redirect_uri": {"https://evil.example/"},
+			"state":                    {"s"},
+		}); p.location != nil || p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 	})
 	module("-query-added-to-post-logout-redirect-uri", func(t *testing.T, b *browser, idToken string) { // section 3
-		if p := logout(b, url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {afterLogout + "&foo=bar"}}); p.location != nil || p.status != http.StatusBadRequest {
+		if p := logout(b, url.Values{
+			"id_token_hint":            {idToken},
+			"post_logout_redirect_uri": {afterLogout + "&foo=bar"},
+		}); p.location != nil || p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 	})
@@ -479,8 +538,10 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 	module("-bad-id-token-hint", func(t *testing.T, b *browser, _ string) { // section 4
 		asked(t, b, logout(b, url.Values{"id_token_hint": {"not a token"}, "state": {"s"}}), "")
 	})
-	module("-no-id-token-hint", func(t *testing.T, b *browser, _ string) { // section 2: an address needs a client that it is registered for
-		if p := logout(b, url.Values{"post_logout_redirect_uri": {afterLogout}}); p.location != nil || p.status != http.StatusBadRequest {
+	// section 2: an address needs a client that it is registered for
+	module("-no-id-token-hint", func(t *testing.T, b *browser, _ string) {
+		if p := logout(b, url.Values{"post_logout_redirect_uri": {afterLogout}}); p.location != nil ||
+			p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 		asked(t, b, logout(b, url.Values{"client_id": {"app"}, "post_logout_redirect_uri": {afterLogout}}), afterLogout)
@@ -493,14 +554,22 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 		ended(t, b, true)
 	})
 	module("-no-state", func(t *testing.T, b *browser, idToken string) { // section 3
-		if p := logout(b, url.Values{"id_token_hint": {idToken}, "post_logout_redirect_uri": {afterLogout}}); p.location == nil || p.location.Query().Has("state") {
+		if p := logout(b, url.Values{
+			"id_token_hint":            {idToken},
+			"post_logout_redirect_uri": {afterLogout},
+		}); p.location == nil || p.location.Query().Has("state") {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 		ended(t, b, true)
 	})
-	module("-only-state", func(t *testing.T, b *browser, _ string) { asked(t, b, logout(b, url.Values{"state": {"s"}}), "") }) // section 2
-	module("-client-id-of-another", func(t *testing.T, b *browser, idToken string) {                                           // section 2: must match
-		if p := logout(b, url.Values{"id_token_hint": {idToken}, "client_id": {"other"}, "post_logout_redirect_uri": {afterLogout}}); p.location != nil || p.status != http.StatusBadRequest {
+	// section 2
+	module("-only-state", func(t *testing.T, b *browser, _ string) { asked(t, b, logout(b, url.Values{"state": {"s"}}), "") })
+	module("-client-id-of-another", func(t *testing.T, b *browser, idToken string) { // section 2: must match
+		if p := logout(b, url.Values{
+			"id_token_hint":            {idToken},
+			"client_id":                {"other"},
+			"post_logout_redirect_uri": {afterLogout},
+		}); p.location != nil || p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 		ended(t, b, false)
@@ -536,7 +605,11 @@ func TestConformanceBackChannelLogout(t *testing.T) {
 		}))
 		defer receiver.Close()
 		s := servicetest.Start(t, db)
-		registerClient(t, s, oauth.Client{ID: "app", BackchannelLogoutURI: receiver.URL + "/logout", PostLogoutRedirectURIs: []string{afterLogout}})
+		registerClient(t, s, oauth.Client{
+			ID:                     "app",
+			BackchannelLogoutURI:   receiver.URL + "/logout",
+			PostLogoutRedirectURIs: []string{afterLogout},
+		})
 		registerClient(t, s, oauth.Client{ID: "silent", RedirectURIs: []string{appRedirect}})
 		s.SignUp(t, "ann@example.com")
 		provider, err := oidc.NewProvider(t.Context(), s.URL)
@@ -557,7 +630,8 @@ func TestConformanceBackChannelLogout(t *testing.T) {
 				}
 				raw := d.form.Get("logout_token")
 				// Section 2.6: validated as an ID token is.
-				token, err := provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(), raw)
+				token, err := provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(),
+					raw)
 				if err != nil {
 					t.Fatalf("logout token: %v", err)
 				}
@@ -583,13 +657,18 @@ func TestConformanceBackChannelLogout(t *testing.T) {
 		})
 		t.Run("oidcc-backchannel-rp-initiated-logout", func(t *testing.T) { // sections 2.4 and 2.5
 			b, tokens, id := login()
-			b.open(s.URL + "/oauth2/logout?" + url.Values{"id_token_hint": {tokens.IDToken}, "post_logout_redirect_uri": {afterLogout}}.Encode())
+			b.open(s.URL + "/oauth2/logout?" + url.Values{
+				"id_token_hint":            {tokens.IDToken},
+				"post_logout_redirect_uri": {afterLogout},
+			}.Encode())
 			claims, d := next(t)
-			if claims["iss"] != s.Config.Issuer || claims["aud"] != "app" || claims["sub"] != id["sub"] || claims["sid"] != id["sid"] || claims["jti"] == "" || claims["nonce"] != nil {
+			if claims["iss"] != s.Config.Issuer || claims["aud"] != "app" || claims["sub"] != id["sub"] || claims["sid"] != id["sid"] ||
+				claims["jti"] == "" || claims["nonce"] != nil {
 				t.Errorf("claims %v", claims)
 			}
 			events, _ := claims["events"].(map[string]any)
-			if event, ok := events["http://schemas.openid.net/event/backchannel-logout"].(map[string]any); !ok || len(event) != 0 || len(events) != 1 {
+			if event, ok := events["http://schemas.openid.net/event/backchannel-logout"].(map[string]any); !ok || len(event) != 0 ||
+				len(events) != 1 {
 				t.Errorf("events %v", claims["events"])
 			}
 			iat, _ := claims["iat"].(float64)

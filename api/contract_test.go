@@ -63,7 +63,8 @@ func operations(doc *openapi3.T) []operation {
 // TestContractDocument holds the document to the specification and to what a reader may expect of it.
 func TestContractDocument(t *testing.T) {
 	doc := contract(t)
-	if err := doc.Validate(t.Context(), openapi3.IsOpenAPI31OrLater(), openapi3.EnableSchemaFormatValidation(), openapi3.EnableExamplesValidation()); err != nil {
+	if err := doc.Validate(t.Context(), openapi3.IsOpenAPI31OrLater(), openapi3.EnableSchemaFormatValidation(),
+		openapi3.EnableExamplesValidation()); err != nil {
 		t.Fatal(err)
 	}
 	ids, tags := map[string]string{}, map[string]bool{}
@@ -189,7 +190,8 @@ func lintComponents(t *testing.T, doc *openapi3.T) {
 		t.Fatal(err)
 	}
 	check := func(kind, name string) {
-		if !bytes.Contains(text, []byte("'#/components/"+kind+"/"+name+"'")) && !bytes.Contains(text, []byte(" #/components/"+kind+"/"+name+"\n")) {
+		if !bytes.Contains(text, []byte("'#/components/"+kind+"/"+name+"'")) &&
+			!bytes.Contains(text, []byte(" #/components/"+kind+"/"+name+"\n")) {
 			t.Errorf("component %s/%s is not used", kind, name)
 		}
 	}
@@ -271,8 +273,8 @@ func templateOf(path string) string {
 	return strings.Join(segments, "/")
 }
 
-// checked is a transport that holds every exchange with the service against the document: what is answered must be documented in every part, and what
-// is answered with success must have been asked as documented.
+// checked is a transport that holds every exchange with the service against the document: what is answered must be
+// documented in every part, and what is answered with success must have been asked as documented.
 type checked struct {
 	t      *testing.T
 	doc    *openapi3.T
@@ -288,7 +290,8 @@ func newChecked(t *testing.T) *checked {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mediaType := range []string{"text/html", "text/css", "text/event-stream", "image/svg+xml", "application/blocklist+jwt", "application/statuslist+jwt"} {
+	for _, mediaType := range []string{"text/html", "text/css", "text/event-stream", "image/svg+xml", "application/blocklist+jwt",
+		"application/statuslist+jwt"} {
 		openapi3filter.RegisterBodyDecoder(mediaType, openapi3filter.PlainBodyDecoder)
 	}
 	openapi3filter.RegisterBodyDecoder("application/jwk-set+json", openapi3filter.JSONBodyDecoder)
@@ -308,7 +311,11 @@ func (c *checked) RoundTrip(r *http.Request) (*http.Response, error) {
 			r.Body = io.NopCloser(bytes.NewReader(sent))
 		}
 	}
-	response, err := (&http.Transport{DisableKeepAlives: true, DisableCompression: true, ExpectContinueTimeout: time.Minute}).RoundTrip(r)
+	response, err := (&http.Transport{
+		DisableKeepAlives:     true,
+		DisableCompression:    true,
+		ExpectContinueTimeout: time.Minute,
+	}).RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
@@ -332,7 +339,12 @@ func (c *checked) check(r *http.Request, response *http.Response, body []byte) {
 		return
 	}
 	c.seen[fmt.Sprint(route.Operation.OperationID, " ", response.StatusCode)] = true
-	options := &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true, MultiError: true, RejectWhenRequestBodyNotSpecified: true}
+	options := &openapi3filter.Options{
+		AuthenticationFunc:                openapi3filter.NoopAuthenticationFunc,
+		IncludeResponseStatus:             true,
+		MultiError:                        true,
+		RejectWhenRequestBodyNotSpecified: true,
+	}
 	input := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: options}
 	if response.StatusCode < 400 {
 		if err := openapi3filter.ValidateRequest(r.Context(), input); err != nil {
@@ -345,15 +357,21 @@ func (c *checked) check(r *http.Request, response *http.Response, body []byte) {
 		}
 	}
 	err = openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: input, Status: response.StatusCode, Header: response.Header, Body: io.NopCloser(bytes.NewReader(body)), Options: options,
+		RequestValidationInput: input,
+		Status:                 response.StatusCode,
+		Header:                 response.Header,
+		Body:                   io.NopCloser(bytes.NewReader(body)),
+		Options:                options,
 	})
 	if err != nil {
-		c.t.Errorf("%s %s was answered\n%d %v\n%s\nwhich the document does not allow: %v", r.Method, r.URL, response.StatusCode, response.Header, body[:min(len(body), 1000)], err)
+		c.t.Errorf("%s %s was answered\n%d %v\n%s\nwhich the document does not allow: %v", r.Method, r.URL, response.StatusCode,
+			response.Header, body[:min(len(body), 1000)], err)
 	}
 }
 
 // exchange sends one request and wants a status.
-func (c *checked) exchange(s *servicetest.Service, status int, method, path string, header http.Header, body string) servicetest.Response {
+func (c *checked) exchange(s *servicetest.Service, status int, method, path string, header http.Header,
+	body string) servicetest.Response {
 	c.t.Helper()
 	var reader io.Reader = http.NoBody
 	if body != "" {
@@ -364,7 +382,10 @@ func (c *checked) exchange(s *servicetest.Service, status int, method, path stri
 		c.t.Fatal(err)
 	}
 	maps.Copy(r.Header, header)
-	response, err := (&http.Client{Transport: c, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(r)
+	response, err := (&http.Client{
+		Transport:     c,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}).Do(r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -421,7 +442,8 @@ func notSeen(operation string, status string) string {
 	if status == "500" {
 		return "a fault that is not known; one that were would be mended"
 	}
-	if strings.HasPrefix(operation, "providerCallback") || slices.Contains([]string{"beginProvider", "beginIdentity", "identityToken", "removeIdentity", "loginByIDToken"}, operation) {
+	if strings.HasPrefix(operation, "providerCallback") ||
+		slices.Contains([]string{"beginProvider", "beginIdentity", "identityToken", "removeIdentity", "loginByIDToken"}, operation) {
 		return "needs a provider that answers"
 	}
 	switch operation + " " + status {
@@ -443,7 +465,13 @@ func TestContractExchanges(t *testing.T) {
 		s := servicetest.Start(t, db, func(cfg *service.Config) {
 			cfg.LoginAttempts, cfg.Audience, cfg.StatusList = 20, []string{"https://api.example"}, true
 		}, withProvider)
-		addClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}})
+		addClient(t, s, oauth.Client{
+			ID:         "backend",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret(secretOf("backend")),
+			Grants:     []string{oauth.GrantClientCredentials},
+			Scopes:     []string{"reports:read"},
+		})
 		registerClient(t, s, oauth.Client{ID: "app", PostLogoutRedirectURIs: []string{appRedirect}})
 		registerClient(t, s, oauth.Client{ID: "other", ThirdParty: true})
 		if err := s.Clients.Sync(t.Context()); err != nil {
@@ -473,11 +501,18 @@ func TestContractExchanges(t *testing.T) {
 }
 
 func withProvider(c *service.Config) {
-	c.Providers = []upstream.Config{{ID: "corp", Type: upstream.OIDC, Issuer: "https://127.0.0.1:1", ClientID: "x", ClientSecret: "y"}}
+	c.Providers = []upstream.Config{{
+		ID:           "corp",
+		Type:         upstream.OIDC,
+		Issuer:       "https://127.0.0.1:1",
+		ClientID:     "x",
+		ClientSecret: "y",
+	}}
 }
 
 func (c *checked) documents(s *servicetest.Service) {
-	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.yaml", "/healthz", "/readyz"} {
+	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.yaml",
+		"/healthz", "/readyz"} {
 		c.exchange(s, http.StatusOK, http.MethodGet, path, nil, "")
 	}
 	for _, path := range []string{"/.well-known/jwks.json", "/v1/blocklist"} {
@@ -489,13 +524,30 @@ func (c *checked) documents(s *servicetest.Service) {
 func (c *checked) account(s *servicetest.Service) {
 	c.t.Helper()
 	ann := object{"email": "ann@example.com", "password": servicetest.Password}
-	c.json(s, 201, "POST", "/v1/signup", "", object{"email": "ann@example.com", "password": servicetest.Password, "name": "Ann", "client_id": "default"})
+	c.json(s, 201, "POST", "/v1/signup", "", object{
+		"email":     "ann@example.com",
+		"password":  servicetest.Password,
+		"name":      "Ann",
+		"client_id": "default",
+	})
 	c.json(s, 409, "POST", "/v1/signup", "", ann)
 	c.json(s, 400, "POST", "/v1/signup", "", object{"email": "ann@example.com", "password": "12345678"})
 	c.json(s, 400, "POST", "/v1/login", "", object{"email": "ann@example.com", "password": servicetest.Password, "role": "admin"})
-	c.json(s, 400, "POST", "/v1/login", "", object{"email": "ann@example.com", "password": servicetest.Password, "client_id": "nobody"})
-	c.json(s, 400, "POST", "/v1/login", "", object{"email": "ann@example.com", "password": servicetest.Password, "client_id": "backend"})
-	c.json(s, 400, "POST", "/v1/login", "", object{"email": "ann@example.com", "password": servicetest.Password, "scope": "everything"})
+	c.json(s, 400, "POST", "/v1/login", "", object{
+		"email":     "ann@example.com",
+		"password":  servicetest.Password,
+		"client_id": "nobody",
+	})
+	c.json(s, 400, "POST", "/v1/login", "", object{
+		"email":     "ann@example.com",
+		"password":  servicetest.Password,
+		"client_id": "backend",
+	})
+	c.json(s, 400, "POST", "/v1/login", "", object{
+		"email":    "ann@example.com",
+		"password": servicetest.Password,
+		"scope":    "everything",
+	})
 	c.json(s, 401, "POST", "/v1/login", "", object{"email": "ann@example.com", "password": "not the password"})
 
 	token := c.json(s, 200, "POST", "/v1/login", "", ann).Tokens(c.t)
@@ -514,12 +566,22 @@ func (c *checked) account(s *servicetest.Service) {
 	c.json(s, 400, "PATCH", "/v1/me", token.AccessToken, object{"name": strings.Repeat("x", 201)})
 	c.json(s, 200, "GET", "/v1/sessions", token.AccessToken, nil)
 	c.json(s, 404, "DELETE", "/v1/sessions/nothing", token.AccessToken, nil)
-	c.json(s, 204, "DELETE", "/v1/sessions/"+sid(c.t, c.json(s, 200, "POST", "/v1/login", "", ann).Tokens(c.t).AccessToken), token.AccessToken, nil)
+	c.json(s, 204, "DELETE", "/v1/sessions/"+sid(c.t, c.json(s, 200, "POST", "/v1/login", "", ann).Tokens(c.t).AccessToken),
+		token.AccessToken, nil)
 	c.json(s, 204, "DELETE", "/v1/sessions?except=current", token.AccessToken, nil)
 	c.json(s, 400, "DELETE", "/v1/sessions?except=others", token.AccessToken, nil)
-	c.json(s, 400, "POST", "/v1/password/change", token.AccessToken, object{"current_password": servicetest.Password, "new_password": "short"})
-	c.json(s, 403, "POST", "/v1/password/change", token.AccessToken, object{"current_password": "not the password", "new_password": "copper-heron-51"})
-	token = c.json(s, 200, "POST", "/v1/password/change", token.AccessToken, object{"current_password": servicetest.Password, "new_password": "copper-heron-51"}).Tokens(c.t)
+	c.json(s, 400, "POST", "/v1/password/change", token.AccessToken, object{
+		"current_password": servicetest.Password,
+		"new_password":     "short",
+	})
+	c.json(s, 403, "POST", "/v1/password/change", token.AccessToken, object{
+		"current_password": "not the password",
+		"new_password":     "copper-heron-51",
+	})
+	token = c.json(s, 200, "POST", "/v1/password/change", token.AccessToken, object{
+		"current_password": servicetest.Password,
+		"new_password":     "copper-heron-51",
+	}).Tokens(c.t)
 	c.json(s, 204, "DELETE", "/v1/sessions", token.AccessToken, nil)
 
 	ben := s.SignUp(c.t, "ben@example.com")
@@ -548,7 +610,8 @@ func (c *checked) account(s *servicetest.Service) {
 		var body struct{ Detail string }
 		r.JSON(c.t, &body)
 		_, list, _ := strings.Cut(body.Detail, "the fields are ")
-		got, want := strings.Split(list, ", "), slices.Sorted(maps.Keys(o.RequestBody.Value.Content["application/json"].Schema.Value.Properties))
+		got, want := strings.Split(list, ", "), slices.Sorted(
+			maps.Keys(o.RequestBody.Value.Content["application/json"].Schema.Value.Properties))
 		if slices.Sort(got); !slices.Equal(got, want) {
 			c.t.Errorf("%s reads %v, documented are %v", o, got, want)
 		}
@@ -573,7 +636,8 @@ func (c *checked) protocol(s *servicetest.Service) {
 	c.t.Helper()
 	p := signUp(c.t, s)
 	confidential := basic("backend")
-	c.form(s, 200, "/oauth2/token", header("Idempotency-Key", "6ab8f1a0c2f14c0c"), "grant_type", "refresh_token", "refresh_token", p.RefreshToken, "client_id", "default", "resource", "https://api.example")
+	c.form(s, 200, "/oauth2/token", header("Idempotency-Key", "6ab8f1a0c2f14c0c"), "grant_type", "refresh_token", "refresh_token",
+		p.RefreshToken, "client_id", "default", "resource", "https://api.example")
 	c.form(s, 200, "/oauth2/token", confidential, "grant_type", "client_credentials", "scope", "reports:read")
 	c.form(s, 400, "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", "hsr_nonsense")
 	c.form(s, 400, "/oauth2/token", nil, "grant_type", "password")
@@ -592,7 +656,8 @@ func (c *checked) protocol(s *servicetest.Service) {
 	c.form(s, 401, "/oauth2/revoke", nil, "token", p.AccessToken, "client_id", "nobody")
 	c.form(s, 200, "/oauth2/revoke", nil, "token", p.AccessToken, "client_id", "default", "token_type_hint", "access_token")
 
-	request := []string{"client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "scope", "openid", "code_challenge", challenge(), "code_challenge_method", "S256"}
+	request := []string{"client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "scope", "openid",
+		"code_challenge", challenge(), "code_challenge_method", "S256"}
 	c.form(s, 201, "/oauth2/par", nil, request...)
 	c.form(s, 400, "/oauth2/par", nil, append(request, "request", "a.b.c")...)
 	c.form(s, 400, "/oauth2/par", nil, "client_id", "app", "redirect_uri", appRedirect, "response_type", "token")
@@ -613,7 +678,11 @@ func (c *checked) blocklist(s *servicetest.Service) {
 func (c *checked) identities(s *servicetest.Service) {
 	c.t.Helper()
 	p := signUp(c.t, s)
-	app := c.json(s, 200, "POST", "/v1/login", "", object{"email": p.email, "password": servicetest.Password, "client_id": "app"}).Tokens(c.t).AccessToken
+	app := c.json(s, 200, "POST", "/v1/login", "", object{
+		"email":     p.email,
+		"password":  servicetest.Password,
+		"client_id": "app",
+	}).Tokens(c.t).AccessToken
 	c.json(s, 200, "GET", "/v1/identities", app, nil)
 	c.json(s, 200, "POST", "/v1/identities/corp", app, object{"return_to": appRedirect})
 	c.json(s, 400, "POST", "/v1/identities/corp", app, object{"return_to": "https://evil.example"})
@@ -677,10 +746,15 @@ func (c *checked) pages(s *servicetest.Service) {
 	want(b.open(s.URL+"/oauth2/login?"+request.Encode()), 200)
 	signup := want(b.open(s.URL+"/oauth2/signup?"+request.Encode()), 200)
 	want(b.submit(signup, "signup", map[string]string{"email": "dan@example.com", "password": "short"}), 400)
-	code := b.submit(signup, "signup", map[string]string{"email": "dan@example.com", "password": servicetest.Password, "name": "Dan"}).code(t)
+	code := b.submit(signup, "signup", map[string]string{
+		"email":    "dan@example.com",
+		"password": servicetest.Password,
+		"name":     "Dan",
+	}).code(t)
 	want(c.browse(s).open(s.URL+"/oauth2/login?request=nonsense"), 400)
 	want(c.browse(s).open(s.URL+"/oauth2/signup?request=nonsense"), 400)
-	for _, path := range []string{"/oauth2/login", "/oauth2/signup", "/oauth2/continue", "/oauth2/consent", "/oauth2/logout/confirm"} {
+	for _, path := range []string{"/oauth2/login", "/oauth2/signup", "/oauth2/continue", "/oauth2/consent",
+		"/oauth2/logout/confirm"} {
 		want(b.post(path, url.Values{"request": {"nonsense"}, "decision": {"allow"}}, post), 400)
 		want(b.post(path, request, map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}), 403)
 	}
@@ -692,7 +766,8 @@ func (c *checked) pages(s *servicetest.Service) {
 	again.logIn(p, "dan@example.com").code(t)
 
 	// The code, and what it gives.
-	tokens := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "app", "code", code, "redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
+	tokens := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "app", "code", code,
+		"redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
 	if tokens.IDToken == "" {
 		t.Error("no ID token")
 	}
@@ -710,14 +785,17 @@ func (c *checked) pages(s *servicetest.Service) {
 	for form, fields := range map[string]map[string]string{"login": {"email": "dan@example.com"}, "signup": {"email": newEmail()}} {
 		fields["password"] = servicetest.Password
 		fresh, prompt := c.browse(s), map[string]string{"login": "login", "signup": "create"}
-		want(fresh.submit(fresh.open(authorizeURL(s, map[string]string{"client_id": "other", "prompt": prompt[form]})), form, fields), 200)
+		want(fresh.submit(fresh.open(authorizeURL(s, map[string]string{"client_id": "other", "prompt": prompt[form]})), form,
+			fields), 200)
 	}
 	b.submit(want(b.open(authorizeURL(s, consent)), 200), "consent", map[string]string{"decision": "deny"})
 	code = b.submit(want(b.open(authorizeURL(s, consent)), 200), "consent", map[string]string{"decision": "allow"}).code(t)
-	third := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "other", "code", code, "redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
+	third := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "other", "code", code,
+		"redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
 	for _, o := range operations(c.doc) {
 		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 {
-			c.exchange(s, 403, o.method, strings.NewReplacer("{sid}", sid(t, third.AccessToken), "{provider}", "corp").Replace(o.path), bearer(third.AccessToken), "")
+			c.exchange(s, 403, o.method, strings.NewReplacer("{sid}", sid(t, third.AccessToken), "{provider}", "corp").Replace(o.path),
+				bearer(third.AccessToken), "")
 		}
 	}
 	p = b.open(authorizeURL(s, map[string]string{"prompt": "consent", "client_id": "other", "response_mode": "form_post"}))
@@ -764,7 +842,8 @@ func (c *checked) browseLogout(s *servicetest.Service, b *browser, idToken strin
 	b.submit(b.open(s.URL+"/oauth2/logout?client_id=app"), "logout", nil)
 	again := c.browse(s)
 	again.logIn(again.open(authorizeURL(s, nil)), "dan@example.com")
-	again.submit(again.open(s.URL+"/oauth2/logout?client_id=app&post_logout_redirect_uri="+url.QueryEscape(appRedirect)), "logout", nil)
+	again.submit(again.open(s.URL+"/oauth2/logout?client_id=app&post_logout_redirect_uri="+url.QueryEscape(appRedirect)),
+		"logout", nil)
 	logout(200)
 	logout(303, "id_token_hint", idToken, "post_logout_redirect_uri", appRedirect, "state", "x")
 	logout(400, "client_id", "app", "post_logout_redirect_uri", "https://evil.example")
@@ -813,9 +892,13 @@ func (c *checked) throttled(db servicetest.Database) {
 	wrong := object{"email": p.email, "password": "not the password"}
 	c.json(s, 401, "POST", "/v1/login", "", wrong)
 	c.json(s, 429, "POST", "/v1/login", "", wrong)
-	c.json(s, 429, "POST", "/v1/password/change", p.AccessToken, object{"current_password": "not the password", "new_password": "copper-heron-51"})
+	c.json(s, 429, "POST", "/v1/password/change", p.AccessToken, object{
+		"current_password": "not the password",
+		"new_password":     "copper-heron-51",
+	})
 	b := c.browse(s)
-	if got := b.submit(b.open(authorizeURL(s, nil)), "login", map[string]string{"email": p.email, "password": "not the password"}); got.status != 429 {
+	if got := b.submit(b.open(authorizeURL(s, nil)), "login",
+		map[string]string{"email": p.email, "password": "not the password"}); got.status != 429 {
 		c.t.Errorf("login form: %d, want 429", got.status)
 	}
 }
@@ -854,7 +937,8 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	c.form(s, 503, "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/revoke", nil, "token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/introspect", basic("backend"), "token", p.RefreshToken)
-	c.form(s, 503, "/oauth2/par", nil, "client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "code_challenge", challenge(), "code_challenge_method", "S256")
+	c.form(s, 503, "/oauth2/par", nil, "client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "code_challenge",
+		challenge(), "code_challenge_method", "S256")
 
 	post := map[string]string{"Origin": s.URL}
 	down := func(p page) {

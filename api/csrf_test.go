@@ -36,7 +36,8 @@ func writes(s *servicetest.Service) []api.Route {
 	})
 }
 
-// byStrangers are the posts to pages that come from elsewhere by their nature, and the routes of clients, which have nothing to do with cookies.
+// byStrangers are the posts to pages that come from elsewhere by their nature, and the routes of clients, which have
+// nothing to do with cookies.
 func byStrangers() []string {
 	return []string{
 		"/oauth2/authorize", "/oauth2/logout", "/oauth2/callback/:id", // each asks before it changes anything
@@ -44,7 +45,8 @@ func byStrangers() []string {
 	}
 }
 
-// Every page that changes something, posted to by a page of somebody else with everything that the browser has and even the state of the right page.
+// Every page that changes something, posted to by a page of somebody else with everything that the browser has and even
+// the state of the right page.
 func TestCK02_CrossSitePosts(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		email := signUp(t, w.Service).email
@@ -58,8 +60,9 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 			address, form string
 			fields        url.Values
 		}{
-			"/oauth2/login":          {at("web", "login"), "login", credentials},
-			"/oauth2/signup":         {at("web", "create"), "signup", url.Values{"email": {newEmail()}, "password": {servicetest.Password}}},
+			"/oauth2/login": {at("web", "login"), "login", credentials},
+			"/oauth2/signup": {at("web", "create"), "signup",
+				url.Values{"email": {newEmail()}, "password": {servicetest.Password}}},
 			"/oauth2/continue":       {at("web", "select_account"), "continue", nil},
 			"/oauth2/consent":        {at("third", "consent"), "consent", url.Values{"decision": {"allow"}}},
 			"/oauth2/logout/confirm": {w.URL + "/oauth2/logout", "logout", nil},
@@ -79,7 +82,8 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 			}
 			maps.Copy(values, row.fields)
 			for name, header := range strangers(w.Service) {
-				for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", "application/json"} {
+				for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x",
+					"application/json"} {
 					header := maps.Clone(header)
 					header["Content-Type"] = contentType
 					if p := b.post(action, values, header); p.status != http.StatusForbidden || p.location != nil || len(p.cookies) > 0 {
@@ -88,7 +92,8 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 				}
 			}
 			for _, contentType := range []string{"text/plain", "multipart/form-data; boundary=x", "application/json", ""} {
-				if p := b.post(action, values, map[string]string{"Origin": w.URL, "Content-Type": contentType}); p.status != http.StatusUnsupportedMediaType {
+				if p := b.post(action, values, map[string]string{"Origin": w.URL,
+					"Content-Type": contentType}); p.status != http.StatusUnsupportedMediaType {
 					t.Errorf("%s as %q from our own page: %d", action, contentType, p.status)
 				}
 			}
@@ -108,14 +113,17 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 	})
 }
 
-// A cookie gets nobody anything from the API, and a page of somebody else cannot send what the API reads without the browser's asking first.
+// A cookie gets nobody anything from the API, and a page of somebody else cannot send what the API reads without the
+// browser's asking first.
 func TestCK02_JSONOnly(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := signUp(t, w.Service)
 		b := newBrowser(t, w.Service)
 		b.logIn(b.open(authorizeURL(w.Service, map[string]string{"client_id": "web"})), p.email).code(t)
 		receiver := addReceiver(t, w.Service)
-		body := fmt.Sprintf(`{"email":%q,"password":%q,"current_password":%q,"new_password":"amber-heron-47","name":"=","refresh_token":%q}`, p.email, servicetest.Password, servicetest.Password, p.RefreshToken)
+		body := fmt.Sprintf(`{"email":%q,"password":%q,"current_password":%q,`+
+			`"new_password":"amber-heron-47","name":"=","refresh_token":%q}`, p.email, servicetest.Password,
+			servicetest.Password, p.RefreshToken)
 		for _, route := range writes(w.Service) {
 			if !strings.HasPrefix(route.Path, "/v1/") {
 				continue
@@ -141,12 +149,15 @@ func TestCK02_JSONOnly(t *testing.T) {
 			if strings.HasPrefix(route.Path, "/v1/ssf/") {
 				token = receiver.token
 			}
-			for _, contentType := range []string{"", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json-patch+json", "application/json; charset=utf-16", "application/json, text/plain"} {
+			for _, contentType := range []string{"", "text/plain", "text/json", "application/x-www-form-urlencoded",
+				"multipart/form-data; boundary=x", "application/json-patch+json", "application/json; charset=utf-16",
+				"application/json, text/plain"} {
 				r := w.Do(t, route.Method, path, bearer(token, "Content-Type", contentType), strings.NewReader(body))
 				want(t, route.Method+" "+route.Path+" as "+contentType, r, http.StatusUnsupportedMediaType, "unsupported_media_type")
 			}
 		}
-		want(t, "logout as text", w.Do(t, http.MethodPost, "/v1/logout", header("Content-Type", "text/plain"), strings.NewReader(`{"refresh_token":"`+p.RefreshToken+`"}`)), http.StatusUnsupportedMediaType, "")
+		want(t, "logout as text", w.Do(t, http.MethodPost, "/v1/logout", header("Content-Type", "text/plain"),
+			strings.NewReader(`{"refresh_token":"`+p.RefreshToken+`"}`)), http.StatusUnsupportedMediaType, "")
 		want(t, "after all that", w.Refresh(t, p.RefreshToken), http.StatusOK, "")
 	})
 }
@@ -164,7 +175,10 @@ func TestCK03_LoginAndLogout(t *testing.T) {
 		values.Set("password", servicetest.Password)
 		b := newBrowser(t, w.Service)
 		b.open(at(""))
-		for name, header := range map[string]map[string]string{"cross-site": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, "an old browser": nil} {
+		for name, header := range map[string]map[string]string{
+			"cross-site":     {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+			"an old browser": nil,
+		} {
 			if p := b.post(action, values, header); p.status < 400 || p.location != nil {
 				t.Errorf("login, %s: %d %v", name, p.status, p.location)
 			}
@@ -244,25 +258,36 @@ func TestRT14_WaysToSendARefreshToken(t *testing.T) {
 			body         string
 			status       int
 		}{
-			"GET":                      {http.MethodGet, q, nil, "", 405},
-			"HEAD":                     {http.MethodHead, q, nil, "", 405},
-			"PUT":                      {http.MethodPut, "/oauth2/token", posted, form.Encode(), 405},
-			"query":                    {http.MethodPost, q, posted, "", 400},
-			"token in the query":       {http.MethodPost, "/oauth2/token?refresh_token=" + p.RefreshToken, posted, without, 400},
-			"JSON":                     {http.MethodPost, "/oauth2/token", header("Content-Type", "application/json"), `{"grant_type":"refresh_token","client_id":"default","refresh_token":"` + p.RefreshToken + `"}`, 415},
-			"JSON and query":           {http.MethodPost, q, header("Content-Type", "application/json"), `{}`, 415},
-			"cookie":                   {http.MethodPost, "/oauth2/token", extended(posted, "Cookie", "refresh_token="+p.RefreshToken), without, 400},
-			"Bearer":                   {http.MethodPost, "/oauth2/token", extended(posted, "Authorization", "Bearer "+p.RefreshToken), without, 401},
-			"header":                   {http.MethodPost, "/oauth2/token", extended(posted, "Refresh-Token", p.RefreshToken), without, 400},
-			"twice":                    {http.MethodPost, "/oauth2/token", posted, form.Encode() + "&refresh_token=" + p.RefreshToken, 400},
-			"no content type":          {http.MethodPost, "/oauth2/token", header("Content-Type", ""), form.Encode(), 415},
-			"multipart":                {http.MethodPost, "/oauth2/token", header("Content-Type", "multipart/form-data; boundary=x"), "--x\r\nContent-Disposition: form-data; name=\"refresh_token\"\r\n\r\n" + p.RefreshToken + "\r\n--x--\r\n", 415},
-			"another grant":            {http.MethodPost, "/oauth2/token", posted, "grant_type=client_credentials&client_id=default&refresh_token=" + p.RefreshToken, 400},
-			"space before the token":   {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=+" + p.RefreshToken, 400},
-			"newline after the token":  {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=" + p.RefreshToken + "%0A", 400},
-			"padding after the token":  {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=" + p.RefreshToken + "%3D", 400},
-			"another prefix":           {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=HSR_" + strings.TrimPrefix(p.RefreshToken, "hsr_"), 400},
-			"token of another version": {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=hsr_Ag" + strings.TrimPrefix(p.RefreshToken, "hsr_AQ"), 400},
+			"GET":                {http.MethodGet, q, nil, "", 405},
+			"HEAD":               {http.MethodHead, q, nil, "", 405},
+			"PUT":                {http.MethodPut, "/oauth2/token", posted, form.Encode(), 405},
+			"query":              {http.MethodPost, q, posted, "", 400},
+			"token in the query": {http.MethodPost, "/oauth2/token?refresh_token=" + p.RefreshToken, posted, without, 400},
+			"JSON": {http.MethodPost, "/oauth2/token", header("Content-Type", "application/json"),
+				`{"grant_type":"refresh_token","client_id":"default","refresh_token":"` + p.RefreshToken + `"}`, 415},
+			"JSON and query": {http.MethodPost, q, header("Content-Type", "application/json"), `{}`, 415},
+			"cookie": {http.MethodPost, "/oauth2/token", extended(posted, "Cookie", "refresh_token="+p.RefreshToken),
+				without, 400},
+			"Bearer": {http.MethodPost, "/oauth2/token", extended(posted, "Authorization", "Bearer "+p.RefreshToken),
+				without, 401},
+			"header": {http.MethodPost, "/oauth2/token", extended(posted, "Refresh-Token", p.RefreshToken), without,
+				400},
+			"twice": {http.MethodPost, "/oauth2/token", posted, form.Encode() + "&refresh_token=" + p.RefreshToken,
+				400},
+			"no content type": {http.MethodPost, "/oauth2/token", header("Content-Type", ""), form.Encode(), 415},
+			"multipart": {http.MethodPost, "/oauth2/token", header("Content-Type", "multipart/form-data; boundary=x"),
+				"--x\r\nContent-Disposition: form-data; name=\"refresh_token\"\r\n\r\n" + p.RefreshToken + "\r\n--x--\r\n", 415},
+			"another grant": {http.MethodPost, "/oauth2/token", posted,
+				"grant_type=client_credentials&client_id=default&refresh_token=" + p.RefreshToken, 400},
+			"space before the token": {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=+" + p.RefreshToken, 400},
+			"newline after the token": {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=" + p.RefreshToken + "%0A",
+				400},
+			"padding after the token": {http.MethodPost, "/oauth2/token", posted, without + "&refresh_token=" + p.RefreshToken + "%3D",
+				400},
+			"another prefix": {http.MethodPost, "/oauth2/token", posted,
+				without + "&refresh_token=HSR_" + strings.TrimPrefix(p.RefreshToken, "hsr_"), 400},
+			"token of another version": {http.MethodPost, "/oauth2/token", posted,
+				without + "&refresh_token=hsr_Ag" + strings.TrimPrefix(p.RefreshToken, "hsr_AQ"), 400},
 		} {
 			r := w.Do(t, c.method, c.path, c.header, strings.NewReader(c.body))
 			if r.Status != c.status || strings.Contains(r.Body, "access_token\"") {

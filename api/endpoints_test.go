@@ -31,18 +31,32 @@ func TestAS07_ClientAuthentication(t *testing.T) {
 		odd, gone := fmt.Sprintf("odd-%d", n), fmt.Sprintf("gone-%d", n)
 		const oddSecret = "a:b+c%d e&f=é/0123456789012345678901"
 		for id, secret := range map[string]string{odd: oddSecret, gone: secretOf("gone")} {
-			addClient(t, w.Service, oauth.Client{ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secret), Grants: []string{oauth.GrantClientCredentials}})
+			addClient(t, w.Service, oauth.Client{
+				ID:         id,
+				Type:       oauth.Confidential,
+				SecretHash: oauth.HashSecret(secret),
+				Grants:     []string{oauth.GrantClientCredentials},
+			})
 		}
 		now := time.Now()
-		if err := w.Store.DisableClient(t.Context(), gone, now, blocklist.NewEntry(verifier.BlockClient, gone, now.Add(time.Hour)), audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: gone}); err != nil {
+		if err := w.Store.DisableClient(t.Context(), gone, now, blocklist.NewEntry(verifier.BlockClient, gone, now.Add(time.Hour)),
+			audit.Event{
+				At:       now,
+				Kind:     audit.KindClientDisabled,
+				Actor:    audit.ActorCLI,
+				ClientID: gone,
+			}); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Clients.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		endpoints := map[string][]string{
-			"/oauth2/token": {"grant_type", "client_credentials"}, "/oauth2/introspect": {"token", p.AccessToken}, "/oauth2/revoke": {"token", "x"},
-			"/oauth2/par": {"response_type", "code", "redirect_uri", appRedirect, "code_challenge", challenge(), "code_challenge_method", "S256"},
+			"/oauth2/token":      {"grant_type", "client_credentials"},
+			"/oauth2/introspect": {"token", p.AccessToken},
+			"/oauth2/revoke":     {"token", "x"},
+			"/oauth2/par": {"response_type", "code", "redirect_uri", appRedirect, "code_challenge", challenge(),
+				"code_challenge_method", "S256"},
 		}
 		secret := secretOf("backend")
 		for path, parameters := range endpoints {
@@ -53,37 +67,47 @@ func TestAS07_ClientAuthentication(t *testing.T) {
 				status int // 0: authenticated, whatever comes after
 				code   string
 			}{
-				"ok/basic":                    {basicOf("backend", secret), nil, 0, ""},
-				"ok/post":                     {nil, []string{"client_id", "backend", "client_secret", secret}, 0, ""},
-				"ok/encoded":                  {basicOf(odd, url.QueryEscape(oddSecret)), nil, 0, ""},
-				"ok/post of an odd secret":    {nil, []string{"client_id", odd, "client_secret", oddSecret}, 0, ""},
-				"ok/scheme in lower case":     {header("Authorization", strings.Replace(basicOf("backend", secret).Get("Authorization"), "Basic", "basic", 1)), nil, 0, ""},
-				"alike/unknown":               {basicOf("nobody", secret), nil, 401, "invalid_client"},
-				"alike/wrong secret":          {basicOf("backend", secretOf("other")), nil, 401, "invalid_client"},
-				"alike/empty secret":          {basicOf("backend", ""), nil, 401, "invalid_client"},
-				"alike/disabled":              {basicOf(gone, secretOf("gone")), nil, 401, "invalid_client"},
-				"alike/no secret":             {nil, []string{"client_id", "backend"}, 401, "invalid_client"},
-				"alike/wrong secret in form":  {nil, []string{"client_id", "backend", "client_secret", secretOf("other")}, 401, "invalid_client"},
-				"alike/secret's hash":         {nil, []string{"client_id", "backend", "client_secret", oauth.HashSecret(secret)}, 401, "invalid_client"},
-				"alike/public with a secret":  {nil, []string{"client_id", "web", "client_secret", secret}, 401, "invalid_client"},
-				"alike/public by basic":       {basicOf("web", secret), nil, 401, "invalid_client"},
-				"alike/not encoded":           {basicOf(odd, "a:b+c d e&f=é/0123456789012345678901"), nil, 401, "invalid_client"},
-				"fail/encoded wrongly":        {basicOf(odd, oddSecret), nil, 401, "invalid_client"},
-				"fail/secret in upper case":   {basicOf("backend", strings.ToUpper(secret)), nil, 401, "invalid_client"},
-				"fail/two ways":               {basicOf("backend", secret), []string{"client_id", "backend", "client_secret", secret}, 400, "invalid_request"},
-				"fail/two IDs":                {basicOf("backend", secret), []string{"client_id", "web"}, 400, "invalid_request"},
-				"fail/ID twice":               {nil, []string{"client_id", "backend", "client_id", "backend", "client_secret", secret}, 400, "invalid_request"},
-				"fail/secret twice":           {nil, []string{"client_id", "backend", "client_secret", "x", "client_secret", secret}, 400, "invalid_request"},
-				"fail/two headers":            {http.Header{"Authorization": {basicOf("backend", secret).Get("Authorization"), basicOf("backend", secret).Get("Authorization")}}, nil, 400, "invalid_request"},
-				"fail/secret without ID":      {nil, []string{"client_secret", secret}, 401, "invalid_client"},
-				"fail/Bearer":                 {bearer(p.AccessToken), nil, 401, "invalid_client"},
-				"fail/Digest":                 {header("Authorization", "Digest username=backend"), nil, 401, "invalid_client"},
-				"fail/not base64":             {header("Authorization", "Basic backend:"+secret), nil, 401, "invalid_client"},
-				"fail/no colon":               {header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("backend"))), nil, 401, "invalid_client"},
+				"ok/basic":                 {basicOf("backend", secret), nil, 0, ""},
+				"ok/post":                  {nil, []string{"client_id", "backend", "client_secret", secret}, 0, ""},
+				"ok/encoded":               {basicOf(odd, url.QueryEscape(oddSecret)), nil, 0, ""},
+				"ok/post of an odd secret": {nil, []string{"client_id", odd, "client_secret", oddSecret}, 0, ""},
+				"ok/scheme in lower case": {header("Authorization",
+					strings.Replace(basicOf("backend", secret).Get("Authorization"), "Basic", "basic", 1)), nil, 0, ""},
+				"alike/unknown":      {basicOf("nobody", secret), nil, 401, "invalid_client"},
+				"alike/wrong secret": {basicOf("backend", secretOf("other")), nil, 401, "invalid_client"},
+				"alike/empty secret": {basicOf("backend", ""), nil, 401, "invalid_client"},
+				"alike/disabled":     {basicOf(gone, secretOf("gone")), nil, 401, "invalid_client"},
+				"alike/no secret":    {nil, []string{"client_id", "backend"}, 401, "invalid_client"},
+				"alike/wrong secret in form": {nil, []string{"client_id", "backend", "client_secret", secretOf("other")}, 401,
+					"invalid_client"},
+				"alike/secret's hash": {nil, []string{"client_id", "backend", "client_secret", oauth.HashSecret(secret)}, 401,
+					"invalid_client"},
+				"alike/public with a secret": {nil, []string{"client_id", "web", "client_secret", secret}, 401, "invalid_client"},
+				"alike/public by basic":      {basicOf("web", secret), nil, 401, "invalid_client"},
+				"alike/not encoded":          {basicOf(odd, "a:b+c d e&f=é/0123456789012345678901"), nil, 401, "invalid_client"},
+				"fail/encoded wrongly":       {basicOf(odd, oddSecret), nil, 401, "invalid_client"},
+				"fail/secret in upper case":  {basicOf("backend", strings.ToUpper(secret)), nil, 401, "invalid_client"},
+				"fail/two ways": {basicOf("backend", secret), []string{"client_id", "backend", "client_secret", secret}, 400,
+					"invalid_request"},
+				"fail/two IDs": {basicOf("backend", secret), []string{"client_id", "web"}, 400, "invalid_request"},
+				"fail/ID twice": {nil, []string{"client_id", "backend", "client_id", "backend", "client_secret", secret},
+					400, "invalid_request"},
+				"fail/secret twice": {nil, []string{"client_id", "backend", "client_secret", "x", "client_secret", secret}, 400,
+					"invalid_request"},
+				"fail/two headers": {http.Header{"Authorization": {basicOf("backend", secret).Get("Authorization"),
+					basicOf("backend", secret).Get("Authorization")}}, nil, 400, "invalid_request"},
+				"fail/secret without ID": {nil, []string{"client_secret", secret}, 401, "invalid_client"},
+				"fail/Bearer":            {bearer(p.AccessToken), nil, 401, "invalid_client"},
+				"fail/Digest":            {header("Authorization", "Digest username=backend"), nil, 401, "invalid_client"},
+				"fail/not base64":        {header("Authorization", "Basic backend:"+secret), nil, 401, "invalid_client"},
+				"fail/no colon": {header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("backend"))),
+					nil, 401, "invalid_client"},
 				"fail/NUL":                    {basicOf("backend%00", secret), nil, 401, "invalid_client"},
 				"fail/client of another case": {basicOf("Backend", secret), nil, 401, "invalid_client"},
-				"fail/AS-08 assertion":        {nil, []string{"client_id", "backend", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", "eyJhbGciOiJub25lIn0.e30."}, 401, "invalid_client"},
-				"fail/AS-08 and a secret":     {basicOf("backend", secret), []string{"client_assertion", p.AccessToken}, 401, "invalid_client"},
+				"fail/AS-08 assertion": {nil,
+					[]string{"client_id", "backend", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+						"client_assertion", "eyJhbGciOiJub25lIn0.e30."}, 401, "invalid_client"},
+				"fail/AS-08 and a secret": {basicOf("backend", secret), []string{"client_assertion", p.AccessToken}, 401, "invalid_client"},
 			} {
 				r := w.FormWith(t, path, c.header, append(slices.Clone(parameters), c.form...)...)
 				if c.status == 0 {
@@ -93,7 +117,8 @@ func TestAS07_ClientAuthentication(t *testing.T) {
 					continue
 				}
 				want(t, path+" "+name, r, c.status, c.code)
-				if challenge := r.Header.Get("Www-Authenticate"); (c.status == http.StatusUnauthorized) != strings.HasPrefix(challenge, "Basic ") {
+				if challenge := r.Header.Get("Www-Authenticate"); (c.status == http.StatusUnauthorized) != strings.HasPrefix(challenge,
+					"Basic ") {
 					t.Errorf("%s %s: challenge %q", path, name, challenge)
 				}
 				if strings.HasPrefix(name, "alike/") {
@@ -106,14 +131,16 @@ func TestAS07_ClientAuthentication(t *testing.T) {
 				}
 			}
 			q := url.Values{"client_id": {"backend"}, "client_secret": {secret}}
-			want(t, path+" secret in the query", w.Form(t, path+"?"+q.Encode(), append([]string{"client_id", "backend"}, parameters...)...), http.StatusUnauthorized, "invalid_client")
+			want(t, path+" secret in the query", w.Form(t, path+"?"+q.Encode(),
+				append([]string{"client_id", "backend"}, parameters...)...), http.StatusUnauthorized, "invalid_client")
 		}
 		var metadata struct {
 			Token      []string `json:"token_endpoint_auth_methods_supported"`
 			Introspect []string `json:"introspection_endpoint_auth_methods_supported"`
 		}
 		w.Get(t, "/.well-known/oauth-authorization-server", "").JSON(t, &metadata)
-		if fmt.Sprint(metadata.Token, metadata.Introspect) != "[none client_secret_basic client_secret_post] [client_secret_basic client_secret_post]" {
+		if fmt.Sprint(metadata.Token, metadata.Introspect) !=
+			"[none client_secret_basic client_secret_post] [client_secret_basic client_secret_post]" {
 			t.Errorf("what is announced: %+v", metadata)
 		}
 	})
@@ -124,7 +151,10 @@ func TestAS09_ClientCredentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		id := fmt.Sprintf("both-%d", people.Add(1))
 		addClient(t, w.Service, oauth.Client{
-			ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf(id)), Grants: []string{oauth.GrantClientCredentials, oauth.GrantRefreshToken, oauth.GrantAuthorizationCode},
+			ID:           id,
+			Type:         oauth.Confidential,
+			SecretHash:   oauth.HashSecret(secretOf(id)),
+			Grants:       []string{oauth.GrantClientCredentials, oauth.GrantRefreshToken, oauth.GrantAuthorizationCode},
 			RedirectURIs: []string{appRedirect}, Scopes: []string{"openid", "email", "offline_access", "reports:read"},
 		})
 		ask := func(pairs ...string) servicetest.Response {
@@ -155,17 +185,25 @@ func TestAS09_ClientCredentials(t *testing.T) {
 				t.Errorf("%s: %s", name, r.Body)
 			}
 			claims := servicetest.Claims(t, r.Tokens(t).AccessToken)
-			if claims["sub"] != id || claims["client_id"] != id || claims["sid"] != nil || claims["auth_time"] != nil || claims["amr"] != nil || len(claims["roles"].([]any)) != 0 || claims["scope"] != c.scope {
+			if claims["sub"] != id || claims["client_id"] != id || claims["sid"] != nil || claims["auth_time"] != nil ||
+				claims["amr"] != nil || len(claims["roles"].([]any)) != 0 || claims["scope"] != c.scope {
 				t.Errorf("%s: %v", name, claims)
 			}
 		}
-		for name, change := range map[string][]string{"sub": {"sub", "usr_x"}, "username": {"username", "usr_x"}, "subject": {"subject", "usr_x"}, "roles": {"roles", "admin"}} {
-			if claims := servicetest.Claims(t, ask(change...).Tokens(t).AccessToken); claims["sub"] != id || len(claims["roles"].([]any)) != 0 {
+		for name, change := range map[string][]string{
+			"sub":      {"sub", "usr_x"},
+			"username": {"username", "usr_x"},
+			"subject":  {"subject", "usr_x"},
+			"roles":    {"roles", "admin"},
+		} {
+			if claims := servicetest.Claims(t, ask(change...).Tokens(t).AccessToken); claims["sub"] != id ||
+				len(claims["roles"].([]any)) != 0 {
 				t.Errorf("%s was listened to: %v", name, claims)
 			}
 		}
 		for _, public := range []string{"web", "default", "spa"} {
-			if r := w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", public); r.Status < 400 || r.Code() != "unauthorized_client" {
+			if r := w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", public); r.Status < 400 ||
+				r.Code() != "unauthorized_client" {
 				t.Errorf("public client %s: %d %s", public, r.Status, r.Body)
 			}
 		}
@@ -183,7 +221,8 @@ func TestAS10_Introspection(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := w.Refresh(t, p.RefreshToken).Tokens(t)
-		if err := w.other.Blocklist.Sync(t.Context()); err != nil { // it would hear of the token within a second; of sessions and users it asks the database
+		// it would hear of the token within a second; of sessions and users it asks the database
+		if err := w.other.Blocklist.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for name, c := range map[string]struct {
@@ -221,7 +260,10 @@ func TestAS10_Introspection(t *testing.T) {
 			}
 		}
 		for name, h := range map[string]http.Header{
-			"nobody": nil, "the user": bearer(next.AccessToken), "a public client": basicOf("default", ""), "a wrong secret": basicOf("backend", "x"),
+			"nobody":          nil,
+			"the user":        bearer(next.AccessToken),
+			"a public client": basicOf("default", ""),
+			"a wrong secret":  basicOf("backend", "x"),
 		} {
 			r := w.FormWith(t, "/oauth2/introspect", h, "token", next.AccessToken)
 			if want(t, name, r, http.StatusUnauthorized, "invalid_client"); strings.Contains(r.Body, "active") {
@@ -229,8 +271,10 @@ func TestAS10_Introspection(t *testing.T) {
 			}
 		}
 		want(t, "no token", w.FormWith(t, "/oauth2/introspect", basic("backend")), http.StatusBadRequest, "invalid_request")
-		want(t, "two tokens", w.FormWith(t, "/oauth2/introspect", basic("backend"), "token", "a", "token", next.AccessToken), http.StatusBadRequest, "invalid_request")
-		want(t, "token in the query", w.FormWith(t, "/oauth2/introspect?token="+next.AccessToken, basic("backend")), http.StatusBadRequest, "invalid_request")
+		want(t, "two tokens", w.FormWith(t, "/oauth2/introspect", basic("backend"), "token", "a", "token", next.AccessToken),
+			http.StatusBadRequest, "invalid_request")
+		want(t, "token in the query", w.FormWith(t, "/oauth2/introspect?token="+next.AccessToken, basic("backend")),
+			http.StatusBadRequest, "invalid_request")
 	})
 }
 
@@ -238,13 +282,15 @@ func TestAS10_Introspection(t *testing.T) {
 func TestAS15_NoDynamicRegistration(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		body := `{"redirect_uris":["javascript:alert(1)"],"jwks_uri":"http://127.0.0.1/","token_endpoint_auth_method":"none"}`
-		for _, path := range []string{"/register", "/oauth2/register", "/connect/register", "/v1/clients", "/admin/v1/clients", "/reg"} {
+		for _, path := range []string{"/register", "/oauth2/register", "/connect/register", "/v1/clients", "/admin/v1/clients",
+			"/reg"} {
 			r := w.Do(t, http.MethodPost, path, header("Content-Type", "application/json"), strings.NewReader(body))
 			if r.Status != http.StatusNotFound {
 				t.Errorf("%s: %d %s", path, r.Status, r.Body)
 			}
 		}
-		if r := w.Get(t, "/.well-known/openid-configuration", ""); strings.Contains(r.Body, "registration_endpoint") || strings.Contains(r.Body, "device_authorization") {
+		if r := w.Get(t, "/.well-known/openid-configuration", ""); strings.Contains(r.Body, "registration_endpoint") ||
+			strings.Contains(r.Body, "device_authorization") {
 			t.Error(r.Body)
 		}
 	})
@@ -267,10 +313,14 @@ func TestAS16_IssuerOfTheConfiguration(t *testing.T) {
 		authorize := strings.TrimPrefix(authorizeURL(w.Service, map[string]string{"client_id": "web"}), w.URL)
 		none := strings.TrimPrefix(authorizeURL(w.Service, map[string]string{"client_id": "web", "prompt": "none"}), w.URL)
 		for name, h := range map[string]http.Header{
-			"Host": header("Host", "evil.example"), "X-Forwarded-Host": header("X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Prefix", "/evil.example", "X-Forwarded-Port", "444"),
-			"Forwarded": header("Forwarded", "host=evil.example;proto=https"), "X-Original-URL": header("X-Original-URL", "//evil.example", "X-Rewrite-URL", "//evil.example", "X-Host", "evil.example"),
+			"Host": header("Host", "evil.example"),
+			"X-Forwarded-Host": header("X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Prefix",
+				"/evil.example", "X-Forwarded-Port", "444"),
+			"Forwarded":      header("Forwarded", "host=evil.example;proto=https"),
+			"X-Original-URL": header("X-Original-URL", "//evil.example", "X-Rewrite-URL", "//evil.example", "X-Host", "evil.example"),
 		} {
-			for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/v1/blocklist", authorize, none, "/oauth2/logout"} {
+			for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+				"/v1/blocklist", authorize, none, "/oauth2/logout"} {
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+path, http.NoBody)
 				if err != nil {
 					t.Fatal(err)
@@ -283,7 +333,8 @@ func TestAS16_IssuerOfTheConfiguration(t *testing.T) {
 				if strings.Contains(got.body, "evil.example") || strings.Contains(fmt.Sprint(got.header, got.location), "evil.example") {
 					t.Errorf("%s of %s is believed: %v %v\n%s", name, path, got.header, got.location, got.body)
 				}
-				if path == plainPath && got.body != plain.Body || path == none && (got.location == nil || got.location.Query().Get("iss") != w.Config.Issuer) {
+				if path == plainPath && got.body != plain.Body ||
+					path == none && (got.location == nil || got.location.Query().Get("iss") != w.Config.Issuer) {
 					t.Errorf("%s changes %s: %v\n%s", name, path, got.location, got.body)
 				}
 			}
@@ -291,7 +342,8 @@ func TestAS16_IssuerOfTheConfiguration(t *testing.T) {
 		if other := w.Get(t, "/.well-known/openid-configuration", ""); other.Body != plain.Body {
 			t.Error("the two documents differ")
 		}
-		for _, path := range []string{"/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration", "/.well-known/webfinger?resource=acct:a@example.com"} {
+		for _, path := range []string{"/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration",
+			"/.well-known/webfinger?resource=acct:a@example.com"} {
 			want(t, path, w.Get(t, path, ""), http.StatusNotFound, "not_found")
 		}
 	})
@@ -319,7 +371,8 @@ func TestAS20_RevokedConsent(t *testing.T) {
 			}
 		}
 		for _, s := range []*servicetest.Service{w.Service, w.other} {
-			servicetest.Eventually(t, "userinfo is refused", func() bool { return s.Get(t, "/oauth2/userinfo", tokens.AccessToken).Status == http.StatusUnauthorized })
+			servicetest.Eventually(t, "userinfo is refused",
+				func() bool { return s.Get(t, "/oauth2/userinfo", tokens.AccessToken).Status == http.StatusUnauthorized })
 		}
 		b := newBrowser(t, w.Service)
 		if asked := b.logIn(b.open(authorizeURL(w.Service, map[string]string{"client_id": "third"})), p.email); !asked.has("consent") {
@@ -345,22 +398,31 @@ func TestDB03_ManyParameters(t *testing.T) {
 			header       http.Header
 			body         string
 		}{
-			"resources":     {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&client_id=default&refresh_token=" + p.RefreshToken + fill("&resource=a")},
-			"scopes":        {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&client_id=default&refresh_token=" + p.RefreshToken + "&scope=" + fill("a+")},
-			"parameters":    {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token" + fill("&a")},
-			"client":        {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&refresh_token=x&client_id=" + fill("a")},
-			"token":         {http.MethodPost, "/oauth2/revoke", form, "token=" + fill("a")},
-			"code":          {http.MethodPost, "/oauth2/token", form, "grant_type=authorization_code&client_id=web&code=" + fill("a")},
-			"pushed":        {http.MethodPost, "/oauth2/par", form, "client_id=web&response_type=code&redirect_uri=" + url.QueryEscape(appRedirect) + "&code_challenge=" + challenge() + "&code_challenge_method=S256&state=" + fill("a")},
-			"e-mail":        {http.MethodPost, "/v1/login", header("Content-Type", "application/json"), `{"email":"` + fill("a") + `@example.com","password":"x"}`},
-			"sign-up":       {http.MethodPost, "/v1/signup", header("Content-Type", "application/json"), `{"email":"a@` + fill("a.") + `com","password":"` + servicetest.Password + `"}`},
-			"name":          {http.MethodPatch, "/v1/me", bearer(p.AccessToken, "Content-Type", "application/json"), `{"name":"` + fill("a") + `"}`},
-			"array":         {http.MethodPatch, "/v1/me", bearer(p.AccessToken, "Content-Type", "application/json"), `{"name":` + string(list) + `}`},
-			"cursor":        {http.MethodGet, "/v1/blocklist?after=" + strings.Repeat("9", 8000), nil, ""},
-			"session":       {http.MethodDelete, "/v1/sessions/" + strings.Repeat("a", 8000), bearer(p.AccessToken), ""},
-			"provider":      {http.MethodDelete, "/v1/identities/" + strings.Repeat("a", 8000), bearer(p.AccessToken), ""},
-			"authorization": {http.MethodGet, "/oauth2/authorize?client_id=web&state=" + strings.Repeat("a", 8000) + "&scope=" + strings.Repeat("a+", 2000), nil, ""},
-			"page":          {http.MethodPost, "/oauth2/login", form, "request=" + fill("a")},
+			"resources": {http.MethodPost, "/oauth2/token", form,
+				"grant_type=refresh_token&client_id=default&refresh_token=" + p.RefreshToken + fill("&resource=a")},
+			"scopes": {http.MethodPost, "/oauth2/token", form,
+				"grant_type=refresh_token&client_id=default&refresh_token=" + p.RefreshToken + "&scope=" + fill("a+")},
+			"parameters": {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token" + fill("&a")},
+			"client":     {http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&refresh_token=x&client_id=" + fill("a")},
+			"token":      {http.MethodPost, "/oauth2/revoke", form, "token=" + fill("a")},
+			"code":       {http.MethodPost, "/oauth2/token", form, "grant_type=authorization_code&client_id=web&code=" + fill("a")},
+			"pushed": {http.MethodPost, "/oauth2/par", form,
+				"client_id=web&response_type=code&redirect_uri=" + url.QueryEscape(appRedirect) + "&code_challenge=" + challenge() +
+					"&code_challenge_method=S256&state=" + fill("a")},
+			"e-mail": {http.MethodPost, "/v1/login", header("Content-Type", "application/json"),
+				`{"email":"` + fill("a") + `@example.com","password":"x"}`},
+			"sign-up": {http.MethodPost, "/v1/signup", header("Content-Type", "application/json"),
+				`{"email":"a@` + fill("a.") + `com","password":"` + servicetest.Password + `"}`},
+			"name": {http.MethodPatch, "/v1/me", bearer(p.AccessToken, "Content-Type", "application/json"),
+				`{"name":"` + fill("a") + `"}`},
+			"array": {http.MethodPatch, "/v1/me", bearer(p.AccessToken, "Content-Type", "application/json"),
+				`{"name":` + string(list) + `}`},
+			"cursor":   {http.MethodGet, "/v1/blocklist?after=" + strings.Repeat("9", 8000), nil, ""},
+			"session":  {http.MethodDelete, "/v1/sessions/" + strings.Repeat("a", 8000), bearer(p.AccessToken), ""},
+			"provider": {http.MethodDelete, "/v1/identities/" + strings.Repeat("a", 8000), bearer(p.AccessToken), ""},
+			"authorization": {http.MethodGet, "/oauth2/authorize?client_id=web&state=" + strings.Repeat("a",
+				8000) + "&scope=" + strings.Repeat("a+", 2000), nil, ""},
+			"page": {http.MethodPost, "/oauth2/login", form, "request=" + fill("a")},
 		} {
 			r := w.Do(t, c.method, c.path, c.header, strings.NewReader(c.body))
 			if r.Status >= 500 || r.Status < 400 && name != "token" && name != "authorization" {
@@ -368,7 +430,9 @@ func TestDB03_ManyParameters(t *testing.T) {
 			}
 		}
 		for n, status := range map[int]int{10_000: 400, 20_000: 413, 65_536: 413, 1_000_000: 413} {
-			want(t, fmt.Sprint(n, " parameters"), w.Do(t, http.MethodPost, "/oauth2/token", form, strings.NewReader("grant_type=refresh_token"+strings.Repeat("&a=b", n))), status, "invalid_request")
+			want(t, fmt.Sprint(n, " parameters"),
+				w.Do(t, http.MethodPost, "/oauth2/token", form, strings.NewReader("grant_type=refresh_token"+strings.Repeat("&a=b", n))),
+				status, "invalid_request")
 		}
 		w.Refresh(t, p.RefreshToken).Tokens(t)
 	})

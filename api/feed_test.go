@@ -119,7 +119,8 @@ func TestFeed(t *testing.T) {
 				if feed.Entries.Len() != 1 || !keysOf(feed)[session] {
 					t.Errorf("%d entries", feed.Entries.Len())
 				}
-				if h := r.Header; h.Get("ETag") != `"`+now+`"` || h.Get("Cache-Control") != "no-cache" || h.Get("Content-Type") != "application/json" || !strings.Contains(strings.Join(h.Values("Vary"), ","), "Accept") {
+				if h := r.Header; h.Get("ETag") != `"`+now+`"` || h.Get("Cache-Control") != "no-cache" ||
+					h.Get("Content-Type") != "application/json" || !strings.Contains(strings.Join(h.Values("Vary"), ","), "Accept") {
 					t.Errorf("header: %v", h)
 				}
 			})
@@ -192,10 +193,17 @@ func TestFeed(t *testing.T) {
 				mustBlock(t, s)
 			}
 			cursorWith(t, s, mustBlock(t, s))
-			for coding, zipped := range map[string]bool{"gzip": true, "br, gzip;q=0.5": true, "gzip;q=0": false, "identity": false, "br": false} {
+			for coding, zipped := range map[string]bool{
+				"gzip":           true,
+				"br, gzip;q=0.5": true,
+				"gzip;q=0":       false,
+				"identity":       false,
+				"br":             false,
+			} {
 				r := s.Do(t, http.MethodGet, feedPath(""), header("Accept-Encoding", coding), nil)
 				body := []byte(r.Body)
-				if (r.Header.Get("Content-Encoding") == "gzip") != zipped || !strings.Contains(strings.Join(r.Header.Values("Vary"), ","), "Accept-Encoding") {
+				if (r.Header.Get("Content-Encoding") == "gzip") != zipped ||
+					!strings.Contains(strings.Join(r.Header.Values("Vary"), ","), "Accept-Encoding") {
 					t.Errorf("%s: %v", coding, r.Header)
 				}
 				if zipped {
@@ -354,7 +362,8 @@ func TestFeedStream(t *testing.T) {
 		begin := getFeed(t, s, "").Cursor
 		t.Run("ok/from now on", func(t *testing.T) {
 			f := mustOpenStream(t, s, begin, "")
-			if h := f.header; h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-store" || h.Get("Content-Encoding") != "" {
+			if h := f.header; h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-store" ||
+				h.Get("Content-Encoding") != "" {
 				t.Errorf("header: %v", h)
 			}
 			if e := f.mustNext(t, "retry"); e.id != "1000" {
@@ -366,7 +375,8 @@ func TestFeedStream(t *testing.T) {
 			}
 			key := mustBlock(t, s)
 			e := f.mustNext(t, "entries")
-			if e.feed.Entries.Len() != 1 || !keysOf(e.feed)[key] || e.id != e.feed.Cursor || e.feed.Issuer != s.Config.Issuer || !e.feed.AsOf.After(beat.asOf) {
+			if e.feed.Entries.Len() != 1 || !keysOf(e.feed)[key] || e.id != e.feed.Cursor || e.feed.Issuer != s.Config.Issuer ||
+				!e.feed.AsOf.After(beat.asOf) {
 				t.Errorf("entries: %+v", e)
 			}
 			started := time.Now()
@@ -380,9 +390,10 @@ func TestFeedStream(t *testing.T) {
 			key := mustBlock(t, s)
 			now := cursorWith(t, s, key)
 			for name, f := range map[string]*feedStream{
-				"Last-Event-ID":           mustOpenStream(t, s, begin, ""),
-				"after":                   mustOpenStream(t, s, "", "?after="+url.QueryEscape(begin)),
-				"Last-Event-ID and after": mustOpenStream(t, s, begin, "?after="+url.QueryEscape(now)), // where a reconnecting EventSource stands
+				"Last-Event-ID": mustOpenStream(t, s, begin, ""),
+				"after":         mustOpenStream(t, s, "", "?after="+url.QueryEscape(begin)),
+				// where a reconnecting EventSource stands
+				"Last-Event-ID and after": mustOpenStream(t, s, begin, "?after="+url.QueryEscape(now)),
 			} {
 				f.mustNext(t, "retry")
 				if e := f.mustNext(t, "entries"); !keysOf(e.feed)[key] || e.id != now {
@@ -559,7 +570,12 @@ func TestFeedInEveryCommitOrder(t *testing.T) {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			var hoppers []*hopper
 			for i := range 4 {
-				hoppers = append(hoppers, &hopper{replicas: []*servicetest.Service{a, b}, at: i, cursor: getFeed(t, a, "").Cursor, known: map[verifier.BlockKey]bool{}})
+				hoppers = append(hoppers, &hopper{
+					replicas: []*servicetest.Service{a, b},
+					at:       i,
+					cursor:   getFeed(t, a, "").Cursor,
+					known:    map[verifier.BlockKey]bool{},
+				})
 			}
 			step := func() {
 				for i, h := range hoppers {
@@ -581,7 +597,8 @@ func TestFeedInEveryCommitOrder(t *testing.T) {
 				}
 				key := verifier.KeyOf(verifier.BlockJTI, fmt.Sprint("held-", blockedNames.Add(1)))
 				until := time.Now().Add(time.Hour).Unix()
-				if _, err := tx.Exec(t.Context(), `INSERT INTO blocklist (key, not_before, drop_after) VALUES ($1, $2, $2)`, key[:], until); err != nil {
+				if _, err := tx.Exec(t.Context(), `INSERT INTO blocklist (key, not_before, drop_after) VALUES ($1, $2, $2)`, key[:],
+					until); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := tx.Exec(t.Context(), `SELECT pg_notify('handstamp', '')`); err != nil {
@@ -653,12 +670,16 @@ func TestFeedAfterRestart(t *testing.T) {
 	})
 }
 
-// A standby takes over, and what the primary alone knew of its history is gone. Followers refuse what they refused, and learn what is new.
+// A standby takes over, and what the primary alone knew of its history is gone. Followers refuse what they refused, and
+// learn what is new.
 func TestFeedAfterFailover(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.NewCluster(t)
 	standby := primary.Standby()
-	db := servicetest.Database{Name: "postgres", URL: "postgres://postgres@" + primary.Host() + "," + standby.Host() + "/postgres?sslmode=disable"}
+	db := servicetest.Database{
+		Name: "postgres",
+		URL:  "postgres://postgres@" + primary.Host() + "," + standby.Host() + "/postgres?sslmode=disable",
+	}
 	a := servicetest.Start(t, db)
 	b := servicetest.Start(t, db, sameIssuer(a))
 	before, after := signUp(t, a), signUp(t, a)
@@ -785,7 +806,8 @@ func TestREV06_BlocklistLost(t *testing.T) {
 	broken.Store(true)
 	since := time.Now()
 	for path, token := range map[string]string{"/v1/me": p.AccessToken, "/v1/blocklist": "", "/readyz": ""} {
-		servicetest.Eventually(t, path+" answers 503", func() bool { return s.Get(t, path, token).Status == http.StatusServiceUnavailable })
+		servicetest.Eventually(t, path+" answers 503",
+			func() bool { return s.Get(t, path, token).Status == http.StatusServiceUnavailable })
 	}
 	silent := make(chan struct{})
 	go func() { // one heartbeat may still tell of the last reading
@@ -803,7 +825,8 @@ func TestREV06_BlocklistLost(t *testing.T) {
 	time.AfterFunc(6*time.Second, f.close)
 	<-silent
 	broken.Store(false)
-	servicetest.Eventually(t, "the replica is back", func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusOK })
+	servicetest.Eventually(t, "the replica is back",
+		func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusOK })
 }
 
 // Without the connection that listens, polling brings a revocation to the other replica.
@@ -819,7 +842,8 @@ func TestREV07_LostWakeUps(t *testing.T) {
 	cut := 0
 	cutting.Go(func() {
 		for ctx.Err() == nil {
-			tag, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`)
+			tag, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = `+
+				`current_database() AND query LIKE 'LISTEN%'`)
 			if err != nil {
 				t.Error(err)
 				return
@@ -899,7 +923,8 @@ func TestSlowFollower(t *testing.T) {
 	if got := gauge(t, s.Figures.Followers); got < 1 {
 		t.Fatalf("%v followers", got)
 	}
-	flood, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL, sqlite.Prefix)+"?_pragma=busy_timeout(10000)&_txlock=immediate")
+	flood, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL,
+		sqlite.Prefix)+"?_pragma=busy_timeout(10000)&_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
 	}

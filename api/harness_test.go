@@ -32,8 +32,8 @@ func sameIssuer(s *servicetest.Service) func(*service.Config) {
 	return func(c *service.Config) { c.Issuer, c.Audience = s.Config.Issuer, s.Config.Audience }
 }
 
-// world is a service that tests share: two replicas on one database, with a client for each purpose. A test makes users of its own, and leaves
-// alone what others use.
+// world is a service that tests share: two replicas on one database, with a client for each purpose. A test makes users
+// of its own, and leaves alone what others use.
 type world struct {
 	*servicetest.Service
 	other *servicetest.Service
@@ -49,7 +49,10 @@ var worlds = map[string]*world{"sqlite": {}, "postgres": {}}
 func each(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
-	for name, open := range map[string]func(testing.TB) servicetest.Database{"sqlite": servicetest.SQLite, "postgres": servicetest.Postgres} {
+	for name, open := range map[string]func(testing.TB) servicetest.Database{
+		"sqlite":   servicetest.SQLite,
+		"postgres": servicetest.Postgres,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := worlds[name]
@@ -66,7 +69,10 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 func alone(t *testing.T, test func(t *testing.T, db servicetest.Database)) {
 	t.Helper()
 	t.Parallel()
-	for name, open := range map[string]func(testing.TB) servicetest.Database{"sqlite": servicetest.SQLite, "postgres": servicetest.Postgres} {
+	for name, open := range map[string]func(testing.TB) servicetest.Database{
+		"sqlite":   servicetest.SQLite,
+		"postgres": servicetest.Postgres,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, open(t))
@@ -85,13 +91,56 @@ func (w *world) begin(t *testing.T, open func(testing.TB) servicetest.Database) 
 	w.Service = servicetest.Start(&w.keeper, w.db, plenty)
 	w.other = servicetest.Start(&w.keeper, w.db, plenty, sameIssuer(w.Service))
 	for _, c := range []oauth.Client{
-		{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}},
-		{ID: "stranger", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("stranger")), Grants: []string{oauth.GrantClientCredentials}, Audiences: []string{"https://stranger.example"}},
-		{ID: "spa", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, Origins: []string{"https://app.example.com", "http://localhost:3000"}},
-		{ID: "web", Type: oauth.Public, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}, PostLogoutRedirectURIs: []string{appRedirect}, Scopes: []string{"openid", "profile", "email"}},
-		{ID: "server", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("server")), Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}},
-		{ID: "third", Type: oauth.Public, ThirdParty: true, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}, RedirectURIs: []string{appRedirect}, Scopes: []string{"openid", "profile", "email"}},
-		{ID: "elsewhere", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, Audiences: []string{"https://elsewhere.example"}, Scopes: []string{"openid"}},
+		{
+			ID:         "backend",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret(secretOf("backend")),
+			Grants:     []string{oauth.GrantClientCredentials},
+			Scopes:     []string{"reports:read"},
+		},
+		{
+			ID:         "stranger",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret(secretOf("stranger")),
+			Grants:     []string{oauth.GrantClientCredentials},
+			Audiences:  []string{"https://stranger.example"},
+		},
+		{
+			ID:      "spa",
+			Type:    oauth.Public,
+			Grants:  []string{oauth.GrantRefreshToken},
+			Origins: []string{"https://app.example.com", "http://localhost:3000"},
+		},
+		{
+			ID:                     "web",
+			Type:                   oauth.Public,
+			Grants:                 []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
+			RedirectURIs:           []string{appRedirect},
+			PostLogoutRedirectURIs: []string{appRedirect},
+			Scopes:                 []string{"openid", "profile", "email"},
+		},
+		{
+			ID:           "server",
+			Type:         oauth.Confidential,
+			SecretHash:   oauth.HashSecret(secretOf("server")),
+			Grants:       []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
+			RedirectURIs: []string{appRedirect},
+		},
+		{
+			ID:           "third",
+			Type:         oauth.Public,
+			ThirdParty:   true,
+			Grants:       []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
+			RedirectURIs: []string{appRedirect},
+			Scopes:       []string{"openid", "profile", "email"},
+		},
+		{
+			ID:        "elsewhere",
+			Type:      oauth.Public,
+			Grants:    []string{oauth.GrantRefreshToken},
+			Audiences: []string{"https://elsewhere.example"},
+			Scopes:    []string{"openid"},
+		},
 	} {
 		addClient(t, w.Service, c)
 	}
@@ -143,7 +192,12 @@ func addClient(t testing.TB, s *servicetest.Service, c oauth.Client) {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Store.CreateClient(t.Context(), c, audit.Event{At: c.CreatedAt, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: c.ID}); err != nil {
+	if err := s.Store.CreateClient(t.Context(), c, audit.Event{
+		At:       c.CreatedAt,
+		Kind:     audit.KindClientCreated,
+		Actor:    audit.ActorCLI,
+		ClientID: c.ID,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Clients.Sync(t.Context()); err != nil {

@@ -56,7 +56,8 @@ func jwtHeader(t testing.TB, raw string) map[string]any {
 // tokenRoutes are routes that take an access token, one of each way in which they check it.
 func tokenRoutes() [][2]string {
 	return [][2]string{
-		{http.MethodGet, "/v1/me"}, {http.MethodGet, "/v1/forward-auth"}, {http.MethodGet, "/oauth2/userinfo"}, {http.MethodPost, "/v1/logout"},
+		{http.MethodGet, "/v1/me"}, {http.MethodGet, "/v1/forward-auth"}, {http.MethodGet, "/oauth2/userinfo"},
+		{http.MethodPost, "/v1/logout"},
 	}
 }
 
@@ -68,7 +69,8 @@ func refusedAlike(t *testing.T, s *servicetest.Service, tokens map[string]string
 		for _, name := range slices.Sorted(maps.Keys(tokens)) {
 			r := s.Do(t, route[0], route[1], bearer(tokens[name]), nil)
 			body := withoutRequestID(r.Body)
-			if r.Status != http.StatusUnauthorized || r.Header.Get("Www-Authenticate") != `Bearer error="invalid_token", error_description="the access token is not valid"` {
+			if r.Status != http.StatusUnauthorized ||
+				r.Header.Get("Www-Authenticate") != `Bearer error="invalid_token", error_description="the access token is not valid"` {
 				t.Errorf("%s %s: %s: %d %q %s", route[0], route[1], name, r.Status, r.Header.Get("Www-Authenticate"), r.Body)
 			} else if first == "" {
 				first = body
@@ -100,9 +102,20 @@ func TestJWT04_StrangeKeyIDs(t *testing.T) {
 		own := jwtHeader(t, good)["kid"]
 		tokens := map[string]string{}
 		for name, kid := range map[string]string{
-			"path": `"../../../../dev/null"`, "file": `"/etc/hostname"`, "sql": `"' OR 1=1--"`, "drop": `"a\"; DROP TABLE signing_keys;--"`,
-			"nul": `"\u0000"`, "line break": `"a\r\nb"`, "number": `1`, "object": `{"a":1}`, "array": `["a"]`, "null": `null`, "empty": `""`,
-			"unknown": `"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"`, "padded": fmt.Sprintf(`"%s="`, own), "long": `"` + strings.Repeat("k", 4<<10) + `"`,
+			"path":       `"../../../../dev/null"`,
+			"file":       `"/etc/hostname"`,
+			"sql":        `"' OR 1=1--"`,
+			"drop":       `"a\"; DROP TABLE signing_keys;--"`,
+			"nul":        `"\u0000"`,
+			"line break": `"a\r\nb"`,
+			"number":     `1`,
+			"object":     `{"a":1}`,
+			"array":      `["a"]`,
+			"null":       `null`,
+			"empty":      `""`,
+			"unknown":    `"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"`,
+			"padded":     fmt.Sprintf(`"%s="`, own),
+			"long":       `"` + strings.Repeat("k", 4<<10) + `"`,
 		} {
 			tokens[name] = reheaded(t, good, `{"alg":"ES256","kid":`+kid+`,"typ":"at+jwt"}`)
 		}
@@ -162,7 +175,8 @@ func TestJWT05_KeysInTheToken(t *testing.T) {
 			s.FillBytes(signature[32:])
 			return signed + "." + encode(signature)
 		}
-		jwk := fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"kid":%q,"alg":"ES256","use":"sig"}`, encode(point[1:33]), encode(point[33:]), kid)
+		jwk := fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"kid":%q,"alg":"ES256","use":"sig"}`, encode(point[1:33]),
+			encode(point[33:]), kid)
 		refusedAlike(t, w.Service, map[string]string{
 			"jku": sign(fmt.Sprintf(`"jku":%q`, trap.URL+"/jku")),
 			"x5u": sign(fmt.Sprintf(`"x5u":%q`, trap.URL+"/x5u")),
@@ -192,21 +206,27 @@ func TestJWT08_Size(t *testing.T) {
 			"infinite expiry": withPayload(`{"exp":1e308}`),
 			"long number":     withPayload(`{"exp":` + strings.Repeat("9", 5800) + `}`),
 		})
-		for name, raw := range map[string]string{"24 KiB": strings.Repeat("A", 24<<10), "1 MiB": good + strings.Repeat("A", 1<<20), "8 MiB of dots": strings.Repeat(".", 8<<20)} {
+		for name, raw := range map[string]string{
+			"24 KiB":        strings.Repeat("A", 24<<10),
+			"1 MiB":         good + strings.Repeat("A", 1<<20),
+			"8 MiB of dots": strings.Repeat(".", 8<<20),
+		} {
 			// The server stops reading at its limit, so the rest of the request may not find a reader.
 			r, err := w.Try(t.Context(), http.MethodGet, "/v1/me", bearer(raw), nil)
 			if err == nil && r.Status != http.StatusRequestHeaderFieldsTooLarge {
 				t.Errorf("%s: %d %s", name, r.Status, r.Body)
 			}
 		}
-		want(t, "introspection of 128 KiB", introspect(t, w.Service, "backend", strings.Repeat(".", 128<<10)), http.StatusRequestEntityTooLarge, "invalid_request")
+		want(t, "introspection of 128 KiB", introspect(t, w.Service, "backend", strings.Repeat(".", 128<<10)),
+			http.StatusRequestEntityTooLarge, "invalid_request")
 		if r := introspect(t, w.Service, "backend", strings.Repeat(".", 60<<10)); r.Body != inactive {
 			t.Errorf("introspection of 60 KiB: %d %s", r.Status, r.Body)
 		}
 	})
 }
 
-// otherTokens are JWTs and other tokens that are no access tokens for this service, or no longer; those of the first kind are authentic.
+// otherTokens are JWTs and other tokens that are no access tokens for this service, or no longer; those of the first
+// kind are authentic.
 func otherTokens(t *testing.T, w *world, p person) map[string]string {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
@@ -233,9 +253,10 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 	}
 	issuer := w.Config.Issuer
 	others := map[string]string{
-		"ID token":           sign(token.TypeID, map[string]any{"aud": oauth.DefaultClientID}),
-		"ID token for us":    sign(token.TypeID, nil),
-		"logout token":       sign(token.TypeLogout, map[string]any{"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}}),
+		"ID token":        sign(token.TypeID, map[string]any{"aud": oauth.DefaultClientID}),
+		"ID token for us": sign(token.TypeID, nil),
+		"logout token": sign(token.TypeLogout,
+			map[string]any{"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}}),
 		"another issuer":     mint("https://staging.example.com", func(*token.Access) {}),
 		"our name elsewhere": mint(issuer+"/", func(*token.Access) {}),
 		"expired":            mint(issuer, func(a *token.Access) { a.IssuedAt = now.Add(-time.Hour) }),
@@ -247,7 +268,8 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile(`Type[A-Z]\w+ +Type = "(.+)"`).FindAllStringSubmatch(string(kinds), -1) { // new kinds as well
+	// new kinds as well
+	for _, m := range regexp.MustCompile(`Type[A-Z]\w+ +Type = "(.+)"`).FindAllStringSubmatch(string(kinds), -1) {
 		if typ := token.Type(m[1]); typ != token.TypeID {
 			others["of type "+m[1]] = sign(typ, nil)
 		}
@@ -263,14 +285,20 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := signUp(t, w.Service)
 		others := otherTokens(t, w, p)
-		forElsewhere := w.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{"email": p.email, "password": servicetest.Password, "client_id": "elsewhere", "scope": "openid"}).Tokens(t)
+		forElsewhere := w.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{
+			"email":     p.email,
+			"password":  servicetest.Password,
+			"client_id": "elsewhere",
+			"scope":     "openid",
+		}).Tokens(t)
 		own := serviceToken(t, w.Service, "backend")
 
 		// As an access token.
 		for _, row := range bearerRoutes() {
 			for name, raw := range others {
 				r := w.Do(t, row.Method, filled(row.Path, sid(t, p.AccessToken)), bearer(raw), nil)
-				if r.Status != http.StatusUnauthorized || !strings.HasPrefix(r.Header.Get("Www-Authenticate"), `Bearer error="invalid_token"`) {
+				if r.Status != http.StatusUnauthorized ||
+					!strings.HasPrefix(r.Header.Get("Www-Authenticate"), `Bearer error="invalid_token"`) {
 					t.Errorf("%s %s accepts: %s: %d %s", row.Method, row.Path, name, r.Status, r.Body)
 				}
 			}
@@ -283,7 +311,8 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 				t.Errorf("%s %s: a token for another audience: %d %s", row.Method, row.Path, r.Status, r.Body)
 			}
 			// A client's own token is nobody's.
-			if r := w.Do(t, row.Method, filled(row.Path, "ses_aaaaaaaaaaaaaaaaaaaaaaaaaa"), bearer(own), nil); r.Status != http.StatusUnauthorized && row.Path != "/v1/forward-auth" {
+			if r := w.Do(t, row.Method, filled(row.Path, "ses_aaaaaaaaaaaaaaaaaaaaaaaaaa"), bearer(own),
+				nil); r.Status != http.StatusUnauthorized && row.Path != "/v1/forward-auth" {
 				t.Errorf("%s %s: a client's own token: %d %s", row.Method, row.Path, r.Status, r.Body)
 			}
 		}
@@ -302,20 +331,26 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 		for name, raw := range others {
 			if name != "refresh token" {
 				want(t, "refresh with: "+name, w.Refresh(t, raw), http.StatusBadRequest, "invalid_grant")
-				want(t, "logout with: "+name, w.JSON(t, http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": raw}), http.StatusUnauthorized, "invalid_grant")
+				want(t, "logout with: "+name, w.JSON(t, http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": raw}),
+					http.StatusUnauthorized, "invalid_grant")
 			}
 			want(t, "assertion: "+name, w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend",
-				"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", raw), http.StatusUnauthorized, "invalid_client")
+				"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", raw),
+				http.StatusUnauthorized, "invalid_client")
 			want(t, "code: "+name, redeem(t, w.Service, raw, "client_id", "web"), http.StatusBadRequest, "invalid_grant")
 			want(t, "cursor: "+name, w.Get(t, "/v1/blocklist?after="+raw, ""), http.StatusGone, "cursor_gone")
-			for _, path := range []string{"/oauth2/login?request=", "/oauth2/signup?request=", "/oauth2/identities?request=", "/oauth2/provider/nowhere?request="} {
+			for _, path := range []string{"/oauth2/login?request=", "/oauth2/signup?request=", "/oauth2/identities?request=",
+				"/oauth2/provider/nowhere?request="} {
 				if r := w.Get(t, path+raw, ""); r.Status != http.StatusBadRequest {
 					t.Errorf("%s takes: %s: %d", path, name, r.Status)
 				}
 			}
-			want(t, "secret: "+name, w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend", "client_secret", raw), http.StatusUnauthorized, "invalid_client")
-			for _, grant := range []string{"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange", "password"} {
-				want(t, grant+": "+name, w.Form(t, "/oauth2/token", "grant_type", grant, "assertion", raw, "subject_token", raw), http.StatusBadRequest, "unsupported_grant_type")
+			want(t, "secret: "+name, w.Form(t, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend",
+				"client_secret", raw), http.StatusUnauthorized, "invalid_client")
+			for _, grant := range []string{"urn:ietf:params:oauth:grant-type:jwt-bearer",
+				"urn:ietf:params:oauth:grant-type:token-exchange", "password"} {
+				want(t, grant+": "+name, w.Form(t, "/oauth2/token", "grant_type", grant, "assertion", raw, "subject_token", raw),
+					http.StatusBadRequest, "unsupported_grant_type")
 			}
 		}
 		want(t, "after all that", w.Get(t, "/v1/me", p.AccessToken), http.StatusOK, "")
@@ -353,25 +388,32 @@ func TestJWT17_CredentialsInRequests(t *testing.T) {
 			status int
 			code   string
 		}{
-			"ok/Bearer":                   {"/v1/me", header("Authorization", "Bearer "+p.AccessToken), 200, ""},
-			"ok/bearer":                   {"/v1/me", header("Authorization", "bearer "+p.AccessToken), 200, ""},
-			"ok/BEARER":                   {"/v1/me", header("Authorization", "BEARER "+p.AccessToken), 200, ""},
-			"ok/two spaces":               {"/v1/me", header("Authorization", "Bearer  "+p.AccessToken), 200, ""},
-			"fail/query":                  {"/v1/me?access_token=" + p.AccessToken, nil, 401, "unauthorized"},
-			"fail/query and header":       {"/v1/me?access_token=" + q.AccessToken, header("Authorization", "Bearer "+p.AccessToken), 400, "invalid_request"},
-			"fail/empty query and header": {"/v1/me?access_token", header("Authorization", "Bearer "+p.AccessToken), 400, "invalid_request"},
-			"fail/two headers":            {"/v1/me", header("Authorization", "Bearer "+p.AccessToken, "Authorization", "Bearer "+q.AccessToken), 400, "invalid_request"},
-			"fail/the same twice":         {"/v1/me", header("Authorization", "Bearer "+p.AccessToken, "Authorization", "Bearer "+p.AccessToken), 400, "invalid_request"},
-			"fail/list":                   {"/v1/me", header("Authorization", "Bearer "+p.AccessToken+", Bearer "+q.AccessToken), 400, "invalid_request"},
-			"fail/trailing comma":         {"/v1/me", header("Authorization", "Bearer "+p.AccessToken+","), 400, "invalid_request"},
-			"fail/tab":                    {"/v1/me", header("Authorization", "Bearer\t"+p.AccessToken), 400, "invalid_request"},
-			"fail/nothing after":          {"/v1/me", header("Authorization", "Bearer"), 400, "invalid_request"},
-			"fail/no space":               {"/v1/me", header("Authorization", "Bearer"+p.AccessToken), 401, "unauthorized"},
-			"fail/scheme":                 {"/v1/me", header("Authorization", "Token "+p.AccessToken), 401, "unauthorized"},
-			"fail/bare":                   {"/v1/me", header("Authorization", p.AccessToken), 401, "unauthorized"},
-			"fail/quoted":                 {"/v1/me", header("Authorization", `Bearer "`+p.AccessToken+`"`), 400, "invalid_request"},
-			"fail/cookie":                 {"/v1/me", header("Cookie", "access_token="+p.AccessToken+"; handstamp_login="+p.AccessToken), 401, "unauthorized"},
-			"fail/other header":           {"/v1/me", header("X-Authorization", "Bearer "+p.AccessToken, "Proxy-Authorization", "Bearer "+p.AccessToken), 401, "unauthorized"},
+			"ok/Bearer":     {"/v1/me", header("Authorization", "Bearer "+p.AccessToken), 200, ""},
+			"ok/bearer":     {"/v1/me", header("Authorization", "bearer "+p.AccessToken), 200, ""},
+			"ok/BEARER":     {"/v1/me", header("Authorization", "BEARER "+p.AccessToken), 200, ""},
+			"ok/two spaces": {"/v1/me", header("Authorization", "Bearer  "+p.AccessToken), 200, ""},
+			"fail/query":    {"/v1/me?access_token=" + p.AccessToken, nil, 401, "unauthorized"},
+			"fail/query and header": {"/v1/me?access_token=" + q.AccessToken, header("Authorization", "Bearer "+p.AccessToken),
+				400, "invalid_request"},
+			"fail/empty query and header": {"/v1/me?access_token", header("Authorization", "Bearer "+p.AccessToken), 400,
+				"invalid_request"},
+			"fail/two headers": {"/v1/me", header("Authorization", "Bearer "+p.AccessToken, "Authorization",
+				"Bearer "+q.AccessToken), 400, "invalid_request"},
+			"fail/the same twice": {"/v1/me", header("Authorization", "Bearer "+p.AccessToken, "Authorization",
+				"Bearer "+p.AccessToken), 400, "invalid_request"},
+			"fail/list": {"/v1/me", header("Authorization", "Bearer "+p.AccessToken+", Bearer "+q.AccessToken), 400,
+				"invalid_request"},
+			"fail/trailing comma": {"/v1/me", header("Authorization", "Bearer "+p.AccessToken+","), 400, "invalid_request"},
+			"fail/tab":            {"/v1/me", header("Authorization", "Bearer\t"+p.AccessToken), 400, "invalid_request"},
+			"fail/nothing after":  {"/v1/me", header("Authorization", "Bearer"), 400, "invalid_request"},
+			"fail/no space":       {"/v1/me", header("Authorization", "Bearer"+p.AccessToken), 401, "unauthorized"},
+			"fail/scheme":         {"/v1/me", header("Authorization", "Token "+p.AccessToken), 401, "unauthorized"},
+			"fail/bare":           {"/v1/me", header("Authorization", p.AccessToken), 401, "unauthorized"},
+			"fail/quoted":         {"/v1/me", header("Authorization", `Bearer "`+p.AccessToken+`"`), 400, "invalid_request"},
+			"fail/cookie": {"/v1/me", header("Cookie", "access_token="+p.AccessToken+"; handstamp_login="+p.AccessToken), 401,
+				"unauthorized"},
+			"fail/other header": {"/v1/me", header("X-Authorization", "Bearer "+p.AccessToken, "Proxy-Authorization",
+				"Bearer "+p.AccessToken), 401, "unauthorized"},
 		} {
 			r := w.Do(t, http.MethodGet, row.path, row.header, nil)
 			want(t, name, r, row.status, row.code)
@@ -407,7 +449,8 @@ func TestJWT18_CopiedToken(t *testing.T) {
 		}
 		want(t, "end", w.Do(t, http.MethodDelete, "/v1/sessions/"+stolen, bearer(owner.AccessToken), nil), http.StatusNoContent, "")
 		for _, s := range []*servicetest.Service{w.Service, w.other} {
-			servicetest.Eventually(t, "the copy is refused", func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized })
+			servicetest.Eventually(t, "the copy is refused",
+				func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized })
 			want(t, "the owner", s.Get(t, "/v1/me", owner.AccessToken), http.StatusOK, "")
 		}
 	})
@@ -431,7 +474,8 @@ func TestJWT20_ClaimsAreOurs(t *testing.T) {
 		if roles := claims["roles"].([]any); len(roles) != 0 || !strings.HasPrefix(claims["sub"].(string), "usr_") {
 			t.Errorf("claims %v", claims)
 		}
-		if own := servicetest.Claims(t, serviceToken(t, w.Service, "backend")); own["sub"] != "backend" || own["sid"] != nil || len(own["roles"].([]any)) != 0 {
+		if own := servicetest.Claims(t, serviceToken(t, w.Service, "backend")); own["sub"] != "backend" || own["sid"] != nil ||
+			len(own["roles"].([]any)) != 0 {
 			t.Errorf("a client's own claims %v", own)
 		}
 		for _, id := range []string{"usr_", claims["sub"].(string), "usr_aaaaaaaaaaaaaaaaaaaaaaaaaa"} {

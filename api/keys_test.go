@@ -59,7 +59,8 @@ func TestKEY01_NothingPrivateIsPublished(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kids := onlyPublic(t, "in a rotation", s.Get(t, "/.well-known/jwks.json", "").Body); !slices.Contains(kids, upcoming.ID) || len(kids) != 4 {
+		if kids := onlyPublic(t, "in a rotation",
+			s.Get(t, "/.well-known/jwks.json", "").Body); !slices.Contains(kids, upcoming.ID) || len(kids) != 4 {
 			t.Errorf("in a rotation: %v", kids)
 		}
 		if err := s.Keys.Revoke(t.Context(), fresh[0], keyring.By{Actor: "cli"}); err != nil {
@@ -75,7 +76,8 @@ func TestKEY02_NoSymmetricAlgorithm(t *testing.T) {
 	for _, algorithm := range []string{"HS256", "HS512", "none", "ES256K", "PS256", "es256", "RS256 "} {
 		db := servicetest.SQLite(t)
 		c := service.DefaultConfig()
-		c.Issuer, c.DatabaseURL, c.MasterKey, c.SigningAlgorithm = "http://127.0.0.1:1", seal.Secret(db.URL), seal.Secret(servicetest.Master), algorithm
+		c.Issuer, c.DatabaseURL, c.MasterKey, c.SigningAlgorithm = "http://127.0.0.1:1", seal.Secret(db.URL), seal.Secret(
+			servicetest.Master), algorithm
 		if s, err := start(t, c); err == nil {
 			t.Errorf("the service signs with %q", algorithm)
 			_ = s.Close()
@@ -101,8 +103,8 @@ func start(t testing.TB, c service.Config) (*service.Service, error) {
 	return s, err
 }
 
-// Two replicas rotate while tokens are minted, verified, and copies of the JWKS are kept as long as they allow. At no time is there a token whose
-// key a copy lacks.
+// Two replicas rotate while tokens are minted, verified, and copies of the JWKS are kept as long as they allow. At no
+// time is there a token whose key a copy lacks.
 func TestKEY03_EveryTokenVerifiesAgainstEveryCopy(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "handstamp.db")
@@ -127,7 +129,8 @@ func TestKEY03_EveryTokenVerifiesAgainstEveryCopy(t *testing.T) {
 			s.API.ServeHTTP(w, r)
 			return w
 		}
-		if w := do(replicas[0], http.MethodPost, "/v1/signup", "", `{"email":"ann@example.com","password":"`+servicetest.Password+`"}`); w.Code != http.StatusCreated {
+		if w := do(replicas[0], http.MethodPost, "/v1/signup", "",
+			`{"email":"ann@example.com","password":"`+servicetest.Password+`"}`); w.Code != http.StatusCreated {
 			t.Fatal(w.Body)
 		}
 		type copied struct {
@@ -201,7 +204,8 @@ func TestKEY05_RevokedKey(t *testing.T) {
 				!slices.Contains(onlyPublic(t, "later", other.Get(t, "/.well-known/jwks.json", "").Body), kid)
 		})
 		servicetest.Eventually(t, "the feed says so", func() bool {
-			return slices.ContainsFunc(feedEntries(t, other), func(e verifier.Entry) bool { return e.Key == verifier.KeyOf(verifier.BlockKID, kid) })
+			return slices.ContainsFunc(feedEntries(t, other),
+				func(e verifier.Entry) bool { return e.Key == verifier.KeyOf(verifier.BlockKID, kid) })
 		})
 		// The session is not to blame.
 		for _, replica := range []*servicetest.Service{s, other} {
@@ -268,11 +272,13 @@ func TestKEY08_Caching(t *testing.T) {
 		etag := r.Header.Get("Etag")
 		for _, tag := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {
 			again := w.Do(t, http.MethodGet, "/.well-known/jwks.json", header("If-None-Match", tag), nil)
-			if again.Status != http.StatusNotModified || again.Body != "" || again.Header.Get("Etag") != etag || again.Header.Get("Cache-Control") == "" {
+			if again.Status != http.StatusNotModified || again.Body != "" || again.Header.Get("Etag") != etag ||
+				again.Header.Get("Cache-Control") == "" {
 				t.Errorf("If-None-Match %s: %d %v", tag, again.Status, again.Header)
 			}
 		}
-		want(t, "another tag", w.Do(t, http.MethodGet, "/.well-known/jwks.json", header("If-None-Match", `"other"`), nil), http.StatusOK, "")
+		want(t, "another tag", w.Do(t, http.MethodGet, "/.well-known/jwks.json", header("If-None-Match", `"other"`), nil),
+			http.StatusOK, "")
 		if other := w.other.Get(t, "/.well-known/jwks.json", ""); other.Header.Get("Etag") != etag || other.Body != r.Body {
 			t.Errorf("the replicas publish different documents: %s %s", r.Body, other.Body)
 		}

@@ -62,7 +62,11 @@ func (c *canaries) search(t *testing.T, where string, haystack []byte) {
 		t.Errorf("%s is empty: there is nothing to search", where)
 	}
 	for secret, what := range c.text {
-		forms := map[string][]byte{"": []byte(secret), " in base64": []byte(base64.StdEncoding.EncodeToString([]byte(secret))), " in hex": fmt.Appendf(nil, "%x", secret)}
+		forms := map[string][]byte{
+			"":           []byte(secret),
+			" in base64": []byte(base64.StdEncoding.EncodeToString([]byte(secret))),
+			" in hex":    fmt.Appendf(nil, "%x", secret),
+		}
 		if rest, ok := strings.CutPrefix(secret, "hsr_"); ok {
 			raw, err := base64.RawURLEncoding.DecodeString(rest)
 			if err != nil {
@@ -102,7 +106,8 @@ func dump(t testing.TB, db servicetest.Database) []byte {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close(ctx) }()
-	rows, err := c.Query(ctx, "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1")
+	rows, err := c.Query(ctx, "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname "+
+		"NOT IN ('pg_catalog', 'information_schema') ORDER BY 1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +123,8 @@ func dump(t testing.TB, db servicetest.Database) []byte {
 	return out.Bytes()
 }
 
-// RoundTrip implements http.RoundTripper for a browser: what the service gives it in cookies, pages and addresses is secret as well.
+// RoundTrip implements http.RoundTripper for a browser: what the service gives it in cookies, pages and addresses is
+// secret as well.
 func (c *canaries) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
@@ -191,7 +197,8 @@ func (l *leaks) passwords() servicetest.Tokens {
 	l.failed(tryLogin(l.T, l.Service, newEmail(), wrongPassword))
 	l.failed(l.post("/v1/signup", "", object{"email": p.email, "password": servicetest.Password}))
 	l.failed(l.post("/v1/signup", "", object{"email": newEmail(), "password": "short-1"}))
-	second := l.tokens("refresh", l.FormWith(l.T, "/oauth2/token", header("Idempotency-Key", "k"), "grant_type", "refresh_token", "client_id", "default", "refresh_token", first.RefreshToken).Tokens(l.T))
+	second := l.tokens("refresh", l.FormWith(l.T, "/oauth2/token", header("Idempotency-Key", "k"), "grant_type", "refresh_token",
+		"client_id", "default", "refresh_token", first.RefreshToken).Tokens(l.T))
 	l.tokens("repeat", l.Refresh(l.T, first.RefreshToken).Tokens(l.T))
 	l.tokens("next", l.Refresh(l.T, second.RefreshToken).Tokens(l.T))
 	l.failed(l.Refresh(l.T, first.RefreshToken)) // reuse
@@ -218,9 +225,11 @@ func (l *leaks) passwords() servicetest.Tokens {
 
 // clients is what confidential clients do.
 func (l *leaks) clients(user servicetest.Tokens) {
-	own := l.tokens("client's own", l.FormWith(l.T, "/oauth2/token", basic("backend"), "grant_type", "client_credentials").Tokens(l.T))
+	own := l.tokens("client's own", l.FormWith(l.T, "/oauth2/token", basic("backend"), "grant_type",
+		"client_credentials").Tokens(l.T))
 	l.failed(l.Form(l.T, "/oauth2/token", "grant_type", "client_credentials", "client_id", "backend", "client_secret", wrongSecret))
-	l.failed(l.Form(l.T, "/oauth2/token", "grant_type", "client_credentials", "client_id", "nobody", "client_secret", secretOf("backend")))
+	l.failed(l.Form(l.T, "/oauth2/token", "grant_type", "client_credentials", "client_id", "nobody", "client_secret",
+		secretOf("backend")))
 	for _, token := range []string{own.AccessToken, user.AccessToken, user.RefreshToken, "junk"} {
 		introspect(l.T, l.Service, "backend", token)
 	}
@@ -230,7 +239,8 @@ func (l *leaks) clients(user servicetest.Tokens) {
 	var pushed struct {
 		URI string `json:"request_uri"`
 	}
-	l.Form(l.T, "/oauth2/par", "client_id", "app", "redirect_uri", appRedirect, "response_type", "code", "code_challenge", challenge(), "code_challenge_method", "S256").JSON(l.T, &pushed)
+	l.Form(l.T, "/oauth2/par", "client_id", "app", "redirect_uri", appRedirect, "response_type", "code", "code_challenge",
+		challenge(), "code_challenge_method", "S256").JSON(l.T, &pushed)
 	l.add("pushed request", pushed.URI)
 }
 
@@ -256,7 +266,8 @@ func (l *leaks) pages() {
 		l.Do(l.T, http.MethodPost, "/oauth2/userinfo", bearer(tokens.AccessToken), nil)
 		l.failed(redeem(l.T, l.Service, code, "client_id", client)) // used before
 		l.add("unused authorization code", b.open(authorizeURL(l.Service, map[string]string{"client_id": client})).code(l.T))
-		l.add("authorization code", b.submit(b.open(authorizeURL(l.Service, map[string]string{"client_id": client, "prompt": "select_account"})), "continue", nil).code(l.T))
+		l.add("authorization code", b.submit(b.open(authorizeURL(l.Service,
+			map[string]string{"client_id": client, "prompt": "select_account"})), "continue", nil).code(l.T))
 		switch client {
 		case "app":
 			b.open(l.URL + "/oauth2/logout?id_token_hint=" + tokens.IDToken)
@@ -298,7 +309,8 @@ func (l *leaks) providers() {
 	back := b.callback(b.open(link.URL))
 	b.open(back.String())
 	l.errors.WriteString(b.open(back.String()).body)
-	want(l.T, "remove", l.Do(l.T, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNoContent, "")
+	want(l.T, "remove", l.Do(l.T, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil),
+		http.StatusNoContent, "")
 	b.post("/oauth2/callback/liar", url.Values{"state": {"a state"}, "code": {kept.AccessToken}}, nil)
 	b.follow(b.open(authorizeURL(l.Service, map[string]string{"prompt": "login"})), "liar") // and never comes back
 
@@ -323,16 +335,19 @@ func (l *leaks) misplaced(secret, accessToken string) {
 		postJSON(l.T, l.Service, "/v1/login", nil, `{"email":"a@example.com","password":"`+secret+`"`),
 		postJSON(l.T, l.Service, "/v1/login", nil, `{"password":"`+secret+`","password":"`+secret+`"}`),
 		postJSON(l.T, l.Service, "/v1/login", nil, `{"email":"`+secret+`","password":"`+secret+`"}`),
-		postJSON(l.T, l.Service, "/v1/login", nil, `{"email":"a@example.com","password":"x","client_id":"`+secret+`","scope":"`+secret+`"}`),
+		postJSON(l.T, l.Service, "/v1/login", nil,
+			`{"email":"a@example.com","password":"x","client_id":"`+secret+`","scope":"`+secret+`"}`),
 		l.Form(l.T, "/oauth2/token", "grant_type", secret, "client_id", secret),
 		l.Form(l.T, "/oauth2/token", "grant_type", "refresh_token", "refresh_token", secret+"x"),
 		l.Form(l.T, "/oauth2/token", "grant_type", "refresh_token", "client_id", secret, "refresh_token", secret),
-		l.Form(l.T, "/oauth2/token", "grant_type", "refresh_token", "client_id", secret, "client_id", "default", "refresh_token", secret),
+		l.Form(l.T, "/oauth2/token", "grant_type", "refresh_token", "client_id", secret, "client_id", "default", "refresh_token",
+			secret),
 		l.Form(l.T, "/oauth2/token", "grant_type", "authorization_code", "code", secret, "code_verifier", secret),
 		l.Do(l.T, http.MethodPost, "/oauth2/token?refresh_token="+q, form, nil),
 		l.FormWith(l.T, "/oauth2/token", header("Idempotency-Key", secret), "grant_type", "refresh_token", "refresh_token", "x"),
 		l.Form(l.T, "/oauth2/revoke", "client_id", secret, "token", secret),
-		l.FormWith(l.T, "/oauth2/introspect", header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(q+":"+q))), "token", secret),
+		l.FormWith(l.T, "/oauth2/introspect", header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(q+":"+q))),
+			"token", secret),
 		l.Get(l.T, "/v1/forward-auth?token="+q, accessToken),
 		l.Get(l.T, "/v1/blocklist?after="+q, ""),
 		l.Get(l.T, "/oauth2/authorize?client_id="+q, ""),
@@ -362,7 +377,12 @@ func TestLOG01_Secrets(t *testing.T) {
 		})
 		registerClient(t, l.Service, oauth.Client{ID: "third", ThirdParty: true})
 		for _, id := range []string{"backend", "other"} {
-			addClient(t, l.Service, oauth.Client{ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf(id)), Grants: []string{oauth.GrantClientCredentials}})
+			addClient(t, l.Service, oauth.Client{
+				ID:         id,
+				Type:       oauth.Confidential,
+				SecretHash: oauth.HashSecret(secretOf(id)),
+				Grants:     []string{oauth.GrantClientCredentials},
+			})
 			l.add("client secret", secretOf(id))
 		}
 		l.add("wrong client secret", wrongSecret)
@@ -370,7 +390,8 @@ func TestLOG01_Secrets(t *testing.T) {
 		l.add("code verifier", verifierText)
 		l.add("password", servicetest.Password, nextPassword, wrongPassword)
 
-		for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/openapi.yaml", "/healthz", "/readyz", "/v1/blocklist"} {
+		for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration",
+			"/.well-known/oauth-authorization-server", "/openapi.yaml", "/healthz", "/readyz", "/v1/blocklist"} {
 			l.Get(t, path, "")
 		}
 		l.Do(t, http.MethodGet, "/v1/blocklist/stream", header("Last-Event-ID", "nonsense"), nil)
@@ -437,7 +458,8 @@ func TestLOG02_Injection(t *testing.T) {
 		}
 		form := header("Content-Type", "application/x-www-form-urlencoded")
 		for _, text := range []string{
-			"\x1b[2J\x1b]0;owned\x07", "\u2028\u2029\u0085", `"},{"level":"ERROR","msg":"forged`, "a\\u000ab", "\u202e\u200f", strings.Repeat("é", 6000), "\xff\xfe", "%0d%0aX: y", "a\tb\r\nc", "${jndi:ldap://127.0.0.1/a}",
+			"\x1b[2J\x1b]0;owned\x07", "\u2028\u2029\u0085", `"},{"level":"ERROR","msg":"forged`, "a\\u000ab", "\u202e\u200f",
+			strings.Repeat("é", 6000), "\xff\xfe", "%0d%0aX: y", "a\tb\r\nc", "${jndi:ldap://127.0.0.1/a}",
 		} {
 			escaped := percent.ReplaceAllString(hex.EncodeToString([]byte(text)), "%$0")
 			short := escaped[:min(len(escaped), 6000)]
@@ -457,11 +479,14 @@ func TestLOG02_Injection(t *testing.T) {
 			}
 			before := len(asked)
 			send(http.MethodGet, "/v1/me", bearer(p.AccessToken, "User-Agent", inHeader), "")
-			send(http.MethodPost, "/v1/login", header("Content-Type", "application/json", "User-Agent", inHeader), `{"email":"`+p.email+`","password":"a wrong guess"}`)
-			send(http.MethodGet, "/"+short, header("X-Forwarded-For", inHeader, "X-Request-Id", inHeader, "Referer", inHeader, "Origin", inHeader), "")
+			send(http.MethodPost, "/v1/login", header("Content-Type", "application/json", "User-Agent", inHeader),
+				`{"email":"`+p.email+`","password":"a wrong guess"}`)
+			send(http.MethodGet, "/"+short, header("X-Forwarded-For", inHeader, "X-Request-Id", inHeader, "Referer", inHeader, "Origin",
+				inHeader), "")
 			send(http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&client_id="+escaped[:min(len(escaped), 30000)])
 			send(http.MethodPost, "/oauth2/token", form, "grant_type=refresh_token&"+escaped[:min(len(escaped), 30000)]+"=a%00")
-			send(http.MethodPost, "/oauth2/token", extended(form, "Idempotency-Key", inHeader), "grant_type="+escaped[:min(len(escaped), 30000)])
+			send(http.MethodPost, "/oauth2/token", extended(form, "Idempotency-Key", inHeader),
+				"grant_type="+escaped[:min(len(escaped), 30000)])
 			send(http.MethodDelete, "/v1/sessions/"+short, bearer(p.AccessToken), "")
 			send(http.MethodGet, "/v1/forward-auth?"+short+"=a", bearer(p.AccessToken), "")
 			send(http.MethodPost, "/v1/login", header("Content-Type", "application/json"), "{"+string(name)+":1}")
@@ -488,7 +513,8 @@ func TestLOG02_Injection(t *testing.T) {
 			}
 			for name, v := range fields {
 				text, ok := v.(string)
-				if ok && (len(text) > 256 || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' })) {
+				if ok && (len(text) > 256 || strings.ContainsFunc(text,
+					func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' })) {
 					t.Errorf("%s has %d bytes: %q", name, len(text), text)
 				}
 			}
@@ -512,7 +538,8 @@ func TestLOG02_Injection(t *testing.T) {
 	})
 }
 
-// What happens to users, sessions and clients leaves one row each, which says who did what to whom, through which client, why and from where.
+// What happens to users, sessions and clients leaves one row each, which says who did what to whom, through which
+// client, why and from where.
 func TestLOG03_Audit(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		s := w.Service
@@ -542,9 +569,13 @@ func TestLOG03_Audit(t *testing.T) {
 			"login": {func(p person) servicetest.Response {
 				return jsonAs("", "/v1/login", credentials(p, servicetest.Password))
 			}, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""}}},
-			"wrong password": {func(p person) servicetest.Response { return jsonAs("", "/v1/login", credentials(p, "a wrong guess")) }, []row{{"login_failed", "system", "USER", "", "", "wrong_password"}}},
+			"wrong password": {func(p person) servicetest.Response { return jsonAs("", "/v1/login", credentials(p, "a wrong guess")) },
+				[]row{{"login_failed", "system", "USER", "", "", "wrong_password"}}},
 			"wrong current password": {func(p person) servicetest.Response {
-				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{"current_password": "a wrong guess", "new_password": "amber-heron-47"})
+				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{
+					"current_password": "a wrong guess",
+					"new_password":     "amber-heron-47",
+				})
 			}, []row{{"login_failed", "system", "USER", "", "", "wrong_password"}}},
 			"logout": {func(p person) servicetest.Response {
 				return s.Do(t, http.MethodPost, "/v1/logout", with(p.AccessToken), nil)
@@ -565,17 +596,23 @@ func TestLOG03_Audit(t *testing.T) {
 				return s.FormWith(t, "/oauth2/revoke", from, "token", p.AccessToken)
 			}, []row{{"access_token_revoked", "default", "USER", "SID", "default", "revoked"}}},
 			"password": {func(p person) servicetest.Response {
-				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{"current_password": servicetest.Password, "new_password": "amber-heron-47"})
-			}, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""}, {"password_changed", "USER", "USER", "", "default", "password_change"}}},
+				return jsonAs(p.AccessToken, "/v1/password/change", map[string]string{
+					"current_password": servicetest.Password,
+					"new_password":     "amber-heron-47",
+				})
+			}, []row{{"login_succeeded", "USER", "USER", "NEW", "default", ""},
+				{"password_changed", "USER", "USER", "", "default", "password_change"}}},
 			"delete": {func(p person) servicetest.Response {
 				return s.Do(t, http.MethodDelete, "/v1/me", with(p.AccessToken), nil)
 			}, []row{{"user_deleted", "USER", "USER", "", "default", "user_deleted"}}},
 			"reuse": {func(p person) servicetest.Response {
 				s.Refresh(t, s.Refresh(t, p.RefreshToken).Tokens(t).RefreshToken).Tokens(t)
-				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken)
+				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token",
+					p.RefreshToken)
 			}, []row{{"refresh_token_reuse", "system", "USER", "SID", "default", "reuse"}}},
 			"refresh": {func(p person) servicetest.Response {
-				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken)
+				return s.FormWith(t, "/oauth2/token", from, "grant_type", "refresh_token", "client_id", "default", "refresh_token",
+					p.RefreshToken)
 			}, nil},
 			"reading": {func(p person) servicetest.Response {
 				return s.Do(t, http.MethodGet, "/v1/sessions", with(p.AccessToken), nil)
@@ -600,7 +637,8 @@ func TestLOG03_Audit(t *testing.T) {
 				b := newBrowser(t, s)
 				code := b.logIn(b.open(authorizeURL(s, map[string]string{"client_id": "web"})), p.email).code(t)
 				redeem(t, s, code, "client_id", "web").Tokens(t)
-				return s.FormWith(t, "/oauth2/token", from, "grant_type", "authorization_code", "client_id", "web", "code", code, "redirect_uri", appRedirect, "code_verifier", verifierText)
+				return s.FormWith(t, "/oauth2/token", from, "grant_type", "authorization_code", "client_id", "web", "code", code,
+					"redirect_uri", appRedirect, "code_verifier", verifierText)
 			}, []row{{"session_ended", "system", "USER", "*", "web", "code_reuse"}, {"login_succeeded", "USER", "USER", "*", "web", ""}}},
 		} {
 			p := signUp(t, s)
@@ -638,7 +676,8 @@ func TestLOG03_Audit(t *testing.T) {
 			if !slices.Equal(got, wanted) {
 				t.Errorf("%s (%d) left\n%+v\nwant\n%+v", name, r.Status, got, wanted)
 			}
-			if r.Status != 0 && len(events) > 0 && (events[0].IP != "203.0.113.7" || events[0].UserAgent != "the tests" || events[0].RequestID != r.Header.Get("X-Request-Id")) {
+			if r.Status != 0 && len(events) > 0 &&
+				(events[0].IP != "203.0.113.7" || events[0].UserAgent != "the tests" || events[0].RequestID != r.Header.Get("X-Request-Id")) {
 				t.Errorf("%s: from %+v, request %s", name, events[0].Origin, r.Header.Get("X-Request-Id"))
 			}
 		}
@@ -646,7 +685,8 @@ func TestLOG03_Audit(t *testing.T) {
 		id := jsonAs("", "/v1/login", map[string]string{"email": newEmail(), "password": "a wrong guess"}).Header.Get("X-Request-Id")
 		all, err := s.Store.Events(t.Context(), "", audit.Cursor{}, 1000)
 		guess := slices.IndexFunc(all, func(e audit.Event) bool { return e.RequestID == id })
-		if err != nil || guess < 0 || all[guess].Kind != audit.KindLoginFailed || all[guess].Reason != "unknown_user" || all[guess].UserID != "" {
+		if err != nil || guess < 0 || all[guess].Kind != audit.KindLoginFailed || all[guess].Reason != "unknown_user" ||
+			all[guess].UserID != "" {
 			t.Errorf("row %d of %d: %v", guess, len(all), err)
 		}
 	})
@@ -672,7 +712,8 @@ func TestLOG03_Identities(t *testing.T) {
 				if e.UserID != me || e.IP == "" || e.RequestID == "" {
 					t.Errorf("%s: %+v", what, e)
 				}
-				got = append(got, strings.TrimSpace(fmt.Sprintf("%s by %s: %s", e.Kind, strings.Replace(e.Actor, me, "the user", 1), e.Reason)))
+				got = append(got, strings.TrimSpace(fmt.Sprintf("%s by %s: %s", e.Kind, strings.Replace(e.Actor, me, "the user", 1),
+					e.Reason)))
 			}
 			seen = len(events)
 			slices.Sort(got)
@@ -689,10 +730,13 @@ func TestLOG03_Identities(t *testing.T) {
 		says(h.second, "ada-elsewhere", "elsewhere@example.com", true)
 		b.open(b.callback(b.open(link.URL)).String())
 		rows("one more", "identity_linked by the user: second")
-		want(t, "remove", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNoContent, "")
+		want(t, "remove", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNoContent,
+			"")
 		rows("one less", "identity_removed by the user: second")
-		want(t, "remove again", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil), http.StatusNotFound, "")
-		want(t, "remove the last", h.Do(t, http.MethodDelete, "/v1/identities/liar", bearer(tokens.AccessToken), nil), http.StatusConflict, "")
+		want(t, "remove again", h.Do(t, http.MethodDelete, "/v1/identities/second", bearer(tokens.AccessToken), nil),
+			http.StatusNotFound, "")
+		want(t, "remove the last", h.Do(t, http.MethodDelete, "/v1/identities/liar", bearer(tokens.AccessToken), nil),
+			http.StatusConflict, "")
 		rows("what is refused")
 	})
 }

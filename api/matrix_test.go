@@ -16,9 +16,11 @@ import (
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
-// callers are those who may ask for something of a user, in the order of the matrix: the user, others, and what is no access token of anybody.
+// callers are those who may ask for something of a user, in the order of the matrix: the user, others, and what is no
+// access token of anybody.
 func callers() []string {
-	return []string{"nobody", "user", "another user", "admin", "third party", "service", "disabled user", "ended session", "ID token", "refresh token"}
+	return []string{"nobody", "user", "another user", "admin", "third party", "service", "disabled user", "ended session",
+		"ID token", "refresh token"}
 }
 
 // Rows that many routes have in common.
@@ -116,7 +118,8 @@ func matrix() map[string]string {
 
 // ending are the routes after which a user or session is no longer what it was.
 func ending() []string {
-	return []string{"DELETE /v1/me", "POST /v1/password/change", "DELETE /v1/sessions", "DELETE /v1/sessions/:sid", "POST /v1/logout"}
+	return []string{"DELETE /v1/me", "POST /v1/password/change", "DELETE /v1/sessions", "DELETE /v1/sessions/:sid",
+		"POST /v1/logout"}
 }
 
 // bodies of the routes that need one to get anywhere; others get an empty one.
@@ -205,7 +208,8 @@ func ask(t *testing.T, s *servicetest.Service, route api.Route, about person, cr
 	return s.Do(t, route.Method, filled(route.Path, sid(t, about.AccessToken)), h, strings.NewReader(body))
 }
 
-// credentialOf is what a caller shows. Where it is a user's, p is the user, but for another user and an admin, who want something of p.
+// credentialOf is what a caller shows. Where it is a user's, p is the user, but for another user and an admin, who want
+// something of p.
 func credentialOf(t *testing.T, w *world, p person, caller string) string {
 	t.Helper()
 	ctx := t.Context()
@@ -257,19 +261,30 @@ func credentialOf(t *testing.T, w *world, p person, caller string) string {
 	return ""
 }
 
-// sessionAt starts a session of a user at a client as a redeemed code does, and returns an access token of it that is meant for the service itself.
+// sessionAt starts a session of a user at a client as a redeemed code does, and returns an access token of it that is
+// meant for the service itself.
 func sessionAt(t *testing.T, s *servicetest.Service, p person, clientID, scope string) string {
 	t.Helper()
 	u, err := s.Store.UserByID(t.Context(), p.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	issued, err := s.Sessions.Start(t.Context(), session.Login{User: u, ClientID: clientID, Scope: scope, Audience: s.Config.Audience})
+	issued, err := s.Sessions.Start(t.Context(), session.Login{
+		User:     u,
+		ClientID: clientID,
+		Scope:    scope,
+		Audience: s.Config.Audience,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	minted, err := s.Minter.Mint(t.Context(), token.Access{
-		Subject: u.ID, Audience: issued.Audience, ClientID: clientID, Scope: scope, SessionID: issued.ID.String(), Lifetime: s.Config.AccessTokenLifetime,
+		Subject:   u.ID,
+		Audience:  issued.Audience,
+		ClientID:  clientID,
+		Scope:     scope,
+		SessionID: issued.ID.String(),
+		Lifetime:  s.Config.AccessTokenLifetime,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +292,8 @@ func sessionAt(t *testing.T, s *servicetest.Service, p person, clientID, scope s
 	return minted.Raw
 }
 
-// What the router answers besides the table: HEAD as GET without a body, OPTIONS to browsers that ask before a request, nothing else.
+// What the router answers besides the table: HEAD as GET without a body, OPTIONS to browsers that ask before a request,
+// nothing else.
 func TestAPI09_Methods(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		methods := map[string][]string{}
@@ -285,7 +301,8 @@ func TestAPI09_Methods(t *testing.T) {
 			methods[r.Path] = append(methods[r.Path], r.Method)
 		}
 		for path, allowed := range methods {
-			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, http.MethodTrace, "PROPFIND", "BREW"} {
+			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+				http.MethodDelete, http.MethodOptions, http.MethodTrace, "PROPFIND", "BREW"} {
 				if slices.Contains(allowed, method) && method != http.MethodHead && method != http.MethodOptions {
 					continue
 				}
@@ -308,7 +325,8 @@ func TestAPI09_Methods(t *testing.T) {
 		// A follower's stream begins with an answer, which a HEAD asks for alone.
 		var feed struct{ Cursor string }
 		w.Get(t, "/v1/blocklist", "").JSON(t, &feed)
-		want(t, "HEAD of a stream", w.Do(t, http.MethodHead, "/v1/blocklist/stream?after="+url.QueryEscape(feed.Cursor), nil, nil), http.StatusOK, "")
+		want(t, "HEAD of a stream", w.Do(t, http.MethodHead, "/v1/blocklist/stream?after="+url.QueryEscape(feed.Cursor), nil, nil),
+			http.StatusOK, "")
 		servicetest.Eventually(t, "a HEAD leaves no follower", func() bool { return followers(t, w.Service) == 0 })
 		// The method of a request is the one it is sent with.
 		p := signUp(t, w.Service)

@@ -24,7 +24,12 @@ func TestPagesInChromium(t *testing.T) {
 	s := servicetest.Start(t, servicetest.SQLite(t), func(c *service.Config) {
 		c.LoginAttempts = 1000
 		for _, kind := range []upstream.Type{upstream.Google, upstream.GitHub, upstream.Microsoft} {
-			c.Providers = append(c.Providers, upstream.Config{ID: string(kind), Type: kind, ClientID: "nobody follows these links", ClientSecret: "x"})
+			c.Providers = append(c.Providers, upstream.Config{
+				ID:           string(kind),
+				Type:         kind,
+				ClientID:     "nobody follows these links",
+				ClientSecret: "x",
+			})
 		}
 	})
 	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +46,8 @@ func TestPagesInChromium(t *testing.T) {
 		}
 		text, _ := json.Marshal(arrived)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write([]byte(`<!doctype html><title>Arrived</title><link rel="icon" href="data:,"><p id="arrived">` + html.EscapeString(string(text)) + `</p>`))
+		_, _ = w.Write([]byte(`<!doctype html><title>Arrived</title><link rel="icon" href="data:,"><p id="arrived">` +
+			html.EscapeString(string(text)) + `</p>`))
 	}))
 	t.Cleanup(application.Close)
 	app := strings.Replace(application.URL, "127.0.0.1", "localhost", 1) // another site than the service
@@ -64,11 +70,20 @@ func TestPagesInChromium(t *testing.T) {
 				shots = t.ArtifactDir()
 			}
 			for check, fault := range node(t, "pages.mjs", map[string]any{
-				"chromium": chromium(t), "javaScript": javaScript, "shots": shots, "app": app, "email": email, "password": servicetest.Password,
+				"chromium":   chromium(t),
+				"javaScript": javaScript,
+				"shots":      shots,
+				"app":        app,
+				"email":      email,
+				"password":   servicetest.Password,
 				"at": map[string]string{
-					"login": at(), "consent": at("client_id", "third", "prompt", "", "scope", "openid profile email orders:read"), "formPost": at("response_mode", "form_post"),
-					"privateUse": at("redirect_uri", "com.example.app:/cb"), "select": at("prompt", "select_account"), "wrong": at("redirect_uri", "https://evil.example/"),
-					"logout": s.URL + "/oauth2/logout",
+					"login":      at(),
+					"consent":    at("client_id", "third", "prompt", "", "scope", "openid profile email orders:read"),
+					"formPost":   at("response_mode", "form_post"),
+					"privateUse": at("redirect_uri", "com.example.app:/cb"),
+					"select":     at("prompt", "select_account"),
+					"wrong":      at("redirect_uri", "https://evil.example/"),
+					"logout":     s.URL + "/oauth2/logout",
 				},
 			}) {
 				if fault != "" {
@@ -140,8 +155,10 @@ func TestCK01_CookieAttributes(t *testing.T) {
 				t.Fatalf("logout: %d %v", r.Status, r.Header)
 			}
 			wanted := []string{
-				"handstamp_browser; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax", "handstamp_attempt; Path=/; Max-Age=600; HttpOnly%s; SameSite=Lax",
-				"handstamp_login; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax", "handstamp_login; Path=/; Max-Age=0; HttpOnly%s; SameSite=Lax",
+				"handstamp_browser; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax",
+				"handstamp_attempt; Path=/; Max-Age=600; HttpOnly%s; SameSite=Lax",
+				"handstamp_login; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax",
+				"handstamp_login; Path=/; Max-Age=0; HttpOnly%s; SameSite=Lax",
 			}
 			for i, w := range wanted {
 				wanted[i] = c.prefix + strings.Replace(w, "%s", c.secure, 1)
@@ -171,7 +188,9 @@ func TestCK07_TokensInCookies(t *testing.T) {
 		login += c.Name + "=" + c.Value + "; "
 	}
 	for name, cookie := range map[string]string{
-		"the login of a browser": login, "an access token": "access_token=" + ann.AccessToken + "; token=" + ann.AccessToken + "; Authorization=Bearer " + ann.AccessToken,
+		"the login of a browser": login,
+		"an access token": "access_token=" + ann.AccessToken + "; token=" + ann.AccessToken + "; Authorization=Bearer " +
+			ann.AccessToken,
 		"a refresh token": "refresh_token=" + ann.RefreshToken,
 	} {
 		for _, path := range []string{"/v1/me", "/v1/sessions", "/v1/identities", "/oauth2/userinfo", "/v1/forward-auth"} {
@@ -184,7 +203,8 @@ func TestCK07_TokensInCookies(t *testing.T) {
 			t.Errorf("%s beside another's access token: %d %s", name, r.Status, r.Body)
 		}
 	}
-	want(t, "refresh by cookie", s.FormWith(t, "/oauth2/token", header("Cookie", "refresh_token="+ann.RefreshToken), "grant_type", "refresh_token", "client_id", "default"), http.StatusBadRequest, "invalid_request")
+	want(t, "refresh by cookie", s.FormWith(t, "/oauth2/token", header("Cookie", "refresh_token="+ann.RefreshToken), "grant_type",
+		"refresh_token", "client_id", "default"), http.StatusBadRequest, "invalid_request")
 }
 
 func TestCK09_ReflectedScript(t *testing.T) {
@@ -193,7 +213,8 @@ func TestCK09_ReflectedScript(t *testing.T) {
 	s.SignUp(t, "ann@example.com")
 	const marker = "zqz"
 	payloads := []string{
-		`"><script>alert("` + marker + `")</script>`, `'><img src=x onerror=alert(1) class=` + marker + `>`, `javascript:alert("` + marker + `")`,
+		`"><script>alert("` + marker + `")</script>`, `'><img src=x onerror=alert(1) class=` + marker + `>`,
+		`javascript:alert("` + marker + `")`,
 		`</title><svg onload=alert(1)>` + marker, `{{.}}` + marker, "\u202e" + marker + "\" autofocus onfocus=\"alert(1)",
 	}
 	live := regexp.MustCompile(`(?i)<script>alert|<img|<svg|(href|src|action|formaction)="?\s*javascript:|"\s+autofocus onfocus=`)
@@ -204,10 +225,12 @@ func TestCK09_ReflectedScript(t *testing.T) {
 				t.Errorf("%s: live markup %q", what, found)
 			}
 			policy := p.header.Get("Content-Security-Policy")
-			if !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") || strings.Contains(policy, marker) {
+			if !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") ||
+				strings.Contains(policy, marker) {
 				t.Errorf("%s: policy %s", what, policy)
 			}
-			if p.header.Get("Cache-Control") != "no-store" || p.header.Get("X-Content-Type-Options") != "nosniff" || p.header.Get("Cross-Origin-Opener-Policy") == "" {
+			if p.header.Get("Cache-Control") != "no-store" || p.header.Get("X-Content-Type-Options") != "nosniff" ||
+				p.header.Get("Cross-Origin-Opener-Policy") == "" {
 				t.Errorf("%s: headers %v", what, p.header)
 			}
 		}
@@ -218,29 +241,38 @@ func TestCK09_ReflectedScript(t *testing.T) {
 	for _, payload := range payloads {
 		b := newBrowser(t, s)
 		for _, name := range []string{
-			"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "login_hint", "ui_locales", "acr_values",
-			"display", "id_token_hint", "provider", "resource", "code_challenge", "code_challenge_method", "request", "request_uri", payload,
+			"client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "login_hint",
+			"ui_locales", "acr_values",
+			"display", "id_token_hint", "provider", "resource", "code_challenge", "code_challenge_method", "request", "request_uri",
+			payload,
 		} {
 			inspect(t, "authorize "+name, b.open(authorizeURL(s, map[string]string{name: payload})))
 		}
-		inspect(t, "form_post", b.logIn(b.open(authorizeURL(s, map[string]string{"response_mode": "form_post", "state": payload})), "ann@example.com"))
+		inspect(t, "form_post", b.logIn(b.open(authorizeURL(s, map[string]string{"response_mode": "form_post", "state": payload})),
+			"ann@example.com"))
 		fresh := newBrowser(t, s)
 		login := fresh.open(authorizeURL(s, nil))
 		inspect(t, "login", fresh.submit(login, "login", map[string]string{"email": payload, "password": payload}))
 		create := fresh.open(authorizeURL(s, map[string]string{"prompt": "create"}))
 		inspect(t, "sign-up", fresh.submit(create, "signup", map[string]string{"email": payload, "name": payload, "password": "short"}))
 		inspect(t, "login state", fresh.submit(login, "login", map[string]string{"request": payload}))
-		inspect(t, "login twice", fresh.post("/oauth2/login", url.Values{payload: {payload, payload}}, map[string]string{"Origin": s.URL}))
+		inspect(t, "login twice", fresh.post("/oauth2/login", url.Values{payload: {payload, payload}},
+			map[string]string{"Origin": s.URL}))
 		for _, name := range []string{"id_token_hint", "post_logout_redirect_uri", "state", "client_id", "logout_hint", "ui_locales"} {
 			inspect(t, "logout "+name, b.open(s.URL+"/oauth2/logout?"+url.Values{name: {payload}}.Encode()))
 		}
-		for _, path := range []string{"/oauth2/callback/liar", "/oauth2/callback/" + url.PathEscape(payload), "/oauth2/provider/" + url.PathEscape(payload), "/oauth2/identities", "/oauth2/login", "/oauth2/signup"} {
+		for _, path := range []string{"/oauth2/callback/liar", "/oauth2/callback/" + url.PathEscape(payload),
+			"/oauth2/provider/" + url.PathEscape(payload), "/oauth2/identities", "/oauth2/login", "/oauth2/signup"} {
 			for _, name := range []string{"state", "code", "error", "error_description", "iss", "request"} {
 				inspect(t, path+" "+name, b.open(s.URL+path+"?"+url.Values{name: {payload}}.Encode()))
 			}
 		}
 		// The names that people and clients give themselves.
-		registerClient(t, s, oauth.Client{ID: "c" + strings.ToLower(newEmail()[:8]) + string('a'+rune(slices.Index(payloads, payload))), Name: payload, ThirdParty: true})
+		registerClient(t, s, oauth.Client{
+			ID:         "c" + strings.ToLower(newEmail()[:8]) + string('a'+rune(slices.Index(payloads, payload))),
+			Name:       payload,
+			ThirdParty: true,
+		})
 		clients, err := s.Store.Clients(t.Context(), "c", 1)
 		if err != nil {
 			t.Fatal(err)

@@ -27,7 +27,12 @@ func addUser(t testing.TB, s *servicetest.Service, hash string) person {
 	now := time.Now()
 	p := person{email: newEmail(), id: user.NewID(now)}
 	u := user.User{ID: p.id, Email: p.email, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
-	if err := s.Store.CreateUser(t.Context(), u, audit.Event{At: now, Kind: audit.KindUserCreated, Actor: audit.ActorCLI, UserID: p.id}); err != nil {
+	if err := s.Store.CreateUser(t.Context(), u, audit.Event{
+		At:     now,
+		Kind:   audit.KindUserCreated,
+		Actor:  audit.ActorCLI,
+		UserID: p.id,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -69,7 +74,8 @@ func known(t testing.TB, s *servicetest.Service) map[string]string {
 	}
 	return map[string]string{
 		"unknown": newEmail(), "wrong password": wrong.email, "disabled": disabled.email, "without a password": addUser(t, s, "").email,
-		"old hash": addUser(t, s, bcryptHash(t, servicetest.Password)).email, "damaged hash": addUser(t, s, "$argon2id$v=19$m=0,t=0,p=0$$").email,
+		"old hash":          addUser(t, s, bcryptHash(t, servicetest.Password)).email,
+		"damaged hash":      addUser(t, s, "$argon2id$v=19$m=0,t=0,p=0$$").email,
 		"password in clear": addUser(t, s, "not the password").email,
 	}
 }
@@ -106,7 +112,8 @@ func TestPW01_SameAnswerForEveryFailure(t *testing.T) {
 		for why, email := range map[string]string{"known": signUp(t, w.Service).email, "unknown": newEmail()} {
 			var last servicetest.Response
 			for range w.Config.LoginAttempts + 1 {
-				last = postJSON(t, w.Service, "/v1/login", header("X-Forwarded-For", "203.0.113.9"), fmt.Sprintf(`{"email":%q,"password":"not the password"}`, email))
+				last = postJSON(t, w.Service, "/v1/login", header("X-Forwarded-For", "203.0.113.9"),
+					fmt.Sprintf(`{"email":%q,"password":"not the password"}`, email))
 			}
 			want(t, why+" address", last, http.StatusTooManyRequests, "too_many_attempts")
 			if last.Header.Get("Retry-After") == "" {
@@ -153,22 +160,35 @@ func TestPW02_OneEvaluationInEveryBranch(t *testing.T) {
 				return s.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": servicetest.Password})
 			})
 		}
-		for current, evaluations := range map[string]uint64{"not the password": 1, servicetest.Password: 2} { // one of them for the new one
+		// one of them for the new one
+		for current, evaluations := range map[string]uint64{"not the password": 1, servicetest.Password: 2} {
 			q := signUp(t, s)
 			cost("change of "+current, evaluations, func() servicetest.Response {
-				return s.JSON(t, http.MethodPost, "/v1/password/change", q.AccessToken, map[string]string{"current_password": current, "new_password": "amber-heron-47"})
+				return s.JSON(t, http.MethodPost, "/v1/password/change", q.AccessToken, map[string]string{
+					"current_password": current,
+					"new_password":     "amber-heron-47",
+				})
 			})
 		}
-		want(t, "right", cost("right", 1, func() servicetest.Response { return tryLogin(t, s, p.email, servicetest.Password) }), http.StatusOK, "")
+		want(t, "right", cost("right", 1, func() servicetest.Response { return tryLogin(t, s, p.email, servicetest.Password) }),
+			http.StatusOK, "")
 		old := addUser(t, s, bcryptHash(t, servicetest.Password))
-		want(t, "old hash", cost("the first login with an old hash", 2, func() servicetest.Response { return tryLogin(t, s, old.email, servicetest.Password) }), http.StatusOK, "")
-		want(t, "new hash", cost("the next login", 1, func() servicetest.Response { return tryLogin(t, s, old.email, servicetest.Password) }), http.StatusOK, "")
+		want(t, "old hash", cost("the first login with an old hash", 2,
+			func() servicetest.Response { return tryLogin(t, s, old.email, servicetest.Password) }), http.StatusOK, "")
+		want(t, "new hash", cost("the next login", 1,
+			func() servicetest.Response { return tryLogin(t, s, old.email, servicetest.Password) }), http.StatusOK, "")
 		for what, body := range map[string]string{
-			"no password": `{"email":"a@example.com"}`, "not an address": `{"email":"a","password":"violet-otter-93"}`, "unknown client": `{"email":"a@example.com","password":"violet-otter-93","client_id":"x"}`,
-			"unknown scope": `{"email":"a@example.com","password":"violet-otter-93","scope":"x"}`, "not text": `{"email":"a@example.com","password":"\ufffd"}`,
-			"too long": `{"email":"a@example.com","password":"` + strings.Repeat("a", 257) + `"}`,
+			"no password":    `{"email":"a@example.com"}`,
+			"not an address": `{"email":"a","password":"violet-otter-93"}`,
+			"unknown client": `{"email":"a@example.com","password":"violet-otter-93","client_id":"x"}`,
+			"unknown scope":  `{"email":"a@example.com","password":"violet-otter-93","scope":"x"}`,
+			"not text":       `{"email":"a@example.com","password":"\ufffd"}`,
+			"too long":       `{"email":"a@example.com","password":"` + strings.Repeat("a", 257) + `"}`,
 		} {
-			if r := cost(what, 0, func() servicetest.Response { return postJSON(t, s, "/v1/login", nil, body) }); r.Status != http.StatusBadRequest && r.Status != http.StatusUnauthorized {
+			if r := cost(what, 0, func() servicetest.Response {
+				return postJSON(t, s, "/v1/login", nil,
+					body)
+			}); r.Status != http.StatusBadRequest && r.Status != http.StatusUnauthorized {
 				t.Errorf("%s: %d %s", what, r.Status, r.Body)
 			}
 		}
@@ -176,7 +196,8 @@ func TestPW02_OneEvaluationInEveryBranch(t *testing.T) {
 			for range s.Config.LoginAttempts {
 				tryLogin(t, s, email, "not the password")
 			}
-			want(t, why, cost(why+" address without attempts", 0, func() servicetest.Response { return tryLogin(t, s, email, "not the password") }), http.StatusTooManyRequests, "")
+			want(t, why, cost(why+" address without attempts", 0,
+				func() servicetest.Response { return tryLogin(t, s, email, "not the password") }), http.StatusTooManyRequests, "")
 		}
 	})
 }
@@ -225,7 +246,8 @@ func TestPW03_StuffingAndSpraying(t *testing.T) {
 			t.Errorf("%v failures are counted, want 13", got)
 		}
 		// A breached password cannot be chosen.
-		want(t, "common password", s.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": newEmail(), "password": "password123"}), http.StatusBadRequest, "weak_password")
+		want(t, "common password", s.JSON(t, http.MethodPost, "/v1/signup", "",
+			map[string]string{"email": newEmail(), "password": "password123"}), http.StatusBadRequest, "weak_password")
 	})
 }
 
@@ -259,7 +281,8 @@ func TestPW04_ParallelGuesses(t *testing.T) {
 			for i := range 100 {
 				group.Go(func() {
 					body := fmt.Sprintf(`{"email":%q,"password":"guess number %d"}`, email, i)
-					r, err := replicas[i%2].Try(context.Background(), http.MethodPost, "/v1/login", header("Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i+1)), strings.NewReader(body))
+					r, err := replicas[i%2].Try(context.Background(), http.MethodPost, "/v1/login",
+						header("Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i+1)), strings.NewReader(body))
 					if err != nil || r.Status != http.StatusUnauthorized && r.Status != http.StatusTooManyRequests {
 						t.Errorf("%v %d %s", err, r.Status, r.Body)
 					}
@@ -336,11 +359,16 @@ func TestPW10_Unicode(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		email := newEmail()
 		composed, decomposed := "caf\u00e9 au lait", "cafe\u0301 au lait"
-		want(t, "sign-up", w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": decomposed}), http.StatusCreated, "")
+		want(t, "sign-up", w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": decomposed}),
+			http.StatusCreated, "")
 		want(t, "composed", tryLogin(t, w.Service, email, composed), http.StatusOK, "")
 		want(t, "without the accent", tryLogin(t, w.Service, email, "cafe au lait"), http.StatusUnauthorized, "")
 		for name, password := range map[string]string{
-			"invalid UTF-8": "caf\xe9 au lait", "half a pair": `caf\ud800 au lait`, "the other half": `caf\udc00 au lait`, "NUL": `caf\u0000 au lait`, "lost character": `caf\ufffd au lait`,
+			"invalid UTF-8":  "caf\xe9 au lait",
+			"half a pair":    `caf\ud800 au lait`,
+			"the other half": `caf\udc00 au lait`,
+			"NUL":            `caf\u0000 au lait`,
+			"lost character": `caf\ufffd au lait`,
 		} {
 			for _, path := range []string{"/v1/signup", "/v1/login"} {
 				r := postJSON(t, w.Service, path, nil, fmt.Sprintf(`{"email":%q,"password":"%s"}`, newEmail(), password))
@@ -350,7 +378,10 @@ func TestPW10_Unicode(t *testing.T) {
 		// Eight characters of four bytes are enough, seven are not.
 		for n, status := range map[int]int{7: http.StatusBadRequest, 8: http.StatusCreated} {
 			password := strings.Repeat("\U0001F98A\U0001F426", 4)
-			want(t, fmt.Sprint(n, " characters"), w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": newEmail(), "password": string([]rune(password)[:n])}), status, "")
+			want(t, fmt.Sprint(n, " characters"), w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{
+				"email":    newEmail(),
+				"password": string([]rune(password)[:n]),
+			}), status, "")
 		}
 	})
 }
@@ -363,11 +394,13 @@ func TestPW11_LongPasswords(t *testing.T) {
 		for size, status := range map[int]int{257: 400, 1<<10 + 1: 400, 60 << 10: 400, 1 << 20: 413} {
 			long := strings.Repeat("a", size)
 			for path, body := range map[string]string{
-				"/v1/login": `{"email":"` + p.email + `","password":"` + long + `"}`, "/v1/signup": `{"email":"` + newEmail() + `","password":"` + long + `"}`,
+				"/v1/login":           `{"email":"` + p.email + `","password":"` + long + `"}`,
+				"/v1/signup":          `{"email":"` + newEmail() + `","password":"` + long + `"}`,
 				"/v1/password/change": `{"current_password":"` + long + `","new_password":"amber-heron-47"}`,
 			} {
 				// The server may have hung up before all of a body is sent that it does not want.
-				r, err := s.Try(t.Context(), http.MethodPost, path, bearer(p.AccessToken, "Content-Type", "application/json"), strings.NewReader(body))
+				r, err := s.Try(t.Context(), http.MethodPost, path, bearer(p.AccessToken, "Content-Type", "application/json"),
+					strings.NewReader(body))
 				if err == nil {
 					want(t, fmt.Sprint(path, " ", size), r, status, "")
 				} else if status != http.StatusRequestEntityTooLarge {
@@ -383,8 +416,10 @@ func TestPW11_LongPasswords(t *testing.T) {
 		}
 		// Small things that could grow.
 		for name, body := range map[string]string{
-			"deep": strings.Repeat(`{"email":`, 6000), "deep list": `{"email":` + strings.Repeat("[", 60000), "wide": `{"email":[` + strings.Repeat("0,", 30000) + `0]}`,
-			"number": `{"email":` + strings.Repeat("9", 60000) + `}`, "escapes": `{"email":"` + strings.Repeat(`\u0041`, 10000) + `"}`,
+			"deep":      strings.Repeat(`{"email":`, 6000),
+			"deep list": `{"email":` + strings.Repeat("[", 60000),
+			"wide":      `{"email":[` + strings.Repeat("0,", 30000) + `0]}`,
+			"number":    `{"email":` + strings.Repeat("9", 60000) + `}`, "escapes": `{"email":"` + strings.Repeat(`\u0041`, 10000) + `"}`,
 		} {
 			want(t, name, postJSON(t, s, "/v1/login", nil, body), http.StatusBadRequest, "invalid_request")
 		}
@@ -404,7 +439,8 @@ func TestPW12_FloodOfLogins(t *testing.T) {
 		flood, statuses := sync.WaitGroup{}, make(chan int, 60)
 		for range cap(statuses) {
 			flood.Go(func() {
-				r, err := s.Try(context.Background(), http.MethodPost, "/v1/login", header("Content-Type", "application/json"), strings.NewReader(`{"email":"`+newEmail()+`","password":"not the password"}`))
+				r, err := s.Try(context.Background(), http.MethodPost, "/v1/login", header("Content-Type", "application/json"),
+					strings.NewReader(`{"email":"`+newEmail()+`","password":"not the password"}`))
 				if err == nil && r.Status == http.StatusServiceUnavailable && (r.Code() != "busy" || r.Header.Get("Retry-After") == "") {
 					t.Errorf("%s, Retry-After %q", r.Body, r.Header.Get("Retry-After"))
 				}
@@ -421,7 +457,8 @@ func TestPW12_FloodOfLogins(t *testing.T) {
 		for status := range statuses {
 			count[status]++
 		}
-		if count[http.StatusUnauthorized]+count[http.StatusServiceUnavailable] != cap(statuses) || count[http.StatusUnauthorized] == 0 || count[http.StatusServiceUnavailable] == 0 {
+		if count[http.StatusUnauthorized]+count[http.StatusServiceUnavailable] != cap(statuses) ||
+			count[http.StatusUnauthorized] == 0 || count[http.StatusServiceUnavailable] == 0 {
 			t.Errorf("answers %v", count)
 		}
 		if most := s.Hasher.Stats(); most.Running != 0 || most.Waiting != 0 {
@@ -433,7 +470,8 @@ func TestPW12_FloodOfLogins(t *testing.T) {
 func TestPW13_Whitespace(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		email, password := newEmail(), "  violet otter\t"
-		want(t, "sign-up", w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": password}), http.StatusCreated, "")
+		want(t, "sign-up", w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": email, "password": password}),
+			http.StatusCreated, "")
 		want(t, "as typed", tryLogin(t, w.Service, email, password), http.StatusOK, "")
 		want(t, "trimmed", tryLogin(t, w.Service, email, strings.TrimSpace(password)), http.StatusUnauthorized, "")
 	})
@@ -443,13 +481,16 @@ func TestPW13_Whitespace(t *testing.T) {
 func TestPW14_DamagedHashes(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for _, hash := range []string{
-			"", " ", servicetest.Password, "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA", "$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA",
-			"$argon2id$v=19$m=64,t=1,p=0$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA", "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$", "$2y$99$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "$2x$04$abc", "$$$$$",
+			"", " ", servicetest.Password, "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA",
+			"$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA",
+			"$argon2id$v=19$m=64,t=1,p=0$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA", "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$",
+			"$2y$99$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "$2x$04$abc", "$$$$$",
 		} {
 			p := addUser(t, w.Service, hash)
 			for _, attempt := range []string{servicetest.Password, " ", hash} {
 				if attempt != "" {
-					want(t, fmt.Sprintf("%q with %q", hash, attempt), tryLogin(t, w.Service, p.email, attempt), http.StatusUnauthorized, "invalid_credentials")
+					want(t, fmt.Sprintf("%q with %q", hash, attempt), tryLogin(t, w.Service, p.email, attempt), http.StatusUnauthorized,
+						"invalid_credentials")
 				}
 			}
 		}
@@ -487,7 +528,8 @@ func TestPW15_RehashRacesWithChange(t *testing.T) {
 		}
 		s = servicetest.Start(t, db)
 		p := addUser(t, s, bcryptHash(t, servicetest.Password))
-		want(t, "the login that was overtaken", tryLogin(t, s, p.email, servicetest.Password), http.StatusUnauthorized, "invalid_credentials")
+		want(t, "the login that was overtaken", tryLogin(t, s, p.email, servicetest.Password), http.StatusUnauthorized,
+			"invalid_credentials")
 		want(t, "the old password", tryLogin(t, s, p.email, servicetest.Password), http.StatusUnauthorized, "")
 		want(t, "the new password", tryLogin(t, s, p.email, "amber-heron-47"), http.StatusOK, "")
 	})
@@ -505,7 +547,10 @@ func TestPW16_ClosedSignupAndPolicy(t *testing.T) {
 				body["password"] = body["email"]
 			}
 			want(t, "sign-up with "+weak, s.JSON(t, http.MethodPost, "/v1/signup", "", body), http.StatusBadRequest, "weak_password")
-			r := s.JSON(t, http.MethodPost, "/v1/password/change", p.AccessToken, map[string]string{"current_password": servicetest.Password, "new_password": weak})
+			r := s.JSON(t, http.MethodPost, "/v1/password/change", p.AccessToken, map[string]string{
+				"current_password": servicetest.Password,
+				"new_password":     weak,
+			})
 			want(t, "change to "+weak, r, http.StatusBadRequest, "weak_password")
 			if !strings.Contains(r.Body, `"field":"new_password"`) {
 				t.Errorf("the field is not named: %s", r.Body)
@@ -518,7 +563,8 @@ func TestPW16_ClosedSignupAndPolicy(t *testing.T) {
 		}
 		closed := servicetest.Start(t, db, sameIssuer(s), func(c *service.Config) { c.Signup = false })
 		before := users(t, s)
-		want(t, "closed", closed.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": newEmail(), "password": servicetest.Password}), http.StatusForbidden, "signup_disabled")
+		want(t, "closed", closed.JSON(t, http.MethodPost, "/v1/signup", "",
+			map[string]string{"email": newEmail(), "password": servicetest.Password}), http.StatusForbidden, "signup_disabled")
 		b, open := newBrowser(t, closed), newBrowser(t, s)
 		action, values := open.open(authorizeURL(s, map[string]string{"prompt": "create"})).form(t, "signup")
 		values.Set("email", newEmail())
@@ -555,7 +601,9 @@ func TestPW17_DisabledUser(t *testing.T) {
 		}
 		want(t, "password", tryLogin(t, w.Service, p.email, servicetest.Password), http.StatusUnauthorized, "invalid_credentials")
 		want(t, "refresh", w.Refresh(t, p.RefreshToken), http.StatusBadRequest, "invalid_grant")
-		want(t, "refresh of the other client", w.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "web", "refresh_token", viaCode.RefreshToken), http.StatusBadRequest, "invalid_grant")
+		want(t, "refresh of the other client",
+			w.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "web", "refresh_token", viaCode.RefreshToken),
+			http.StatusBadRequest, "invalid_grant")
 		want(t, "code", redeem(t, w.Service, unused, "client_id", "web"), http.StatusBadRequest, "invalid_grant")
 		if again := b.open(authorizeURL(w.Service, map[string]string{"client_id": "web"})); !again.has("login") {
 			t.Errorf("the browser is still logged in: %d %v", again.status, again.location)
@@ -565,7 +613,11 @@ func TestPW17_DisabledUser(t *testing.T) {
 		if refused := other.logIn(form, p.email); refused.status != http.StatusUnauthorized || refused.location != nil {
 			t.Errorf("the page: %d %v", refused.status, refused.location)
 		}
-		want(t, "session at another client", w.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{"email": p.email, "password": servicetest.Password, "client_id": "spa"}), http.StatusUnauthorized, "invalid_credentials")
+		want(t, "session at another client", w.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{
+			"email":     p.email,
+			"password":  servicetest.Password,
+			"client_id": "spa",
+		}), http.StatusUnauthorized, "invalid_credentials")
 	})
 }
 
@@ -573,11 +625,13 @@ func TestPW17_DisabledUser(t *testing.T) {
 func TestPasswordChange(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		change := func(accessToken, current, replacement string) servicetest.Response {
-			return w.JSON(t, http.MethodPost, "/v1/password/change", accessToken, map[string]string{"current_password": current, "new_password": replacement})
+			return w.JSON(t, http.MethodPost, "/v1/password/change", accessToken,
+				map[string]string{"current_password": current, "new_password": replacement})
 		}
 		p := signUp(t, w.Service)
 		other := w.LogIn(t, p.email)
-		want(t, "wrong password", change(p.AccessToken, "not the password", "amber-heron-47"), http.StatusForbidden, "invalid_credentials")
+		want(t, "wrong password", change(p.AccessToken, "not the password", "amber-heron-47"), http.StatusForbidden,
+			"invalid_credentials")
 		renewed := change(p.AccessToken, servicetest.Password, "amber-heron-47").Tokens(t)
 		if sid(t, renewed.AccessToken) == sid(t, p.AccessToken) {
 			t.Error("the session is the old one")
@@ -586,7 +640,8 @@ func TestPasswordChange(t *testing.T) {
 		for _, old := range []servicetest.Tokens{p.Tokens, other} {
 			want(t, "old session", w.Refresh(t, old.RefreshToken), http.StatusBadRequest, "invalid_grant")
 			servicetest.Eventually(t, "the old access token is refused", func() bool {
-				return w.Get(t, "/v1/me", old.AccessToken).Status == http.StatusUnauthorized && w.other.Get(t, "/v1/me", old.AccessToken).Status == http.StatusUnauthorized
+				return w.Get(t, "/v1/me", old.AccessToken).Status == http.StatusUnauthorized &&
+					w.other.Get(t, "/v1/me", old.AccessToken).Status == http.StatusUnauthorized
 			})
 		}
 		// A confidential client of the operator's logs users in by codes only; its users can change their password all the same.

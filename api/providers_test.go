@@ -24,8 +24,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
 
-// house is a service whose users log in through providers: "liar" lies when asked to and is trusted with addresses, "second" lies too and is not,
-// "github" is a fake, "members" makes no users. With withOIDCProvider there is "op" as well, npm's oidc-provider.
+// house is a service whose users log in through providers: "liar" lies when asked to and is trusted with addresses,
+// "second" lies too and is not, "github" is a fake, "members" makes no users. With withOIDCProvider there is "op" as
+// well, npm's oidc-provider.
 type house struct {
 	*servicetest.Service
 	liar, second, members *upstreamtest.Liar
@@ -35,7 +36,10 @@ type house struct {
 func openHouse(t *testing.T, db servicetest.Database, change ...func(*service.Config)) house {
 	t.Helper()
 	h := house{
-		liar: upstreamtest.NewPlainLiar(t), second: upstreamtest.NewPlainLiar(t), members: upstreamtest.NewPlainLiar(t), github: upstreamtest.NewGitHub(t, true),
+		liar:    upstreamtest.NewPlainLiar(t),
+		second:  upstreamtest.NewPlainLiar(t),
+		members: upstreamtest.NewPlainLiar(t),
+		github:  upstreamtest.NewGitHub(t, true),
 	}
 	providers := func(c *service.Config) {
 		for id, l := range map[string]*upstreamtest.Liar{"liar": h.liar, "second": h.second, "members": h.members} {
@@ -57,7 +61,11 @@ func withOIDCProvider(t *testing.T) func(*service.Config) {
 	return func(c *service.Config) {
 		c.Providers = append(c.Providers, upstream.Config{
 			ID: "op", Type: upstream.OIDC, Issuer: upstreamtest.StartOIDCProvider(t, c.Issuer+"/oauth2/callback/op"),
-			ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret, AllowPrivateNetwork: true, KeepTokens: true, TrustEmail: new(true),
+			ClientID:            upstreamtest.ClientID,
+			ClientSecret:        upstreamtest.ClientSecret,
+			AllowPrivateNetwork: true,
+			KeepTokens:          true,
+			TrustEmail:          new(true),
 		})
 	}
 }
@@ -168,7 +176,11 @@ func TestProviderLogin(t *testing.T) {
 		})
 		t.Run("ok/returning user, straight to the provider", func(t *testing.T) {
 			other := newBrowser(t, h.Service)
-			straight := other.open(authorizeURL(h.Service, map[string]string{"provider": "op", "login_hint": "ada@example.com", "scope": "openid email"}))
+			straight := other.open(authorizeURL(h.Service, map[string]string{
+				"provider":   "op",
+				"login_hint": "ada@example.com",
+				"scope":      "openid email",
+			}))
 			tokens := redeem(t, h.Service, other.open(other.callback(straight).String()).code(t)).Tokens(t)
 			if again := h.me(t, tokens.AccessToken); again.ID != ada.ID {
 				t.Errorf("another user: %+v", again)
@@ -192,9 +204,15 @@ func TestProviderLogin(t *testing.T) {
 		t.Run("fail/OA-08 GitHub without a verified primary address", func(t *testing.T) {
 			emails, user := h.github.Emails, h.github.User["id"]
 			defer func() { h.github.Emails, h.github.User["id"] = emails, user }()
-			h.github.Emails, h.github.User["id"] = []map[string]any{{"email": "ada@example.com", "primary": true, "verified": false, "visibility": nil}}, 4711
+			h.github.Emails, h.github.User["id"] = []map[string]any{{
+				"email":      "ada@example.com",
+				"primary":    true,
+				"verified":   false,
+				"visibility": nil,
+			}}, 4711
 			other := newBrowser(t, h.Service)
-			if p := other.through(other.open(h.as("")), "github"); p.location != nil || p.status != http.StatusForbidden || !p.has("error") {
+			if p := other.through(other.open(h.as("")), "github"); p.location != nil || p.status != http.StatusForbidden ||
+				!p.has("error") {
 				t.Errorf("%d %v", p.status, p.location)
 			}
 		})
@@ -216,10 +234,12 @@ func TestProviderLogin(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := newBrowser(t, h.Service)
-			if p := other.through(other.open(h.as("ada@example.com")), "op"); p.location != nil || p.status != http.StatusForbidden || strings.Contains(p.body, "disabled") {
+			if p := other.through(other.open(h.as("ada@example.com")), "op"); p.location != nil || p.status != http.StatusForbidden ||
+				strings.Contains(p.body, "disabled") {
 				t.Errorf("%d %v\n%s", p.status, p.location, p.body)
 			}
-			if p := other.open(authorizeURL(h.Service, map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
+			if p := other.open(authorizeURL(h.Service,
+				map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
 				t.Errorf("logged in: %v", p.location)
 			}
 		})
@@ -252,14 +272,17 @@ func TestEM08_PreHijacking(t *testing.T) {
 		if me := h.me(t, tokens.AccessToken); me.Email != email || !me.EmailVerified {
 			t.Fatalf("user %+v", me)
 		}
-		if r := h.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{"email": email, "password": servicetest.Password}); r.Code() != "invalid_credentials" {
+		if r := h.JSON(t, http.MethodPost, "/v1/login", "",
+			map[string]string{"email": email, "password": servicetest.Password}); r.Code() != "invalid_credentials" {
 			t.Errorf("the attacker's password: %d %s", r.Status, r.Body)
 		}
 		if r := h.Refresh(t, stolen.RefreshToken); r.Code() != "invalid_grant" {
 			t.Errorf("the attacker's session: %d %s", r.Status, r.Body)
 		}
-		servicetest.Eventually(t, "the attacker's access token is refused", func() bool { return h.Get(t, "/v1/me", stolen.AccessToken).Status == http.StatusUnauthorized })
-		if p := attacker.open(authorizeURL(h.Service, map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
+		servicetest.Eventually(t, "the attacker's access token is refused",
+			func() bool { return h.Get(t, "/v1/me", stolen.AccessToken).Status == http.StatusUnauthorized })
+		if p := attacker.open(authorizeURL(h.Service,
+			map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
 			t.Errorf("the attacker's browser: %v", p.location)
 		}
 		if r := redeem(t, h.Service, pending); r.Code() != "invalid_grant" {
@@ -329,13 +352,20 @@ func TestOA01_State(t *testing.T) {
 			} {
 				state, cookie := seal.Secret(rand.Text()), seal.Secret(rand.Text())
 				err := h.Store.SaveAttempt(t.Context(), upstream.Attempt{
-					StateHash: upstream.HashSecret(state), BrowserHash: upstream.HashSecret(cookie), Provider: "liar", RedirectURI: h.URL + "/oauth2/callback/liar",
-					Continue: "client_id=app", ExpiresAt: c.expires,
+					StateHash:   upstream.HashSecret(state),
+					BrowserHash: upstream.HashSecret(cookie),
+					Provider:    "liar",
+					RedirectURI: h.URL + "/oauth2/callback/liar",
+					Continue:    "client_id=app", ExpiresAt: c.expires,
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				r := h.Do(t, http.MethodGet, "/oauth2/callback/liar?"+url.Values{"code": {"c"}, "state": {string(state)}, "iss": {h.liar.Issuer()}}.Encode(),
+				r := h.Do(t, http.MethodGet, "/oauth2/callback/liar?"+url.Values{
+					"code":  {"c"},
+					"state": {string(state)},
+					"iss":   {h.liar.Issuer()},
+				}.Encode(),
 					header("Cookie", "handstamp_attempt="+string(cookie)), nil)
 				if r.Status != c.status {
 					t.Errorf("%s: %d %s", name, r.Status, r.Body)
@@ -343,7 +373,8 @@ func TestOA01_State(t *testing.T) {
 			}
 		})
 		t.Run("fail/unknown provider", func(t *testing.T) {
-			if p := newBrowser(t, h.Service).open(h.URL + "/oauth2/callback/nobody?code=c&state=s"); p.status != http.StatusNotFound || !p.has("error") {
+			if p := newBrowser(t, h.Service).open(h.URL + "/oauth2/callback/nobody?code=c&state=s"); p.status != http.StatusNotFound ||
+				!p.has("error") {
 				t.Errorf("%d", p.status)
 			}
 		})
@@ -360,13 +391,20 @@ func TestOA_LyingProvider(t *testing.T) {
 		lie    func(l *upstreamtest.Liar)
 		status int
 	}{
-		"OA-03 no nonce":         {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { delete(c, "nonce") } }, http.StatusBadGateway},
-		"OA-03 another nonce":    {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["nonce"] = "x" } }, http.StatusBadGateway},
-		"OA-04 iss of another":   {func(l *upstreamtest.Liar) { l.Answer = func(v url.Values) { v.Set("iss", h.second.Issuer()) } }, http.StatusBadGateway},
-		"OA-04 no iss":           {func(l *upstreamtest.Liar) { l.Answer = func(v url.Values) { v.Del("iss") } }, http.StatusBadGateway},
-		"OA-06 iss of the token": {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["iss"] = "https://evil.example" } }, http.StatusBadGateway},
-		"OA-06 aud":              {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["aud"] = "another" } }, http.StatusBadGateway},
-		"OA-06 expired":          {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["exp"] = 1 } }, http.StatusBadGateway},
+		"OA-03 no nonce": {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { delete(c, "nonce") } },
+			http.StatusBadGateway},
+		"OA-03 another nonce": {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["nonce"] = "x" } },
+			http.StatusBadGateway},
+		"OA-04 iss of another": {func(l *upstreamtest.Liar) { l.Answer = func(v url.Values) { v.Set("iss", h.second.Issuer()) } },
+			http.StatusBadGateway},
+		"OA-04 no iss": {func(l *upstreamtest.Liar) { l.Answer = func(v url.Values) { v.Del("iss") } },
+			http.StatusBadGateway},
+		"OA-06 iss of the token": {func(l *upstreamtest.Liar) {
+			l.Claims = func(c jwt.MapClaims) { c["iss"] = "https://evil.example" }
+		}, http.StatusBadGateway},
+		"OA-06 aud": {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["aud"] = "another" } },
+			http.StatusBadGateway},
+		"OA-06 expired": {func(l *upstreamtest.Liar) { l.Claims = func(c jwt.MapClaims) { c["exp"] = 1 } }, http.StatusBadGateway},
 		"OA-06 alg none": {func(l *upstreamtest.Liar) {
 			l.Sign = func(c jwt.MapClaims) string {
 				return upstreamtest.Signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, c)
@@ -405,7 +443,8 @@ func TestOA_LyingProvider(t *testing.T) {
 			if p.location != nil || p.status != c.status || !p.has("error") || strings.Contains(p.body, script) {
 				t.Errorf("%d %v\n%s", p.status, p.location, p.body)
 			}
-			if p := b.open(authorizeURL(h.Service, map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
+			if p := b.open(authorizeURL(h.Service,
+				map[string]string{"prompt": "none"})); p.location.Query().Get("error") != "login_required" {
 				t.Errorf("logged in: %v", p.location)
 			}
 		})
@@ -463,7 +502,8 @@ func TestOA17_NoNewUsers(t *testing.T) {
 	}
 	t.Run("fail/a provider that is not configured", func(t *testing.T) {
 		h := openHouse(t, servicetest.SQLite(t))
-		if p := newBrowser(t, h.Service).open(authorizeURL(h.Service, map[string]string{"provider": "nobody"})); p.location != nil || p.status != http.StatusNotFound || !p.has("error") {
+		if p := newBrowser(t, h.Service).open(authorizeURL(h.Service, map[string]string{"provider": "nobody"})); p.location != nil ||
+			p.status != http.StatusNotFound || !p.has("error") {
 			t.Errorf("%d %v", p.status, p.location)
 		}
 	})
@@ -511,7 +551,9 @@ func TestOA15_Identities(t *testing.T) {
 		}
 		want(t, "the last way in", remove(tokens.AccessToken, "op"), http.StatusConflict, "last_credential")
 		want(t, "no such identity", remove(tokens.AccessToken, "github"), http.StatusNotFound, "not_found")
-		want(t, "return address of a stranger", h.JSON(t, http.MethodPost, "/v1/identities/liar", tokens.AccessToken, map[string]string{"return_to": "https://evil.example/"}), http.StatusBadRequest, "invalid_request")
+		want(t, "return address of a stranger",
+			h.JSON(t, http.MethodPost, "/v1/identities/liar", tokens.AccessToken,
+				map[string]string{"return_to": "https://evil.example/"}), http.StatusBadRequest, "invalid_request")
 
 		says(h.liar, "ada-elsewhere", "elsewhere@example.com", true)
 		t.Run("fail/another browser", func(t *testing.T) {
@@ -563,7 +605,8 @@ func TestOA15_Identities(t *testing.T) {
 				AccessToken string `json:"access_token"`
 				TokenType   string `json:"token_type"`
 			}
-			if r.JSON(t, &body); r.Status != http.StatusOK || body.AccessToken == "" || body.TokenType != "Bearer" || r.Header.Get("Cache-Control") != "no-store" {
+			if r.JSON(t, &body); r.Status != http.StatusOK || body.AccessToken == "" || body.TokenType != "Bearer" ||
+				r.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%d %s", r.Status, r.Body)
 			}
 			want(t, "not kept", h.Get(t, "/v1/identities/liar/token", tokens.AccessToken), http.StatusNotFound, "not_found")
@@ -596,7 +639,8 @@ func TestNativeIDToken(t *testing.T) {
 		want(t, "no ID tokens there", logIn("github", token, nonce), http.StatusBadRequest, "not_supported")
 		want(t, "no such provider", logIn("nobody", token, nonce), http.StatusNotFound, "unknown_provider")
 		want(t, "no nonce", logIn("liar", token, ""), http.StatusBadRequest, "invalid_request")
-		want(t, "an access token of ours", logIn("liar", h.SignUp(t, "eve@example.com").AccessToken, nonce), http.StatusUnauthorized, "invalid_credentials")
+		want(t, "an access token of ours", logIn("liar", h.SignUp(t, "eve@example.com").AccessToken, nonce), http.StatusUnauthorized,
+			"invalid_credentials")
 
 		tokens := logIn("liar", token, nonce).Tokens(t)
 		if tokens.RefreshToken == "" || h.Refresh(t, tokens.RefreshToken).Status != http.StatusOK {

@@ -31,12 +31,22 @@ type jsonRoute struct {
 
 func jsonRoutes() []jsonRoute {
 	return []jsonRoute{
-		{http.MethodPost, "/v1/signup", []string{"email", "password", "name", "client_id", "scope"}, map[string]string{"email": "new@example.com", "password": servicetest.Password}, false},
-		{http.MethodPost, "/v1/login", []string{"email", "password", "client_id", "scope"}, map[string]string{"email": "new@example.com", "password": servicetest.Password}, false},
-		{http.MethodPost, "/v1/login/nowhere/id-token", []string{"id_token", "nonce", "client_id", "scope"}, map[string]string{"id_token": "e30.e30.e30", "nonce": "n"}, false},
+		{http.MethodPost, "/v1/signup", []string{"email", "password", "name", "client_id", "scope"}, map[string]string{
+			"email":    "new@example.com",
+			"password": servicetest.Password,
+		}, false},
+		{http.MethodPost, "/v1/login", []string{"email", "password", "client_id", "scope"}, map[string]string{
+			"email":    "new@example.com",
+			"password": servicetest.Password,
+		}, false},
+		{http.MethodPost, "/v1/login/nowhere/id-token", []string{"id_token", "nonce", "client_id", "scope"},
+			map[string]string{"id_token": "e30.e30.e30", "nonce": "n"}, false},
 		{http.MethodPost, "/v1/logout", []string{"refresh_token"}, map[string]string{"refresh_token": "hsr_"}, false},
 		{http.MethodPatch, "/v1/me", []string{"name"}, map[string]string{"name": "Ann"}, true},
-		{http.MethodPost, "/v1/password/change", []string{"current_password", "new_password"}, map[string]string{"current_password": servicetest.Password, "new_password": "amber-heron-47"}, true},
+		{http.MethodPost, "/v1/password/change", []string{"current_password", "new_password"}, map[string]string{
+			"current_password": servicetest.Password,
+			"new_password":     "amber-heron-47",
+		}, true},
 		{http.MethodPost, "/v1/identities/nowhere", []string{"return_to"}, map[string]string{"return_to": appRedirect}, true},
 	}
 }
@@ -59,9 +69,23 @@ func badBodies(r jsonRoute) map[string][2]string {
 	out := map[string][2]string{}
 	for _, field := range r.fields {
 		for name, value := range map[string]string{
-			"number": `1`, "boolean": `true`, "object": `{"a":1}`, "list": `["a"]`, "NUL": `"a\u0000b"`, "half a pair": `"a\ud800b"`, "the other half": `"a\udc00b"`,
-			"pair in the wrong order": `"\udc00\ud800"`, "half a pair beside a lost character": `"\ufffd\ud83d"`, "half a pair beside what looks like one": `"\\ufffd\ud83d"`,
-			"two first halves": `"\ud83d\ud83d\ude00"`, "bare word": `nul`, "bad escape": `"\x41"`, "control character": "\"a\nb\"", "nothing": ``, "fraction": `1.`, "hexadecimal": `0x10`,
+			"number":                                 `1`,
+			"boolean":                                `true`,
+			"object":                                 `{"a":1}`,
+			"list":                                   `["a"]`,
+			"NUL":                                    `"a\u0000b"`,
+			"half a pair":                            `"a\ud800b"`,
+			"the other half":                         `"a\udc00b"`,
+			"pair in the wrong order":                `"\udc00\ud800"`,
+			"half a pair beside a lost character":    `"\ufffd\ud83d"`,
+			"half a pair beside what looks like one": `"\\ufffd\ud83d"`,
+			"two first halves":                       `"\ud83d\ud83d\ude00"`,
+			"bare word":                              `nul`,
+			"bad escape":                             `"\x41"`,
+			"control character":                      "\"a\nb\"",
+			"nothing":                                ``,
+			"fraction":                               `1.`,
+			"hexadecimal":                            `0x10`,
 		} {
 			out[field+": "+name] = [2]string{r.object(field, value), field}
 		}
@@ -81,9 +105,25 @@ func badBodies(r jsonRoute) map[string][2]string {
 	}
 	good := r.object(r.fields[0], fmt.Sprintf("%q", r.body[r.fields[0]]))
 	for name, body := range map[string]string{
-		"empty": "", "blank": " ", "list": "[" + good + "]", "text": `"a"`, "null": "null", "number": "1", "two objects": good + good, "something after it": good + "x", "brace after it": good + "}",
-		"comma after it": good + ",", "byte order mark": "\ufeff" + good, "comma at the end": strings.TrimSuffix(good, "}") + ",}", "comment": "/* */" + good, "single quotes": strings.ReplaceAll(good, `"`, "'"),
-		"no quotes": strings.ReplaceAll(good, `"`, ""), "invalid UTF-8": strings.Replace(good, ":\"", ":\"\xff", 1), "overlong": strings.Replace(good, ":\"", ":\"\xc0\xaf", 1), "surrogate in UTF-8": strings.Replace(good, ":\"", ":\"\xed\xa0\x80", 1), "UTF-16": "\xff\xfe{\x00}\x00",
+		"empty":              "",
+		"blank":              " ",
+		"list":               "[" + good + "]",
+		"text":               `"a"`,
+		"null":               "null",
+		"number":             "1",
+		"two objects":        good + good,
+		"something after it": good + "x",
+		"brace after it":     good + "}",
+		"comma after it":     good + ",",
+		"byte order mark":    "\ufeff" + good,
+		"comma at the end":   strings.TrimSuffix(good, "}") + ",}",
+		"comment":            "/* */" + good,
+		"single quotes":      strings.ReplaceAll(good, `"`, "'"),
+		"no quotes":          strings.ReplaceAll(good, `"`, ""),
+		"invalid UTF-8":      strings.Replace(good, ":\"", ":\"\xff", 1),
+		"overlong":           strings.Replace(good, ":\"", ":\"\xc0\xaf", 1),
+		"surrogate in UTF-8": strings.Replace(good, ":\"", ":\"\xed\xa0\x80", 1),
+		"UTF-16":             "\xff\xfe{\x00}\x00",
 	} {
 		out[name] = [2]string{body, ""}
 	}
@@ -117,18 +157,22 @@ func TestBadJSON(t *testing.T) {
 				if r.Status == http.StatusBadRequest {
 					r.JSON(t, &problem)
 				}
-				if r.Status != http.StatusBadRequest || r.Code() != "invalid_request" || problem.Detail == "" || c[1] != "?" && problem.Field != c[1] {
+				if r.Status != http.StatusBadRequest || r.Code() != "invalid_request" || problem.Detail == "" ||
+					c[1] != "?" && problem.Field != c[1] {
 					t.Errorf("%s %s, %s: %d %s, want the field %q", route.method, route.path, name, r.Status, r.Body, c[1])
 				}
 			}
 			good := route.object(route.fields[0], fmt.Sprintf("%q", route.body[route.fields[0]]))
-			for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "application/json; charset=iso-8859-1", "application/problem+json", "application/jsonp", "application/json, text/plain", "json", ";", "text/json"} {
+			for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded",
+				"multipart/form-data; boundary=a", "application/json; charset=iso-8859-1", "application/problem+json", "application/jsonp",
+				"application/json, text/plain", "json", ";", "text/json"} {
 				other := h.Clone()
 				other.Del("Content-Type")
 				if contentType != "" {
 					other.Set("Content-Type", contentType)
 				}
-				want(t, route.path+" as "+contentType, send(other, strings.NewReader(good)), http.StatusUnsupportedMediaType, "unsupported_media_type")
+				want(t, route.path+" as "+contentType, send(other, strings.NewReader(good)), http.StatusUnsupportedMediaType,
+					"unsupported_media_type")
 			}
 			two := h.Clone()
 			two.Add("Content-Type", "text/plain")
@@ -144,7 +188,8 @@ func TestBadJSON(t *testing.T) {
 			}
 			large := strings.NewReader(route.object(route.fields[0], `"`+strings.Repeat("a", 64<<10)+`"`))
 			want(t, route.path+" too large", send(h, large), http.StatusRequestEntityTooLarge, "payload_too_large")
-			unknown := io.MultiReader(strings.NewReader(route.object(route.fields[0], `"`+strings.Repeat("a", 70<<10)+`"`))) // its length is not announced
+			// its length is not announced
+			unknown := io.MultiReader(strings.NewReader(route.object(route.fields[0], `"`+strings.Repeat("a", 70<<10)+`"`)))
 			want(t, route.path+" too large, in pieces", send(h, unknown), http.StatusRequestEntityTooLarge, "payload_too_large")
 		}
 		if after := w.Get(t, "/v1/me", p.AccessToken).Body; after != before {
@@ -154,8 +199,10 @@ func TestBadJSON(t *testing.T) {
 			t.Errorf("somebody was signed up: %v", err)
 		}
 		// With a charset, or in pieces, a good body is good.
-		for _, h := range []http.Header{header("Content-Type", "application/json; charset=UTF-8"), header("Content-Type", "Application/JSON")} {
-			body := io.MultiReader(strings.NewReader(`{"email":"`+p.email+`",`), strings.NewReader(` "password" : "`+servicetest.Password+`" } `+"\n"))
+		for _, h := range []http.Header{header("Content-Type", "application/json; charset=UTF-8"),
+			header("Content-Type", "Application/JSON")} {
+			body := io.MultiReader(strings.NewReader(`{"email":"`+p.email+`",`),
+				strings.NewReader(` "password" : "`+servicetest.Password+`" } `+"\n"))
 			want(t, "good", w.Do(t, http.MethodPost, "/v1/login", h, body), http.StatusOK, "")
 		}
 	})
@@ -170,7 +217,8 @@ func TestAPI01_MassAssignment(t *testing.T) {
 		}
 		for _, route := range jsonRoutes() {
 			for _, field := range []string{
-				"role", "roles", "is_admin", "admin", "id", "user_id", "sub", "sid", "email_verified", "email_verified_at", "tenant_id", "created_at", "updated_at", "disabled_at", "password_hash", "client_secret", "amr", "acr", "aud", "lifetime", "exp",
+				"role", "roles", "is_admin", "admin", "id", "user_id", "sub", "sid", "email_verified", "email_verified_at", "tenant_id",
+				"created_at", "updated_at", "disabled_at", "password_hash", "client_secret", "amr", "acr", "aud", "lifetime", "exp",
 			} {
 				h := header("Content-Type", "application/json")
 				if route.bearer {
@@ -180,14 +228,17 @@ func TestAPI01_MassAssignment(t *testing.T) {
 				want(t, route.path+" with "+field, r, http.StatusBadRequest, "invalid_request")
 			}
 		}
-		want(t, "an e-mail address without proof", w.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, map[string]string{"email": "other@example.com"}), http.StatusBadRequest, "invalid_request")
+		want(t, "an e-mail address without proof",
+			w.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, map[string]string{"email": "other@example.com"}),
+			http.StatusBadRequest, "invalid_request")
 		after, err := w.Store.UserByID(t.Context(), p.id)
 		if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
 			t.Errorf("%v\n%v\n%v", err, before, after)
 		}
 		// A form may say what it likes: the grant decides.
 		tokens := w.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken,
-			"roles", "admin", "sub", "usr_x", "user_id", "usr_x", "exp", "9999999999", "audience", "https://evil.example", "sid", "ses_x").Tokens(t)
+			"roles", "admin", "sub", "usr_x", "user_id", "usr_x", "exp", "9999999999", "audience", "https://evil.example", "sid",
+			"ses_x").Tokens(t)
 		old, renewed := servicetest.Claims(t, p.AccessToken), servicetest.Claims(t, tokens.AccessToken)
 		for _, claim := range []string{"sub", "aud", "sid", "client_id", "iss"} {
 			if old[claim] != renewed[claim] {
@@ -206,7 +257,8 @@ func TestAPI02_NoBinding(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)
 	}
-	forbidden := regexp.MustCompile("\\.(Bind|BindBody|FormValue|FormParams|PostFormValue|ParseForm)\\(|`[^`]*(param|query|form|header):\"")
+	forbidden := regexp.MustCompile("\\.(Bind|BindBody|FormValue|FormParams|PostFormValue|ParseForm)\\(|" +
+		"`[^`]*(param|query|form|header):\"")
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
@@ -232,8 +284,10 @@ func TestAPI04_Sizes(t *testing.T) {
 			path   string
 			header http.Header
 		}{
-			"a long header": {"/v1/me", header("X-Long", strings.Repeat("a", 1<<20))}, "a long address": {"/v1/me?a=" + strings.Repeat("a", 1<<20), nil}, "many headers": {"/v1/me", many},
-			"a long path": {"/v1/sessions/" + strings.Repeat("a", 1<<20), nil},
+			"a long header":  {"/v1/me", header("X-Long", strings.Repeat("a", 1<<20))},
+			"a long address": {"/v1/me?a=" + strings.Repeat("a", 1<<20), nil},
+			"many headers":   {"/v1/me", many},
+			"a long path":    {"/v1/sessions/" + strings.Repeat("a", 1<<20), nil},
 		} {
 			r, err := w.Try(t.Context(), http.MethodGet, c.path, c.header, nil)
 			if err == nil && r.Status != http.StatusRequestHeaderFieldsTooLarge {
@@ -243,11 +297,20 @@ func TestAPI04_Sizes(t *testing.T) {
 		form := func(body io.Reader) servicetest.Response {
 			return w.Do(t, http.MethodPost, "/oauth2/token", header("Content-Type", "application/x-www-form-urlencoded"), body)
 		}
-		want(t, "a large form", form(strings.NewReader("grant_type="+strings.Repeat("a", 65<<10))), http.StatusRequestEntityTooLarge, "invalid_request")
-		want(t, "a large form in pieces", form(io.MultiReader(strings.NewReader("grant_type="+strings.Repeat("a", 70<<10)))), http.StatusRequestEntityTooLarge, "invalid_request")
+		want(t, "a large form", form(strings.NewReader("grant_type="+strings.Repeat("a", 65<<10))), http.StatusRequestEntityTooLarge,
+			"invalid_request")
+		want(t, "a large form in pieces", form(io.MultiReader(strings.NewReader("grant_type="+strings.Repeat("a", 70<<10)))),
+			http.StatusRequestEntityTooLarge, "invalid_request")
 		for name, body := range map[string]string{
-			"many parameters": strings.Repeat("a=&", 20_000), "many of one": "grant_type=refresh_token" + strings.Repeat("&refresh_token=a", 4_000), "broken escape": "grant_type=%zz", "semicolons": "grant_type=a;b=c",
-			"NUL": "grant_type=a%00", "invalid UTF-8": "grant_type=%ff", "nothing": "", "twice": "grant_type=refresh_token&grant_type=refresh_token", "unknown": "grant_type=" + strings.Repeat("x", 60_000),
+			"many parameters": strings.Repeat("a=&", 20_000),
+			"many of one":     "grant_type=refresh_token" + strings.Repeat("&refresh_token=a", 4_000),
+			"broken escape":   "grant_type=%zz",
+			"semicolons":      "grant_type=a;b=c",
+			"NUL":             "grant_type=a%00",
+			"invalid UTF-8":   "grant_type=%ff",
+			"nothing":         "",
+			"twice":           "grant_type=refresh_token&grant_type=refresh_token",
+			"unknown":         "grant_type=" + strings.Repeat("x", 60_000),
 		} {
 			if r := form(strings.NewReader(body)); r.Status != http.StatusBadRequest || r.Code() == "" || len(r.Body) > 512 {
 				t.Errorf("%s: %d %s", name, r.Status, r.Body)
@@ -259,13 +322,17 @@ func TestAPI04_Sizes(t *testing.T) {
 				h = nil
 			}
 			for _, path := range []string{"/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/oauth2/par"} {
-				want(t, path+" as "+contentType, w.Do(t, http.MethodPost, path, h, strings.NewReader("grant_type=refresh_token&refresh_token="+p.RefreshToken)), http.StatusUnsupportedMediaType, "invalid_request")
+				want(t, path+" as "+contentType, w.Do(t, http.MethodPost, path, h,
+					strings.NewReader("grant_type=refresh_token&refresh_token="+p.RefreshToken)), http.StatusUnsupportedMediaType,
+					"invalid_request")
 			}
 		}
 		// A refresh token in the address is not taken, so that no log has it.
-		r := w.Do(t, http.MethodPost, "/oauth2/token?grant_type=refresh_token&client_id=default&refresh_token="+p.RefreshToken, header("Content-Type", "application/x-www-form-urlencoded"), nil)
+		r := w.Do(t, http.MethodPost, "/oauth2/token?grant_type=refresh_token&client_id=default&refresh_token="+p.RefreshToken,
+			header("Content-Type", "application/x-www-form-urlencoded"), nil)
 		want(t, "token in the address", r, http.StatusBadRequest, "invalid_request")
-		want(t, "GET", w.Get(t, "/oauth2/token?grant_type=refresh_token&client_id=default&refresh_token="+p.RefreshToken, ""), http.StatusMethodNotAllowed, "")
+		want(t, "GET", w.Get(t, "/oauth2/token?grant_type=refresh_token&client_id=default&refresh_token="+p.RefreshToken, ""),
+			http.StatusMethodNotAllowed, "")
 		w.Refresh(t, p.RefreshToken).Tokens(t)
 	})
 }
@@ -308,7 +375,8 @@ func TestAPI07_Smuggling(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: the connection stays open: %v\n%s", name, err, answer)
 			}
-			if line, _, _ := strings.Cut(string(answer), "\r\n"); !strings.Contains(line, " 400 ") && !strings.Contains(line, " 501 ") && !strings.Contains(line, " 505 ") {
+			if line, _, _ := strings.Cut(string(answer),
+				"\r\n"); !strings.Contains(line, " 400 ") && !strings.Contains(line, " 501 ") && !strings.Contains(line, " 505 ") {
 				t.Errorf("%s: %s", name, line)
 			}
 			if n := strings.Count(string(answer), "HTTP/1.1 "); n != 1 {
@@ -339,13 +407,24 @@ func TestAPI10_ErrorBodies(t *testing.T) {
 			t.Error("the log does not say what happened")
 		}
 		want(t, "the next request", s.Get(t, "/v1/sessions", p.AccessToken), http.StatusOK, "")
-		telling := regexp.MustCompile(`(?i)sql|pgx|sqlite|postgres|goroutine|\.go\b|echo|panic|runtime|struct|nil pointer|127\.0\.0\.1|json:|unmarshal|handstamp/|verifier:|keyring:`)
+		telling := regexp.MustCompile(`(?i)sql|pgx|sqlite|postgres|goroutine|\.go\b|echo|panic|runtime|struct|nil ` +
+			`pointer|127\.0\.0\.1|json:|unmarshal|handstamp/|verifier:|keyring:`)
 		for name, r := range map[string]servicetest.Response{
-			"panic": failed, "not found": s.Get(t, "/nowhere", ""), "no such session": s.Do(t, http.MethodDelete, "/v1/sessions/ses_aaaaaaaaaaaaaaaaaaaaaaaaaa", bearer(p.AccessToken), nil),
-			"bad session": s.Do(t, http.MethodDelete, "/v1/sessions/%00", bearer(p.AccessToken), nil), "bad JSON": postJSON(t, s, "/v1/login", nil, `{"email":1}`), "bad type": postJSON(t, s, "/v1/login", header("Content-Encoding", "gzip"), `{}`),
-			"bad token": s.Get(t, "/v1/me", "e30.e30.e30"), "bad cursor": s.Get(t, "/v1/blocklist?after=x", ""), "bad form": s.Form(t, "/oauth2/token", "grant_type", "x"), "bad client": s.Form(t, "/oauth2/introspect", "token", "x"),
-			"taken": s.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": p.email, "password": servicetest.Password}), "method": s.Do(t, http.MethodPut, "/v1/me", nil, nil), "bad address": s.Get(t, "/%2e%2e/%2e%2e/etc/passwd", ""),
-			"bad query": s.Get(t, "/v1/forward-auth?x=%zz", p.AccessToken), "page": s.Get(t, "/oauth2/authorize", ""),
+			"panic":           failed,
+			"not found":       s.Get(t, "/nowhere", ""),
+			"no such session": s.Do(t, http.MethodDelete, "/v1/sessions/ses_aaaaaaaaaaaaaaaaaaaaaaaaaa", bearer(p.AccessToken), nil),
+			"bad session":     s.Do(t, http.MethodDelete, "/v1/sessions/%00", bearer(p.AccessToken), nil),
+			"bad JSON":        postJSON(t, s, "/v1/login", nil, `{"email":1}`),
+			"bad type":        postJSON(t, s, "/v1/login", header("Content-Encoding", "gzip"), `{}`),
+			"bad token":       s.Get(t, "/v1/me", "e30.e30.e30"),
+			"bad cursor":      s.Get(t, "/v1/blocklist?after=x", ""),
+			"bad form":        s.Form(t, "/oauth2/token", "grant_type", "x"),
+			"bad client":      s.Form(t, "/oauth2/introspect", "token", "x"),
+			"taken": s.JSON(t, http.MethodPost, "/v1/signup", "",
+				map[string]string{"email": p.email, "password": servicetest.Password}),
+			"method":      s.Do(t, http.MethodPut, "/v1/me", nil, nil),
+			"bad address": s.Get(t, "/%2e%2e/%2e%2e/etc/passwd", ""),
+			"bad query":   s.Get(t, "/v1/forward-auth?x=%zz", p.AccessToken), "page": s.Get(t, "/oauth2/authorize", ""),
 		} {
 			if r.Status < 400 {
 				t.Errorf("%s: %d %s", name, r.Status, r.Body)
@@ -372,7 +451,8 @@ func TestAPI10_ErrorBodies(t *testing.T) {
 func TestAPI11_NothingElseOnThePublicPort(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for _, path := range []string{
-			"/metrics", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/cmdline", "/debug/vars", "/debug/requests", "/swagger", "/swagger/index.html", "/docs", "/admin", "/.env", "/.git/config", "/keys/master.key", "/data/handstamp.db",
+			"/metrics", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/cmdline", "/debug/vars", "/debug/requests", "/swagger",
+			"/swagger/index.html", "/docs", "/admin", "/.env", "/.git/config", "/keys/master.key", "/data/handstamp.db",
 			"/assets/", "/assets/../keys/master.key", "/assets/%2e%2e/api.go", "/assets/..%2f..%2fetc/passwd", "/assets//etc/passwd", "/",
 		} {
 			for _, method := range []string{http.MethodGet, http.MethodPost} {
@@ -391,7 +471,8 @@ func TestAPI13_NothingToBeginWith(t *testing.T) {
 			t.Errorf("%d users", n)
 		}
 		clients, err := s.Store.Clients(t.Context(), "", 10)
-		if err != nil || len(clients) != 1 || clients[0].ID != "default" || clients[0].SecretHash != "" || len(clients[0].Origins)+len(clients[0].RedirectURIs) != 0 || strings.Join(clients[0].Grants, " ") != "refresh_token" {
+		if err != nil || len(clients) != 1 || clients[0].ID != "default" || clients[0].SecretHash != "" ||
+			len(clients[0].Origins)+len(clients[0].RedirectURIs) != 0 || strings.Join(clients[0].Grants, " ") != "refresh_token" {
 			t.Errorf("clients %+v %v", clients, err)
 		}
 		for _, password := range []string{"admin", "password", "changeme", "handstamp"} {
@@ -418,7 +499,8 @@ func TestDB06_Addresses(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		base := newEmail()
 		for _, pair := range [][2]string{
-			{"Ann." + base, "ann." + base}, {"ÄNN." + base, "änn." + base}, {"a\u0308." + base, "\u00e4." + base}, {"straße." + base, "STRASSE." + base}, {"ΣΊΣΥΦΟΣ." + base, "σίσυφος." + base},
+			{"Ann." + base, "ann." + base}, {"ÄNN." + base, "änn." + base}, {"a\u0308." + base, "\u00e4." + base},
+			{"straße." + base, "STRASSE." + base}, {"ΣΊΣΥΦΟΣ." + base, "σίσυφος." + base},
 			{"ﬀ." + base, "ff." + base}, {"K." + base, "k." + base},
 		} {
 			body := func(email string) map[string]string {
@@ -429,10 +511,15 @@ func TestDB06_Addresses(t *testing.T) {
 			want(t, pair[1]+" logs in", w.JSON(t, http.MethodPost, "/v1/login", "", body(pair[1])), http.StatusOK, "")
 		}
 		for _, other := range []string{"ı." + base, "i." + base} { // a dotless i is another letter
-			want(t, other, w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": other, "password": servicetest.Password}), http.StatusCreated, "")
+			want(t, other, w.JSON(t, http.MethodPost, "/v1/signup", "",
+				map[string]string{"email": other, "password": servicetest.Password}), http.StatusCreated, "")
 		}
-		for _, bad := range []string{"", "a", "@example.com", "a@", "a@b@c.d", "a b@example.com", "a\u00a0@example.com", "a\u200b@example.com", "\"a\"@example.com", "a@[127.0.0.1]", "Ann <a@example.com>", "a@example.com\u0000", "a,b@example.com", strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("b", 260) + ".com", "a@example.com\nBcc: b@example.com"} {
-			want(t, fmt.Sprintf("%q", bad), w.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": bad, "password": servicetest.Password}), http.StatusBadRequest, "invalid_request")
+		for _, bad := range []string{"", "a", "@example.com", "a@", "a@b@c.d", "a b@example.com", "a\u00a0@example.com",
+			"a\u200b@example.com", "\"a\"@example.com", "a@[127.0.0.1]", "Ann <a@example.com>", "a@example.com\u0000",
+			"a,b@example.com", strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("b", 260) + ".com",
+			"a@example.com\nBcc: b@example.com"} {
+			want(t, fmt.Sprintf("%q", bad), w.JSON(t, http.MethodPost, "/v1/signup", "",
+				map[string]string{"email": bad, "password": servicetest.Password}), http.StatusBadRequest, "invalid_request")
 		}
 	})
 }

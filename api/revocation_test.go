@@ -132,7 +132,8 @@ func TestREV02_FailedRevocation(t *testing.T) {
 			p := signUp(t, s)
 			failing.broken.Store(true)
 			r := revoke(p)
-			if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" || strings.Contains(r.Body, errBroken.Error()) {
+			if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" ||
+				strings.Contains(r.Body, errBroken.Error()) {
 				t.Errorf("%s: %d, Retry-After %q, %s", what, r.Status, r.Header.Get("Retry-After"), r.Body)
 			}
 			want(t, what+": nothing has ended", s.Get(t, "/v1/me", p.AccessToken), http.StatusOK, "")
@@ -140,7 +141,8 @@ func TestREV02_FailedRevocation(t *testing.T) {
 			if r := revoke(p); r.Status >= 300 {
 				t.Errorf("%s: the retry: %d %s", what, r.Status, r.Body)
 			}
-			servicetest.Eventually(t, what+" is refused", func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized })
+			servicetest.Eventually(t, what+" is refused",
+				func() bool { return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized })
 		}
 	})
 }
@@ -172,14 +174,24 @@ func TestREV04_TheStrictestWins(t *testing.T) {
 		refused("after logout and new roles", p.AccessToken, true)
 		// A token that was minted after a change of roles is refused when its client is disabled, whichever entry came first.
 		q := signUp(t, s)
-		tokens := s.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{"email": q.email, "password": servicetest.Password, "client_id": "app"}).Tokens(t)
+		tokens := s.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{
+			"email":     q.email,
+			"password":  servicetest.Password,
+			"client_id": "app",
+		}).Tokens(t)
 		roles(q, "editor")
 		refused("before the change of roles", tokens.AccessToken, true)
-		fresh := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", tokens.RefreshToken).Tokens(t)
+		fresh := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token",
+			tokens.RefreshToken).Tokens(t)
 		refused("after the change of roles", fresh.AccessToken, false)
 		now := time.Now()
 		entry := blocklist.NewEntry(verifier.BlockClient, "app", now.Add(time.Hour))
-		if err := s.Store.DisableClient(t.Context(), "app", now, entry, audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: "app"}); err != nil {
+		if err := s.Store.DisableClient(t.Context(), "app", now, entry, audit.Event{
+			At:       now,
+			Kind:     audit.KindClientDisabled,
+			Actor:    audit.ActorCLI,
+			ClientID: "app",
+		}); err != nil {
 			t.Fatal(err)
 		}
 		refused("after its client was disabled", fresh.AccessToken, true)
@@ -188,12 +200,19 @@ func TestREV04_TheStrictestWins(t *testing.T) {
 		if err := s.Clients.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		want(t, "refresh of a disabled client", s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", fresh.RefreshToken), http.StatusUnauthorized, "invalid_client")
-		want(t, "login at a disabled client", s.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{"email": q.email, "password": servicetest.Password, "client_id": "app"}), http.StatusBadRequest, "invalid_client")
+		want(t, "refresh of a disabled client",
+			s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", fresh.RefreshToken),
+			http.StatusUnauthorized, "invalid_client")
+		want(t, "login at a disabled client", s.JSON(t, http.MethodPost, "/v1/login", "", map[string]string{
+			"email":     q.email,
+			"password":  servicetest.Password,
+			"client_id": "app",
+		}), http.StatusBadRequest, "invalid_client")
 	})
 }
 
-// A replica that cannot read the blocklist answers for no token whose signature is right; what needs no blocklist is answered as ever.
+// A replica that cannot read the blocklist answers for no token whose signature is right; what needs no blocklist is
+// answered as ever.
 func TestREV06_CutOff(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		deaf := &deafStore{}
@@ -212,12 +231,14 @@ func TestREV06_CutOff(t *testing.T) {
 		want(t, "a revoked token", s.Get(t, "/v1/me", p.AccessToken), http.StatusServiceUnavailable, "unavailable")
 		want(t, "gateway", s.Get(t, "/v1/forward-auth", alive.AccessToken), http.StatusServiceUnavailable, "")
 		want(t, "userinfo", s.Get(t, "/oauth2/userinfo", alive.AccessToken), http.StatusServiceUnavailable, "temporarily_unavailable")
-		want(t, "revocation", s.Form(t, "/oauth2/revoke", "token", alive.AccessToken), http.StatusServiceUnavailable, "temporarily_unavailable")
+		want(t, "revocation", s.Form(t, "/oauth2/revoke", "token", alive.AccessToken), http.StatusServiceUnavailable,
+			"temporarily_unavailable")
 		want(t, "a forged token", s.Get(t, "/v1/me", "e30.e30.e30"), http.StatusUnauthorized, "invalid_token")
 		want(t, "no token", s.Get(t, "/v1/me", ""), http.StatusUnauthorized, "unauthorized")
 		want(t, "JWKS", s.Get(t, "/.well-known/jwks.json", ""), http.StatusOK, "")
 		want(t, "health", s.Get(t, "/healthz", ""), http.StatusOK, "")
-		servicetest.Eventually(t, "it is not ready", func() bool { return s.Get(t, "/readyz", "").Status == http.StatusServiceUnavailable })
+		servicetest.Eventually(t, "it is not ready",
+			func() bool { return s.Get(t, "/readyz", "").Status == http.StatusServiceUnavailable })
 		deaf.deaf.Store(false)
 		want(t, "at once when it can ask again", s.Get(t, "/v1/me", alive.AccessToken), http.StatusOK, "")
 		servicetest.Eventually(t, "it is ready again", func() bool { return s.Get(t, "/readyz", "").Status == http.StatusOK })
@@ -259,7 +280,8 @@ func TestREV09_OneEntryForEachSession(t *testing.T) {
 			t.Errorf("%d entries, want 22", got)
 		}
 		for _, e := range feedEntries(t, s) {
-			if left := time.Until(time.Unix(int64(e.DropAfter), 0)); left > s.Config.AccessTokenLifetime+5*time.Minute || left < s.Config.AccessTokenLifetime {
+			if left := time.Until(time.Unix(int64(e.DropAfter), 0)); left > s.Config.AccessTokenLifetime+5*time.Minute ||
+				left < s.Config.AccessTokenLifetime {
 				t.Errorf("an entry is kept for %s", left)
 			}
 		}
@@ -278,7 +300,8 @@ func TestREV10_LogoutTakesTheCookies(t *testing.T) {
 		if taken.MaxAge >= 0 || taken.Value != "" {
 			t.Errorf("the cookie stays: %s", taken.Raw)
 		}
-		if taken.Path != set.Path || taken.Domain != set.Domain || taken.Secure != set.Secure || taken.HttpOnly != set.HttpOnly || taken.SameSite != set.SameSite {
+		if taken.Path != set.Path || taken.Domain != set.Domain || taken.Secure != set.Secure || taken.HttpOnly != set.HttpOnly ||
+			taken.SameSite != set.SameSite {
 			t.Errorf("set as %s, taken as %s", set.Raw, taken.Raw)
 		}
 		if out.header.Get("Clear-Site-Data") == "" {

@@ -35,16 +35,19 @@ func revocations() []revocation {
 			want(t, "logout", s.JSON(t, http.MethodPost, "/v1/logout", p.AccessToken, nil), http.StatusNoContent, "")
 		}},
 		{name: "logout by refresh token", do: func(t *testing.T, s *service, p person, _ tokens) {
-			want(t, "logout", s.JSON(t, http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": p.RefreshToken}), http.StatusNoContent, "")
+			want(t, "logout", s.JSON(t, http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": p.RefreshToken}),
+				http.StatusNoContent, "")
 		}},
 		{name: "log out everywhere", secondToo: true, do: func(t *testing.T, s *service, _ person, second tokens) {
 			want(t, "log out everywhere", s.JSON(t, http.MethodDelete, "/v1/sessions", second.AccessToken, nil), http.StatusNoContent, "")
 		}},
 		{name: "log out everywhere else", do: func(t *testing.T, s *service, _ person, second tokens) {
-			want(t, "log out elsewhere", s.JSON(t, http.MethodDelete, "/v1/sessions?except=current", second.AccessToken, nil), http.StatusNoContent, "")
+			want(t, "log out elsewhere", s.JSON(t, http.MethodDelete, "/v1/sessions?except=current", second.AccessToken, nil),
+				http.StatusNoContent, "")
 		}},
 		{name: "session ended from another device", do: func(t *testing.T, s *service, p person, second tokens) {
-			want(t, "end session", s.JSON(t, http.MethodDelete, "/v1/sessions/"+sid(t, p.AccessToken), second.AccessToken, nil), http.StatusNoContent, "")
+			want(t, "end session", s.JSON(t, http.MethodDelete, "/v1/sessions/"+sid(t, p.AccessToken), second.AccessToken, nil),
+				http.StatusNoContent, "")
 		}},
 		{name: "user disabled", secondToo: true, do: func(t *testing.T, s *service, p person, _ tokens) {
 			if err := s.Sessions.DisableUser(t.Context(), p.id, byOperator()); err != nil {
@@ -55,14 +58,23 @@ func revocations() []revocation {
 			want(t, "delete user", s.JSON(t, http.MethodDelete, "/v1/me", second.AccessToken, nil), http.StatusNoContent, "")
 		}},
 		{name: "password changed", secondToo: true, do: func(t *testing.T, s *service, _ person, second tokens) {
-			r := s.JSON(t, http.MethodPost, "/v1/password/change", second.AccessToken, map[string]string{"current_password": servicetest.Password, "new_password": "amber-heron-47"})
+			r := s.JSON(t, http.MethodPost, "/v1/password/change", second.AccessToken, map[string]string{
+				"current_password": servicetest.Password,
+				"new_password":     "amber-heron-47",
+			})
 			if r.Status >= http.StatusBadRequest {
 				t.Fatalf("change password: %d %s", r.Status, r.Body)
 			}
 		}},
-		{name: "role changed", secondToo: true, alive: true, roles: []string{"admin"}, do: func(t *testing.T, s *service, p person, _ tokens) {
-			setRoles(t, s, p, "admin")
-		}},
+		{
+			name:      "role changed",
+			secondToo: true,
+			alive:     true,
+			roles:     []string{"admin"},
+			do: func(t *testing.T, s *service, p person, _ tokens) {
+				setRoles(t, s, p, "admin")
+			},
+		},
 		{name: "refresh token reused", do: func(t *testing.T, s *service, p person, _ tokens) {
 			next := s.Refresh(t, p.RefreshToken).Tokens(t)
 			s.Refresh(t, next.RefreshToken).Tokens(t)
@@ -80,10 +92,16 @@ func revocations() []revocation {
 				t.Fatal(err)
 			}
 		}},
-		{name: "client disabled", secondToo: true, do: func(t *testing.T, s *service, _ person, _ tokens) { // the last one: it is everybody's
+		// the last one: it is everybody's
+		{name: "client disabled", secondToo: true, do: func(t *testing.T, s *service, _ person, _ tokens) {
 			entry := blocklist.NewEntry(verifier.BlockClient, "default", s.Sessions.BlockUntil())
 			now := time.Now()
-			if err := s.Store.DisableClient(t.Context(), "default", now, entry, audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: "default"}); err != nil {
+			if err := s.Store.DisableClient(t.Context(), "default", now, entry, audit.Event{
+				At:       now,
+				Kind:     audit.KindClientDisabled,
+				Actor:    audit.ActorCLI,
+				ClientID: "default",
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -118,7 +136,8 @@ func TestRevocations(t *testing.T) {
 				r.do(t, a, p, second)
 				answered := time.Now()
 				servicetest.Eventually(t, "refused", func() bool { return refusedBy(t, v, p.AccessToken) })
-				t.Logf("%s: refused by a follower of another replica %v after the answer", r.name, time.Since(answered).Round(time.Microsecond))
+				t.Logf("%s: refused by a follower of another replica %v after the answer", r.name,
+					time.Since(answered).Round(time.Microsecond))
 				if r.secondToo {
 					servicetest.Eventually(t, "the other login is refused", func() bool { return refusedBy(t, v, second.AccessToken) })
 				} else if refusedBy(t, v, second.AccessToken) {
@@ -157,7 +176,12 @@ func TestRevokedClientToken(t *testing.T) {
 		v := follow(t, b)
 		var tokens []string
 		for _, id := range []string{"billing", "shipping"} {
-			addClient(t, a, oauth.Client{ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf(id)), Grants: []string{oauth.GrantClientCredentials}})
+			addClient(t, a, oauth.Client{
+				ID:         id,
+				Type:       oauth.Confidential,
+				SecretHash: oauth.HashSecret(secretOf(id)),
+				Grants:     []string{oauth.GrantClientCredentials},
+			})
 			tokens = append(tokens, serviceToken(t, a, id))
 		}
 		for _, token := range tokens {
@@ -166,7 +190,8 @@ func TestRevokedClientToken(t *testing.T) {
 			}
 		}
 		now := time.Now()
-		err := a.Store.DisableClient(t.Context(), "billing", now, blocklist.NewEntry(verifier.BlockClient, "billing", a.Sessions.BlockUntil()),
+		err := a.Store.DisableClient(t.Context(), "billing", now,
+			blocklist.NewEntry(verifier.BlockClient, "billing", a.Sessions.BlockUntil()),
 			audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: "billing"})
 		if err != nil {
 			t.Fatal(err)
@@ -179,7 +204,8 @@ func TestRevokedClientToken(t *testing.T) {
 	})
 }
 
-// Within one second: what was minted before a role change is refused, what is minted after it passes, and so on with the next change.
+// Within one second: what was minted before a role change is refused, what is minted after it passes, and so on with
+// the next change.
 func TestREV08_SameSecond(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {

@@ -35,8 +35,15 @@ func withPrivateReceivers(c *service.Config) { c.SignalsPrivate = true }
 func addReceiver(t testing.TB, s *servicetest.Service) signals {
 	t.Helper()
 	id := fmt.Sprintf("receiver-%d", people.Add(1))
-	addClient(t, s, oauth.Client{ID: id, Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf(id)), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"ssf", "other"}})
-	return signals{s, t, s.FormWith(t, "/oauth2/token", basic(id), "grant_type", "client_credentials", "scope", "ssf").Tokens(t).AccessToken}
+	addClient(t, s, oauth.Client{
+		ID:         id,
+		Type:       oauth.Confidential,
+		SecretHash: oauth.HashSecret(secretOf(id)),
+		Grants:     []string{oauth.GrantClientCredentials},
+		Scopes:     []string{"ssf", "other"},
+	})
+	return signals{s, t, s.FormWith(t, "/oauth2/token", basic(id), "grant_type", "client_credentials", "scope",
+		"ssf").Tokens(t).AccessToken}
 }
 
 // call sends JSON to an endpoint below /v1/ssf.
@@ -87,14 +94,16 @@ func (r signals) poll(body object) polled {
 func (r signals) set(raw string) map[string]any {
 	r.t.Helper()
 	claims := jwt.MapClaims{}
-	parsed, err := jwt.NewParser(jwt.WithIssuer(r.Config.Issuer), jwt.WithAudience(fmt.Sprint(servicetest.Claims(r.t, r.token)["client_id"]))).ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
-		kid, _ := t.Header["kid"].(string)
-		key, ok := r.Keys.Public(kid)
-		if !ok {
-			return nil, fmt.Errorf("no key %q", kid)
-		}
-		return key.Public(), nil
-	})
+	parsed, err := jwt.NewParser(jwt.WithIssuer(r.Config.Issuer),
+		jwt.WithAudience(fmt.Sprint(servicetest.Claims(r.t, r.token)["client_id"]))).ParseWithClaims(raw, claims,
+		func(t *jwt.Token) (any, error) {
+			kid, _ := t.Header["kid"].(string)
+			key, ok := r.Keys.Public(kid)
+			if !ok {
+				return nil, fmt.Errorf("no key %q", kid)
+			}
+			return key.Public(), nil
+		})
 	if err != nil || parsed.Header["typ"] != "secevent+jwt" {
 		r.t.Fatalf("%v: %s", err, raw)
 	}
@@ -111,7 +120,9 @@ func (r signals) revocation(raw string, p person, initiator string) {
 	r.t.Helper()
 	claims := r.set(raw)
 	want := map[string]any{
-		"format": "complex", "user": map[string]any{"format": "iss_sub", "iss": r.Config.Issuer, "sub": p.id}, "session": map[string]any{"format": "opaque", "id": sid(r.t, p.AccessToken)},
+		"format":  "complex",
+		"user":    map[string]any{"format": "iss_sub", "iss": r.Config.Issuer, "sub": p.id},
+		"session": map[string]any{"format": "opaque", "id": sid(r.t, p.AccessToken)},
 	}
 	if fmt.Sprint(claims["sub_id"]) != fmt.Sprint(want) {
 		r.t.Errorf("sub_id %v, want %v", claims["sub_id"], want)
@@ -137,7 +148,9 @@ func TestSignalsPoll(t *testing.T) {
 		r := addReceiver(t, s)
 		stream := r.created(object{"events_requested": []string{caep, "urn:unknown"}, "description": "mine"})
 		id, _ := stream["stream_id"].(string)
-		if d, _ := stream["delivery"].(map[string]any); d["method"] != "urn:ietf:rfc:8936" || d["endpoint_url"] != s.Config.Issuer+"/v1/ssf/poll" || fmt.Sprint(stream["events_delivered"]) != "["+caep+"]" || stream["iss"] != s.Config.Issuer {
+		if d, _ := stream["delivery"].(map[string]any); d["method"] != "urn:ietf:rfc:8936" ||
+			d["endpoint_url"] != s.Config.Issuer+"/v1/ssf/poll" || fmt.Sprint(stream["events_delivered"]) != "["+caep+"]" ||
+			stream["iss"] != s.Config.Issuer {
 			t.Errorf("stream %v", stream)
 		}
 		want(t, "a second stream", r.call("POST", "streams", object{}), http.StatusConflict, "conflict")
@@ -207,7 +220,8 @@ func TestSignalsPoll(t *testing.T) {
 			want(t, "again at once", r.call("POST", "verify", object{"stream_id": id}), http.StatusTooManyRequests, "too_many_attempts")
 			for jti, raw := range r.poll(object{"returnImmediately": true}).Sets {
 				claims := r.set(raw)
-				if fmt.Sprint(claims["sub_id"]) != fmt.Sprint(map[string]any{"format": "opaque", "id": id}) || fmt.Sprint(claims["events"]) != fmt.Sprint(map[string]any{sharedsignal.EventVerification: map[string]any{"state": "abc"}}) {
+				if fmt.Sprint(claims["sub_id"]) != fmt.Sprint(map[string]any{"format": "opaque", "id": id}) ||
+					fmt.Sprint(claims["events"]) != fmt.Sprint(map[string]any{sharedsignal.EventVerification: map[string]any{"state": "abc"}}) {
 					t.Errorf("%v", claims)
 				}
 				r.poll(object{"maxEvents": 0, "ack": []string{jti}})
@@ -221,7 +235,8 @@ func TestSignalsPoll(t *testing.T) {
 			}
 			logOut(t, s, p)
 			session := object{"format": "complex", "session": object{"format": "opaque", "id": sid(t, p.AccessToken)}}
-			if answer := r.call("POST", "subjects/add", object{"stream_id": id, "subject": session, "verified": true}); answer.Status != http.StatusOK {
+			if answer := r.call("POST", "subjects/add",
+				object{"stream_id": id, "subject": session, "verified": true}); answer.Status != http.StatusOK {
 				t.Fatal(answer)
 			}
 			if answer := r.call("POST", "subjects/add", user); answer.Status != http.StatusOK {
@@ -230,14 +245,20 @@ func TestSignalsPoll(t *testing.T) {
 			if got := r.poll(object{"returnImmediately": true}); len(got.Sets) != 0 {
 				t.Errorf("%+v", got)
 			}
-			for _, subject := range []object{{"format": "email", "email": "a@example.com"}, {"format": "opaque", "id": "x"}, {"format": "iss_sub", "iss": "https://elsewhere.example", "sub": p.id}, {}} {
-				want(t, fmt.Sprint(subject), r.call("POST", "subjects/remove", object{"stream_id": id, "subject": subject}), http.StatusBadRequest, "invalid_request")
+			for _, subject := range []object{{"format": "email", "email": "a@example.com"}, {"format": "opaque", "id": "x"}, {
+				"format": "iss_sub",
+				"iss":    "https://elsewhere.example",
+				"sub":    p.id,
+			}, {}} {
+				want(t, fmt.Sprint(subject), r.call("POST", "subjects/remove", object{"stream_id": id, "subject": subject}),
+					http.StatusBadRequest, "invalid_request")
 			}
 		})
 		t.Run("ok/paused", func(t *testing.T) {
 			status := func(to string) {
 				t.Helper()
-				if answer := r.call("POST", "status", object{"stream_id": id, "status": to, "reason": "because"}); answer.Status != http.StatusOK {
+				if answer := r.call("POST", "status",
+					object{"stream_id": id, "status": to, "reason": "because"}); answer.Status != http.StatusOK {
 					t.Fatal(answer)
 				}
 				var got struct{ Status, Reason string }
@@ -263,11 +284,23 @@ func TestSignalsPoll(t *testing.T) {
 		})
 		t.Run("ok/updated, replaced, deleted", func(t *testing.T) {
 			var got map[string]any
-			r.call("PATCH", "streams", object{"stream_id": id, "description": "changed", "iss": s.Config.Issuer, "aud": stream["aud"], "events_delivered": []string{caep}}).JSON(t, &got)
+			r.call("PATCH", "streams", object{
+				"stream_id":        id,
+				"description":      "changed",
+				"iss":              s.Config.Issuer,
+				"aud":              stream["aud"],
+				"events_delivered": []string{caep},
+			}).JSON(t, &got)
 			if got["description"] != "changed" || fmt.Sprint(got["events_requested"]) != "["+caep+" urn:unknown]" {
 				t.Errorf("updated: %v", got)
 			}
-			for field, value := range map[string]any{"iss": "https://elsewhere.example", "aud": "other", "events_supported": []string{"urn:x"}, "inactivity_timeout": 1, "surprise": 1} {
+			for field, value := range map[string]any{
+				"iss":                "https://elsewhere.example",
+				"aud":                "other",
+				"events_supported":   []string{"urn:x"},
+				"inactivity_timeout": 1,
+				"surprise":           1,
+			} {
 				want(t, field, r.call("PATCH", "streams", object{"stream_id": id, field: value}), http.StatusBadRequest, "invalid_request")
 			}
 			r.call("PUT", "streams", object{"stream_id": id, "events_requested": []string{"urn:unknown"}}).JSON(t, &got)
@@ -280,9 +313,12 @@ func TestSignalsPoll(t *testing.T) {
 				t.Errorf("all: %v", all)
 			}
 			stranger := addReceiver(t, s)
-			want(t, "another client's", stranger.call("GET", "streams?stream_id="+url.QueryEscape(id), nil), http.StatusNotFound, "not_found")
-			want(t, "another client's", stranger.call("DELETE", "streams?stream_id="+url.QueryEscape(id), nil), http.StatusNotFound, "not_found")
-			want(t, "another client's", stranger.call("POST", "status", object{"stream_id": id, "status": "paused"}), http.StatusNotFound, "not_found")
+			want(t, "another client's", stranger.call("GET", "streams?stream_id="+url.QueryEscape(id), nil), http.StatusNotFound,
+				"not_found")
+			want(t, "another client's", stranger.call("DELETE", "streams?stream_id="+url.QueryEscape(id), nil), http.StatusNotFound,
+				"not_found")
+			want(t, "another client's", stranger.call("POST", "status", object{"stream_id": id, "status": "paused"}),
+				http.StatusNotFound, "not_found")
 			if answer := r.call("DELETE", "streams?stream_id="+id, nil); answer.Status != http.StatusNoContent {
 				t.Fatal(answer)
 			}
@@ -294,14 +330,21 @@ func TestSignalsPoll(t *testing.T) {
 		t.Run("fail/whoever is no receiver", func(t *testing.T) {
 			user := signUp(t, s)
 			backend := fmt.Sprint(servicetest.Claims(t, r.token)["client_id"])
-			narrow := s.FormWith(t, "/oauth2/token", basic(backend), "grant_type", "client_credentials", "scope", "other").Tokens(t).AccessToken
+			narrow := s.FormWith(t, "/oauth2/token", basic(backend), "grant_type", "client_credentials", "scope",
+				"other").Tokens(t).AccessToken
 			for name, c := range map[string]struct {
 				token  string
 				status int
 				code   string
-			}{"nobody": {"", 401, "unauthorized"}, "forged": {"e30.e30.e30", 401, "invalid_token"}, "a user": {user.AccessToken, 403, "insufficient_scope"}, "without the scope": {narrow, 403, "insufficient_scope"}} {
+			}{
+				"nobody":            {"", 401, "unauthorized"},
+				"forged":            {"e30.e30.e30", 401, "invalid_token"},
+				"a user":            {user.AccessToken, 403, "insufficient_scope"},
+				"without the scope": {narrow, 403, "insufficient_scope"},
+			} {
 				stranger := signals{s, t, c.token}
-				for _, path := range []string{"POST streams", "GET streams", "POST poll", "POST verify", "POST subjects/remove", "POST status"} {
+				for _, path := range []string{"POST streams", "GET streams", "POST poll", "POST verify", "POST subjects/remove",
+					"POST status"} {
 					method, path, _ := strings.Cut(path, " ")
 					var body any
 					if method == "POST" {
@@ -356,7 +399,14 @@ func TestSignalsPush(t *testing.T) {
 		pushed := func(t *testing.T, e *endpoint) (signals, string) {
 			t.Helper()
 			r := addReceiver(t, s)
-			stream := r.created(object{"events_requested": []string{caep}, "delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": e.URL + "/events", "authorization_header": "Bearer secret of the receiver"}})
+			stream := r.created(object{
+				"events_requested": []string{caep},
+				"delivery": object{
+					"method":               "urn:ietf:rfc:8935",
+					"endpoint_url":         e.URL + "/events",
+					"authorization_header": "Bearer secret of the receiver",
+				},
+			})
 			if body := fmt.Sprint(stream); strings.Contains(body, "secret") {
 				t.Errorf("the authorization is told: %s", body)
 			}
@@ -395,17 +445,26 @@ func TestSignalsPush(t *testing.T) {
 			pushed(t, e)
 			logOut(t, s, signUp(t, s))
 			servicetest.Eventually(t, "the event arrives again", func() bool { return len(e.received()) == 2 })
-			if got := e.received(); jti(got[0]) != jti(got[1]) || servicetest.Claims(t, got[0])["iat"] != servicetest.Claims(t, got[1])["iat"] {
+			if got := e.received(); jti(got[0]) != jti(got[1]) ||
+				servicetest.Claims(t, got[0])["iat"] != servicetest.Claims(t, got[1])["iat"] {
 				t.Errorf("%v, then %v", servicetest.Claims(t, got[0]), servicetest.Claims(t, got[1]))
 			}
 		})
 		t.Run("fail/addresses that may not be called", func(t *testing.T) {
 			r := addReceiver(t, s)
-			for _, address := range []string{"", "ftp://example.com/x", "http://receiver.example/x", "https://user@receiver.example/", "https://receiver.example/#x", "/events"} {
-				want(t, address, r.call("POST", "streams", object{"delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": address}}), http.StatusBadRequest, "invalid_request")
+			for _, address := range []string{"", "ftp://example.com/x", "http://receiver.example/x", "https://user@receiver.example/",
+				"https://receiver.example/#x", "/events"} {
+				want(t, address, r.call("POST", "streams",
+					object{"delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": address}}), http.StatusBadRequest,
+					"invalid_request")
 			}
-			want(t, "method", r.call("POST", "streams", object{"delivery": object{"method": "carrier-pigeon"}}), http.StatusBadRequest, "invalid_request")
-			want(t, "header", r.call("POST", "streams", object{"delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": "https://receiver.example", "authorization_header": "a\r\nb: c"}}), http.StatusBadRequest, "invalid_request")
+			want(t, "method", r.call("POST", "streams", object{"delivery": object{"method": "carrier-pigeon"}}), http.StatusBadRequest,
+				"invalid_request")
+			want(t, "header", r.call("POST", "streams", object{"delivery": object{
+				"method":               "urn:ietf:rfc:8935",
+				"endpoint_url":         "https://receiver.example",
+				"authorization_header": "a\r\nb: c",
+			}}), http.StatusBadRequest, "invalid_request")
 		})
 	})
 }
@@ -415,12 +474,17 @@ func TestSignalsStayOutOfPrivateNetworks(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		e := newEndpoint(t, accept)
 		r := addReceiver(t, w.Service)
-		want(t, "loopback", r.call("POST", "streams", object{"delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": e.URL}}), http.StatusBadRequest, "invalid_request")
-		stream := r.created(object{"events_requested": []string{caep}, "delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": strings.Replace(e.URL, "http://", "https://", 1)}})
+		want(t, "loopback", r.call("POST", "streams",
+			object{"delivery": object{"method": "urn:ietf:rfc:8935", "endpoint_url": e.URL}}), http.StatusBadRequest, "invalid_request")
+		stream := r.created(object{
+			"events_requested": []string{caep},
+			"delivery":         object{"method": "urn:ietf:rfc:8935", "endpoint_url": strings.Replace(e.URL, "http://", "https://", 1)},
+		})
 		logOut(t, w.Service, signUp(t, w.Service))
 		servicetest.Eventually(t, "the sender refuses the address", func() bool {
 			return slices.ContainsFunc(strings.Split(w.Log.String()+w.other.Log.String(), "\n"), func(line string) bool {
-				return strings.Contains(line, "security events not delivered") && strings.Contains(line, "not a public one") && strings.Contains(line, fmt.Sprint(stream["stream_id"]))
+				return strings.Contains(line, "security events not delivered") && strings.Contains(line, "not a public one") &&
+					strings.Contains(line, fmt.Sprint(stream["stream_id"]))
 			})
 		})
 		if got := e.received(); len(got) > 0 {
@@ -441,12 +505,15 @@ func (l *leaks) signals() {
 	l.add("receiver's client secret", secretOf(fmt.Sprint(servicetest.Claims(t, r.token)["client_id"])))
 	l.Get(t, "/.well-known/ssf-configuration", "")
 	id, _ := r.created(object{"events_requested": []string{caep}, "delivery": object{
-		"method": sharedsignal.MethodPush, "endpoint_url": "https://127.0.0.1:1/?key=" + inAddress, "authorization_header": authorization,
+		"method":               sharedsignal.MethodPush,
+		"endpoint_url":         "https://127.0.0.1:1/?key=" + inAddress,
+		"authorization_header": authorization,
 	}})["stream_id"].(string)
 	p := signUp(t, l.Service)
 	l.tokens("of a session that ends", p.Tokens)
 	logOut(t, l.Service, p)
-	servicetest.Eventually(t, "a push fails", func() bool { return strings.Contains(l.Service.Log.String(), "security events not delivered") })
+	servicetest.Eventually(t, "a push fails",
+		func() bool { return strings.Contains(l.Service.Log.String(), "security events not delivered") })
 	if strings.Contains(l.Service.Log.String(), inAddress) {
 		t.Error("the log has the address of a push")
 	}
@@ -454,11 +521,16 @@ func (l *leaks) signals() {
 		method, path string
 		body         any
 	}{
-		{"GET", "streams", nil}, {"PATCH", "streams", object{"stream_id": id, "description": "d"}}, {"GET", "status?stream_id=" + id, nil},
+		{"GET", "streams", nil}, {"PATCH", "streams", object{"stream_id": id, "description": "d"}},
+		{"GET", "status?stream_id=" + id, nil},
 		{"POST", "status", object{"stream_id": id, "status": "paused"}}, {"POST", "verify", object{"stream_id": id}},
-		{"POST", "subjects/remove", object{"stream_id": id, "subject": object{"format": "iss_sub", "iss": l.Config.Issuer, "sub": p.id}}},
+		{"POST", "subjects/remove", object{
+			"stream_id": id,
+			"subject":   object{"format": "iss_sub", "iss": l.Config.Issuer, "sub": p.id},
+		}},
 		{"POST", "subjects/add", object{"stream_id": id, "subject": object{"format": "iss_sub", "iss": l.Config.Issuer, "sub": p.id}}},
-		{"PUT", "streams", object{"stream_id": id}}, {"POST", "poll", object{"returnImmediately": true}}, {"DELETE", "streams?stream_id=" + id, nil},
+		{"PUT", "streams", object{"stream_id": id}}, {"POST", "poll", object{"returnImmediately": true}},
+		{"DELETE", "streams?stream_id=" + id, nil},
 	} {
 		if answer := r.call(call.method, call.path, call.body); answer.Status >= 300 {
 			t.Errorf("%s %s: %d %s", call.method, call.path, answer.Status, answer.Body)
@@ -514,7 +586,13 @@ func (c *checked) signals(s *servicetest.Service) {
 	call(400, "POST", "poll", `{"x":1}`)
 	call(400, "DELETE", "streams?x=1", "")
 	call(404, "DELETE", "streams?stream_id=x", "")
-	for method, paths := range map[string][]string{"GET": {"streams", "status"}, "POST": {"streams", "status", "subjects/add", "subjects/remove", "verify", "poll"}, "PATCH": {"streams"}, "PUT": {"streams"}, "DELETE": {"streams"}} {
+	for method, paths := range map[string][]string{
+		"GET":    {"streams", "status"},
+		"POST":   {"streams", "status", "subjects/add", "subjects/remove", "verify", "poll"},
+		"PATCH":  {"streams"},
+		"PUT":    {"streams"},
+		"DELETE": {"streams"},
+	} {
 		for _, path := range paths {
 			c.exchange(s, 401, method, "/v1/ssf/"+path, nil, "")
 			c.exchange(s, 403, method, "/v1/ssf/"+path, bearer(signUp(c.t, s).AccessToken), "")
@@ -530,15 +608,17 @@ func (c *checked) signalsUnavailable(s *servicetest.Service, token string) {
 	json := bearer(token, "Content-Type", "application/json")
 	subject := `{"stream_id":"x","subject":{"format":"iss_sub","iss":"` + s.Config.Issuer + `","sub":"usr_x"}}`
 	for _, call := range [][3]string{
-		{"GET", "streams"}, {"POST", "streams", "{}"}, {"PATCH", "streams", `{"stream_id":"x"}`}, {"PUT", "streams", `{"stream_id":"x"}`}, {"DELETE", "streams?stream_id=x"},
-		{"GET", "status?stream_id=x"}, {"POST", "status", `{"stream_id":"x","status":"enabled"}`}, {"POST", "subjects/add", subject}, {"POST", "subjects/remove", subject},
-		{"POST", "verify", `{"stream_id":"x"}`}, {"POST", "poll", "{}"},
+		{"GET", "streams"}, {"POST", "streams", "{}"}, {"PATCH", "streams", `{"stream_id":"x"}`},
+		{"PUT", "streams", `{"stream_id":"x"}`}, {"DELETE", "streams?stream_id=x"},
+		{"GET", "status?stream_id=x"}, {"POST", "status", `{"stream_id":"x","status":"enabled"}`}, {"POST", "subjects/add", subject},
+		{"POST", "subjects/remove", subject}, {"POST", "verify", `{"stream_id":"x"}`}, {"POST", "poll", "{}"},
 	} {
 		c.exchange(s, 503, call[0], "/v1/ssf/"+call[1], json, call[2])
 	}
 }
 
-// What stands deeper in a body is held to the same rules as what stands on top: known names, given once, text that every database keeps.
+// What stands deeper in a body is held to the same rules as what stands on top: known names, given once, text that
+// every database keeps.
 func TestSignalsStrictBodies(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		r := addReceiver(t, w.Service)
@@ -554,9 +634,12 @@ func TestSignalsStrictBodies(t *testing.T) {
 			"POST subjects/remove": {
 				`{"stream_id":"ID","subject":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a\u0000"}}`,
 				`{"stream_id":"ID","subject":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a","sub":"usr_b"}}`,
-				`{"stream_id":"ID","subject":{"format":"complex","user":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a"},"device":{"format":"opaque","id":"x"}}}`,
+				`{"stream_id":"ID","subject":{"format":"complex","user":{"format":"iss_sub","iss":"ISSUER","sub":"usr_a"},` +
+					`"device":{"format":"opaque","id":"x"}}}`,
 			},
-			"POST poll": {`{"ack":["a\u0000"],"returnImmediately":true}`, `{"setErrs":{"a\u0000":{"err":"x"}},"returnImmediately":true}`, `{"setErrs":{"a":{"err":"x"},"a":{"err":"y"}},"returnImmediately":true}`},
+			"POST poll": {`{"ack":["a\u0000"],"returnImmediately":true}`,
+				`{"setErrs":{"a\u0000":{"err":"x"}},"returnImmediately":true}`,
+				`{"setErrs":{"a":{"err":"x"},"a":{"err":"y"}},"returnImmediately":true}`},
 		} {
 			method, path, _ := strings.Cut(path, " ")
 			for _, body := range bodies {

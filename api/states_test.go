@@ -31,8 +31,8 @@ func (b *browser) setCookie(c *http.Cookie) {
 	b.client.Jar.SetCookies(u, []*http.Cookie{c})
 }
 
-// What a page says about a login holds for that login only. Here another user's login takes its place in the browser, between the login that
-// the client demanded and the answer.
+// What a page says about a login holds for that login only. Here another user's login takes its place in the browser,
+// between the login that the client demanded and the answer.
 func TestStateHoldsForItsLogin(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		registerClient(t, w.Service, oauth.Client{ID: "swapped", ThirdParty: true})
@@ -90,10 +90,12 @@ func TestStateHasOnePurpose(t *testing.T) {
 				t.Errorf("%s took the state of a logout: %d", path, got.status)
 			}
 		}
-		if got := b.post("/oauth2/logout/confirm", url.Values{"request": {request.Get("request")}}, header); got.status != http.StatusBadRequest {
+		if got := b.post("/oauth2/logout/confirm", url.Values{"request": {request.Get("request")}},
+			header); got.status != http.StatusBadRequest {
 			t.Errorf("logout took the state of a request: %d", got.status)
 		}
-		if got := b.open(w.URL + "/oauth2/identities?request=" + url.QueryEscape(request.Get("request"))); got.status != http.StatusBadRequest {
+		if got := b.open(w.URL + "/oauth2/identities?request=" +
+			url.QueryEscape(request.Get("request"))); got.status != http.StatusBadRequest {
 			t.Errorf("the adding of an identity took the state of a request: %d", got.status)
 		}
 		// All of that has changed nothing: the person is still logged in, and the page still works.

@@ -46,7 +46,8 @@ func (l status) path(s *servicetest.Service) string {
 	return strings.TrimPrefix(l.URI, s.Config.Issuer)
 }
 
-// read fetches the list as a resource server does, and says what it tells of the token (draft-ietf-oauth-status-list, section 8.3).
+// read fetches the list as a resource server does, and says what it tells of the token (draft-ietf-oauth-status-list,
+// section 8.3).
 func (l status) read(t testing.TB, s *servicetest.Service) int {
 	t.Helper()
 	r := s.Do(t, http.MethodGet, l.path(s), header("Accept", "application/statuslist+jwt"), nil)
@@ -54,7 +55,8 @@ func (l status) read(t testing.TB, s *servicetest.Service) int {
 		t.Fatalf("%s: %d %s %s", l.URI, r.Status, r.Header.Get("Content-Type"), r.Body)
 	}
 	encoded, _, _ := strings.Cut(r.Body, ".")
-	if jose, err := base64.RawURLEncoding.DecodeString(encoded); err != nil || !strings.Contains(string(jose), `"typ":"statuslist+jwt"`) {
+	if jose, err := base64.RawURLEncoding.DecodeString(encoded); err != nil ||
+		!strings.Contains(string(jose), `"typ":"statuslist+jwt"`) {
 		t.Errorf("header %s: %v", jose, err)
 	}
 	claims := servicetest.Claims(t, r.Body)
@@ -90,7 +92,13 @@ func TestStatusList(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db, withStatusList)
 		other := servicetest.Start(t, db, withStatusList, sameIssuer(s))
-		addClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}})
+		addClient(t, s, oauth.Client{
+			ID:         "backend",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret(secretOf("backend")),
+			Grants:     []string{oauth.GrantClientCredentials},
+			Scopes:     []string{"reports:read"},
+		})
 		login := func(t *testing.T) (person, status) {
 			t.Helper()
 			p := signUp(t, s)
@@ -163,7 +171,12 @@ func TestStatusList(t *testing.T) {
 			_, stranger := login(t)
 			_, l := own(t)
 			now := time.Now()
-			if err := s.Store.DisableClient(t.Context(), "backend", now, blocklist.NewEntry(verifier.BlockClient, "backend", now.Add(time.Hour)), audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI}); err != nil {
+			if err := s.Store.DisableClient(t.Context(), "backend", now,
+				blocklist.NewEntry(verifier.BlockClient, "backend", now.Add(time.Hour)), audit.Event{
+					At:    now,
+					Kind:  audit.KindClientDisabled,
+					Actor: audit.ActorCLI,
+				}); err != nil {
 				t.Fatal(err)
 			}
 			l.revokedSoon(t, s)
@@ -189,14 +202,16 @@ func TestStatusList(t *testing.T) {
 		t.Run("ok/unchanged", func(t *testing.T) {
 			_, l := login(t)
 			r := s.Get(t, l.path(s), "")
-			if again := s.Do(t, http.MethodGet, l.path(s), header("If-None-Match", r.Header.Get("ETag")), nil); again.Status != http.StatusNotModified {
+			if again := s.Do(t, http.MethodGet, l.path(s), header("If-None-Match", r.Header.Get("ETag")),
+				nil); again.Status != http.StatusNotModified {
 				t.Errorf("%d, want 304", again.Status)
 			}
 		})
 		t.Run("fail/no such list", func(t *testing.T) {
 			_, l := login(t)
 			name, _, _ := strings.Cut(strings.TrimPrefix(l.path(s), "/v1/status-lists/"), "/")
-			for _, path := range []string{name + "/99", name + "/-1", name + "/01", name + "/x", name + "/18446744073709551615", "nobody/0", "%2e%2e/0"} {
+			for _, path := range []string{name + "/99", name + "/-1", name + "/01", name + "/x", name + "/18446744073709551615",
+				"nobody/0", "%2e%2e/0"} {
 				want(t, path, s.Get(t, "/v1/status-lists/"+path, ""), http.StatusNotFound, "not_found")
 			}
 			want(t, "a list of the past", s.Get(t, l.path(s)+"?time=1", ""), http.StatusNotImplemented, "not_supported")

@@ -42,7 +42,8 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		return func() servicetest.Response { return s.FormWith(t, path, h, pairs...) }
 	}
 	refresh := func(token string, pairs ...string) func() servicetest.Response {
-		return form("/oauth2/token", nil, append([]string{"grant_type", "refresh_token", "client_id", "default", "refresh_token", token}, pairs...)...)
+		return form("/oauth2/token", nil, append([]string{"grant_type", "refresh_token", "client_id", "default", "refresh_token",
+			token}, pairs...)...)
 	}
 	alive := func(token string) func() { // the session that a refresh token is of goes on
 		return func() { want(t, "the session", refresh(token)(), http.StatusOK, "") }
@@ -68,16 +69,28 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 	return map[string]func() attempt{
 		"POST /v1/signup": func() attempt {
 			body := credentials(person{email: newEmail()})
-			return attempt{request: json(http.MethodPost, "/v1/signup", "", body), ok: 201, retry: []int{409}, check: func() { s.LogIn(t, body["email"]) }}
+			return attempt{
+				request: json(http.MethodPost, "/v1/signup", "", body),
+				ok:      201,
+				retry:   []int{409},
+				check:   func() { s.LogIn(t, body["email"]) },
+			}
 		},
 		"POST /v1/login": func() attempt {
 			return attempt{request: json(http.MethodPost, "/v1/login", "", credentials(signUp(t, s))), ok: 200}
 		},
 		"POST /v1/login, old hash": func() attempt {
-			return attempt{request: json(http.MethodPost, "/v1/login", "", credentials(addUser(t, s, bcryptHash(t, servicetest.Password)))), ok: 200}
+			return attempt{
+				request: json(http.MethodPost, "/v1/login", "", credentials(addUser(t, s, bcryptHash(t, servicetest.Password)))),
+				ok:      200,
+			}
 		},
 		"POST /v1/login, wrong password": func() attempt {
-			return attempt{request: json(http.MethodPost, "/v1/login", "", map[string]string{"email": signUp(t, s).email, "password": "not the password"}), ok: 401}
+			return attempt{
+				request: json(http.MethodPost, "/v1/login", "",
+					map[string]string{"email": signUp(t, s).email, "password": "not the password"}),
+				ok: 401,
+			}
 		},
 		"POST /oauth2/token, refresh": func() attempt {
 			p := signUp(t, s)
@@ -85,7 +98,11 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		},
 		"POST /oauth2/token, narrowed refresh": func() attempt {
 			p := signUp(t, s)
-			return attempt{request: refresh(p.RefreshToken, "scope", "", "resource", s.Config.Audience[0]), ok: 200, check: alive(p.RefreshToken)}
+			return attempt{
+				request: refresh(p.RefreshToken, "scope", "", "resource", s.Config.Audience[0]),
+				ok:      200,
+				check:   alive(p.RefreshToken),
+			}
 		},
 		"POST /oauth2/token, repeat": func() attempt {
 			p := signUp(t, s)
@@ -128,7 +145,11 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		},
 		"POST /v1/logout, refresh token": func() attempt {
 			p := signUp(t, s)
-			return attempt{request: json(http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": p.RefreshToken}), ok: 204, check: over(p)}
+			return attempt{
+				request: json(http.MethodPost, "/v1/logout", "", map[string]string{"refresh_token": p.RefreshToken}),
+				ok:      204,
+				check:   over(p),
+			}
 		},
 		"GET /v1/me": func() attempt {
 			return attempt{request: json(http.MethodGet, "/v1/me", signUp(t, s).AccessToken, nil), ok: 200}
@@ -143,8 +164,11 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		"POST /v1/password/change": func() attempt {
 			p := signUp(t, s)
 			return attempt{
-				request: json(http.MethodPost, "/v1/password/change", p.AccessToken, map[string]string{"current_password": servicetest.Password, "new_password": "amber-heron-47"}),
-				ok:      200, retry: []int{401, 403}, check: func() {
+				request: json(http.MethodPost, "/v1/password/change", p.AccessToken, map[string]string{
+					"current_password": servicetest.Password,
+					"new_password":     "amber-heron-47",
+				}),
+				ok: 200, retry: []int{401, 403}, check: func() {
 					want(t, "the new password", tryLogin(t, s, p.email, "amber-heron-47"), http.StatusOK, "")
 				},
 			}
@@ -154,11 +178,20 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		},
 		"DELETE /v1/sessions": func() attempt {
 			p := signUp(t, s)
-			return attempt{request: json(http.MethodDelete, "/v1/sessions", p.AccessToken, nil), ok: 204, retry: []int{401}, check: over(p)}
+			return attempt{
+				request: json(http.MethodDelete, "/v1/sessions", p.AccessToken, nil),
+				ok:      204,
+				retry:   []int{401},
+				check:   over(p),
+			}
 		},
 		"DELETE /v1/sessions/:sid": func() attempt {
 			p := signUp(t, s)
-			return attempt{request: json(http.MethodDelete, "/v1/sessions/"+sid(t, p.AccessToken), s.LogIn(t, p.email).AccessToken, nil), ok: 204, check: over(p)}
+			return attempt{
+				request: json(http.MethodDelete, "/v1/sessions/"+sid(t, p.AccessToken), s.LogIn(t, p.email).AccessToken, nil),
+				ok:      204,
+				check:   over(p),
+			}
 		},
 		"GET /v1/identities": func() attempt {
 			return attempt{request: json(http.MethodGet, "/v1/identities", signUp(t, s).AccessToken, nil), ok: 200}
@@ -166,7 +199,10 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		"DELETE /v1/identities/:provider": func() attempt {
 			p := signUp(t, s)
 			err := s.Store.LinkIdentity(t.Context(), upstream.Link{
-				UserID: p.id, Identity: upstream.Identity{Provider: "old", Subject: p.id}, At: time.Now(), Event: audit.Event{At: time.Now(), Kind: audit.KindIdentityLinked, UserID: p.id},
+				UserID:   p.id,
+				Identity: upstream.Identity{Provider: "old", Subject: p.id},
+				At:       time.Now(),
+				Event:    audit.Event{At: time.Now(), Kind: audit.KindIdentityLinked, UserID: p.id},
 			}, "")
 			if err != nil {
 				t.Fatal(err)
@@ -174,16 +210,24 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 			return attempt{request: json(http.MethodDelete, "/v1/identities/old", p.AccessToken, nil), ok: 204, retry: []int{404}}
 		},
 		"GET /oauth2/userinfo": func() attempt {
-			return attempt{request: json(http.MethodGet, "/oauth2/userinfo", codeFlow(t, s, signUp(t, s).email, "app", "openid").AccessToken, nil), ok: 200}
+			return attempt{
+				request: json(http.MethodGet, "/oauth2/userinfo", codeFlow(t, s, signUp(t, s).email, "app", "openid").AccessToken, nil),
+				ok:      200,
+			}
 		},
 		"POST /oauth2/par": func() attempt {
-			return attempt{request: form("/oauth2/par", nil, "client_id", "app", "redirect_uri", appRedirect, "response_type", "code", "code_challenge", challenge(), "code_challenge_method", "S256"), ok: 201}
+			return attempt{
+				request: form("/oauth2/par", nil, "client_id", "app", "redirect_uri", appRedirect, "response_type", "code",
+					"code_challenge", challenge(), "code_challenge_method", "S256"),
+				ok: 201,
+			}
 		},
 		"GET /oauth2/authorize, pushed": func() attempt {
 			var pushed struct {
 				URI string `json:"request_uri"`
 			}
-			form("/oauth2/par", nil, "client_id", "app", "redirect_uri", appRedirect, "response_type", "code", "code_challenge", challenge(), "code_challenge_method", "S256")().JSON(t, &pushed)
+			form("/oauth2/par", nil, "client_id", "app", "redirect_uri", appRedirect, "response_type", "code", "code_challenge",
+				challenge(), "code_challenge_method", "S256")().JSON(t, &pushed)
 			b := newBrowser(t, s)
 			target := s.URL + "/oauth2/authorize?client_id=app&request_uri=" + pushed.URI
 			return attempt{request: paged(func() page { return b.open(target) }), ok: 200, retry: []int{400}}
@@ -194,7 +238,10 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		},
 		"GET /oauth2/authorize, third party": func() attempt {
 			b, _ := loggedIn()
-			return attempt{request: paged(func() page { return b.open(authorizeURL(s, map[string]string{"client_id": "third"})) }), ok: 200}
+			return attempt{
+				request: paged(func() page { return b.open(authorizeURL(s, map[string]string{"client_id": "third"})) }),
+				ok:      200,
+			}
 		},
 		"GET /oauth2/authorize, account to choose": func() attempt {
 			b, _ := loggedIn()
@@ -210,12 +257,20 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		"POST /oauth2/signup": func() attempt {
 			b, body := newBrowser(t, s), credentials(person{email: newEmail()})
 			signup := b.open(authorizeURL(s, map[string]string{"client_id": "app", "prompt": "create"}))
-			return attempt{request: paged(func() page { return b.submit(signup, "signup", body) }), ok: 303, retry: []int{409}, check: func() { s.LogIn(t, body["email"]) }}
+			return attempt{
+				request: paged(func() page { return b.submit(signup, "signup", body) }),
+				ok:      303,
+				retry:   []int{409},
+				check:   func() { s.LogIn(t, body["email"]) },
+			}
 		},
 		"POST /oauth2/consent": func() attempt {
 			b, _ := loggedIn()
 			consent := b.open(authorizeURL(s, map[string]string{"client_id": "third"}))
-			return attempt{request: paged(func() page { return b.submit(consent, "consent", map[string]string{"decision": "allow"}) }), ok: 303}
+			return attempt{
+				request: paged(func() page { return b.submit(consent, "consent", map[string]string{"decision": "allow"}) }),
+				ok:      303,
+			}
 		},
 		"POST /oauth2/continue": func() attempt {
 			b, _ := loggedIn()
@@ -225,9 +280,14 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		"GET /oauth2/logout": func() attempt {
 			p, b := signUp(t, s), newBrowser(t, s)
 			tokens := redeem(t, s, b.logIn(b.open(authorizeURL(s, app)), p.email).code(t)).Tokens(t)
-			return attempt{request: paged(func() page { return b.open(s.URL + "/oauth2/logout?id_token_hint=" + tokens.IDToken) }), ok: 200, check: func() {
-				want(t, "the session", s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token", tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
-			}}
+			return attempt{
+				request: paged(func() page { return b.open(s.URL + "/oauth2/logout?id_token_hint=" + tokens.IDToken) }),
+				ok:      200,
+				check: func() {
+					want(t, "the session", s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app", "refresh_token",
+						tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
+				},
+			}
 		},
 		"POST /oauth2/logout/confirm": func() attempt {
 			b, _ := loggedIn()
@@ -237,20 +297,23 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 	}
 }
 
-// requestMethods are the methods of a store that requests call. Others belong to what goes on in the background, which the requests do not wait for.
+// requestMethods are the methods of a store that requests call. Others belong to what goes on in the background, which
+// the requests do not wait for.
 func requestMethods() []string {
 	var out []string
 	for method := range reflect.TypeFor[store.Store]().Methods() {
 		name := method.Name
-		if !slices.Contains([]string{"BlocklistChanges", "Wait", "SigningKeys", "InsertSigningKey", "ActivateSigningKey", "ClientChanges", "DropBlocklist", "LeaseRows", "FinishRow", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) && !strings.HasPrefix(name, "Sweep") {
+		if !slices.Contains([]string{"BlocklistChanges", "Wait", "SigningKeys", "InsertSigningKey", "ActivateSigningKey",
+			"ClientChanges", "DropBlocklist", "LeaseRows", "FinishRow", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) &&
+			!strings.HasPrefix(name, "Sweep") {
 			out = append(out, name)
 		}
 	}
 	return out
 }
 
-// Every call that a request makes of the database fails once, before and after it has done its work. The caller is never told that the request has
-// succeeded, nor that it was wrong: only that it can be tried again, and then it works.
+// Every call that a request makes of the database fails once, before and after it has done its work. The caller is
+// never told that the request has succeeded, nor that it was wrong: only that it can be tried again, and then it works.
 func TestStorageFailures(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		var failing *storetest.Failing
@@ -261,7 +324,13 @@ func TestStorageFailures(t *testing.T) {
 		s := servicetest.Start(t, db, func(c *service.Config) { c.LoginAttempts, c.LoginIPFailures = 1000, 0 })
 		registerClient(t, s, oauth.Client{ID: "app"})
 		registerClient(t, s, oauth.Client{ID: "third", ThirdParty: true})
-		registerClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend")), Grants: []string{oauth.GrantClientCredentials}, Scopes: []string{"reports:read"}})
+		registerClient(t, s, oauth.Client{
+			ID:         "backend",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret(secretOf("backend")),
+			Grants:     []string{oauth.GrantClientCredentials},
+			Scopes:     []string{"reports:read"},
+		})
 		methods := requestMethods()
 		for name, prepare := range storageAttempts(t, s) {
 			calls := 0
@@ -317,16 +386,25 @@ func untilReady(t testing.TB, s *servicetest.Service) {
 func duringOutage(t *testing.T, s *servicetest.Service, p person) {
 	t.Helper()
 	for name, r := range map[string]servicetest.Response{
-		"me": s.Get(t, "/v1/me", p.AccessToken), "refresh": s.Refresh(t, p.RefreshToken), "login": tryLogin(t, s, p.email, servicetest.Password),
-		"logout": s.Do(t, http.MethodPost, "/v1/logout", bearer(p.AccessToken), nil), "revocation": s.Form(t, "/oauth2/revoke", "token", p.RefreshToken),
-		"sign-up": s.JSON(t, http.MethodPost, "/v1/signup", "", map[string]string{"email": newEmail(), "password": servicetest.Password}),
+		"me":         s.Get(t, "/v1/me", p.AccessToken),
+		"refresh":    s.Refresh(t, p.RefreshToken),
+		"login":      tryLogin(t, s, p.email, servicetest.Password),
+		"logout":     s.Do(t, http.MethodPost, "/v1/logout", bearer(p.AccessToken), nil),
+		"revocation": s.Form(t, "/oauth2/revoke", "token", p.RefreshToken),
+		"sign-up": s.JSON(t, http.MethodPost, "/v1/signup", "",
+			map[string]string{"email": newEmail(), "password": servicetest.Password}),
 	} {
 		if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: %d, Retry-After %q, %s", name, r.Status, r.Header.Get("Retry-After"), r.Body)
 		}
 	}
 	began := time.Now()
-	for path, status := range map[string]int{"/.well-known/jwks.json": 200, "/.well-known/openid-configuration": 200, "/healthz": 200, "/readyz": 503} {
+	for path, status := range map[string]int{
+		"/.well-known/jwks.json":            200,
+		"/.well-known/openid-configuration": 200,
+		"/healthz":                          200,
+		"/readyz":                           503,
+	} {
 		r := s.Get(t, path, "")
 		want(t, path, r, status, "")
 		if path == "/.well-known/jwks.json" {
@@ -341,8 +419,8 @@ func duringOutage(t *testing.T, s *servicetest.Service, p person) {
 	}
 }
 
-// The database goes in the middle of requests and comes back: nobody is told that a token is wrong, nothing that was acknowledged is lost, and
-// nobody has to start anything again.
+// The database goes in the middle of requests and comes back: nobody is told that a token is wrong, nothing that was
+// acknowledged is lost, and nobody has to start anything again.
 func TestTM04_DatabaseCutOff(t *testing.T) {
 	t.Parallel()
 	db := servicetest.Postgres(t)
@@ -366,7 +444,8 @@ func TestTM04_DatabaseCutOff(t *testing.T) {
 				return
 			default:
 			}
-			r, err := s.TryForm(context.Background(), "/oauth2/token", nil, "grant_type", "refresh_token", "client_id", "default", "refresh_token", tokens.RefreshToken)
+			r, err := s.TryForm(context.Background(), "/oauth2/token", nil, "grant_type", "refresh_token", "client_id", "default",
+				"refresh_token", tokens.RefreshToken)
 			switch {
 			case err != nil:
 				t.Error(err)
@@ -388,7 +467,8 @@ func TestTM04_DatabaseCutOff(t *testing.T) {
 
 	// The server ends all connections, as at a restart or a failover.
 	for range 3 {
-		onDatabase(t, direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		onDatabase(t, direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "+
+			"pg_backend_pid()")
 		untilReady(t, s)
 	}
 	ann.Tokens = s.Refresh(t, ann.RefreshToken).Tokens(t)
@@ -397,9 +477,14 @@ func TestTM04_DatabaseCutOff(t *testing.T) {
 	name := strings.Trim(direct[strings.LastIndex(direct, "/"):strings.LastIndex(direct, "?")], "/")
 	server := os.Getenv(pgtest.Variable)
 	onDatabase(t, server, "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
-	onDatabase(t, direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-	servicetest.Eventually(t, "the service is not ready", func() bool { return s.Get(t, "/readyz", "").Status == http.StatusServiceUnavailable })
-	for name, r := range map[string]servicetest.Response{"refresh": s.Refresh(t, ann.RefreshToken), "logout": s.Do(t, http.MethodPost, "/v1/logout", bearer(ann.AccessToken), nil)} {
+	onDatabase(t, direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "+
+		"pg_backend_pid()")
+	servicetest.Eventually(t, "the service is not ready",
+		func() bool { return s.Get(t, "/readyz", "").Status == http.StatusServiceUnavailable })
+	for name, r := range map[string]servicetest.Response{
+		"refresh": s.Refresh(t, ann.RefreshToken),
+		"logout":  s.Do(t, http.MethodPost, "/v1/logout", bearer(ann.AccessToken), nil),
+	} {
 		want(t, name+" without writes", r, http.StatusServiceUnavailable, "")
 	}
 	want(t, "JWKS", s.Get(t, "/.well-known/jwks.json", ""), http.StatusOK, "")
@@ -447,7 +532,8 @@ func TestTM04_LockedFile(t *testing.T) {
 	}
 	answers := make(chan servicetest.Response, 2)
 	for _, pairs := range [][]string{
-		{"/oauth2/token", "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken}, {"/oauth2/revoke", "token", p.RefreshToken},
+		{"/oauth2/token", "grant_type", "refresh_token", "client_id", "default", "refresh_token", p.RefreshToken},
+		{"/oauth2/revoke", "token", p.RefreshToken},
 	} {
 		go func() {
 			r, err := s.TryForm(context.Background(), pairs[0], nil, pairs[1:]...)

@@ -64,7 +64,11 @@ type signer struct {
 func newCorpus(t *testing.T) *corpus {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, 1)
-	c := &corpus{Issuer: corpusIssuer, Audience: corpusAudience, random: mathrand.New(mathrand.NewPCG(1, 2))} //nolint:gosec // to be repeatable
+	c := &corpus{
+		Issuer:   corpusIssuer,
+		Audience: corpusAudience,
+		random:   mathrand.New(mathrand.NewPCG(1, 2)),
+	} //nolint:gosec // to be repeatable
 	for _, private := range privateKeys(t) {
 		key, err := verifier.NewJWK("key-"+fmt.Sprint(len(c.keys)), private.Public())
 		if err != nil {
@@ -210,7 +214,8 @@ func (c *corpus) goodTokens() {
 			c.accept("good", key.token(key.header(), p))
 		}
 		c.accept("good", key.token(fmt.Sprintf(`{"typ":"at+jwt","kid":%q,"alg":%q}`, key.kid, key.alg), payload()))
-		c.accept("good", key.token(fmt.Sprintf("{ \"kid\" : %q,\n\"\\u0061lg\":%q, \"typ\":\"at\\u002bjwt\"} ", key.kid, key.alg), payload()))
+		c.accept("good", key.token(fmt.Sprintf("{ \"kid\" : %q,\n\"\\u0061lg\":%q, \"typ\":\"at\\u002bjwt\"} ", key.kid, key.alg),
+			payload()))
 	}
 }
 
@@ -221,34 +226,50 @@ func (c *corpus) headers() {
 		replace := func(old, text string) string { return strings.Replace(key.header(), old, text, 1) }
 		jwk, _ := json.Marshal(key.public)
 		classes := map[string][]string{
-			"header: no typ":            {replace(`,"typ":"at+jwt"`, "")},
-			"header: other typ":         {replace("at+jwt", "JWT"), replace("at+jwt", "jwt"), replace("at+jwt", "logout+jwt"), replace("at+jwt", ""), replace("at+jwt", "dpop+jwt"), replace("at+jwt", "blocklist+jwt"), replace("at+jwt", "at+jwt ")},
-			"header: typ as media type": {replace("at+jwt", "application/at+jwt"), replace("at+jwt", "AT+JWT"), replace("at+jwt", "At+Jwt")},
-			"header: typ no string":     {replace(`"at+jwt"`, `["at+jwt"]`), replace(`"at+jwt"`, "null"), replace(`"at+jwt"`, "1"), replace(`"at+jwt"`, `{}`)},
+			"header: no typ": {replace(`,"typ":"at+jwt"`, "")},
+			"header: other typ": {replace("at+jwt", "JWT"), replace("at+jwt", "jwt"), replace("at+jwt", "logout+jwt"),
+				replace("at+jwt", ""), replace("at+jwt", "dpop+jwt"), replace("at+jwt", "blocklist+jwt"), replace("at+jwt", "at+jwt ")},
+			"header: typ as media type": {replace("at+jwt", "application/at+jwt"), replace("at+jwt", "AT+JWT"),
+				replace("at+jwt", "At+Jwt")},
+			"header: typ no string": {replace(`"at+jwt"`, `["at+jwt"]`), replace(`"at+jwt"`, "null"), replace(`"at+jwt"`, "1"),
+				replace(`"at+jwt"`, `{}`)},
 			"header: crit": {
 				with(`"crit":["exp"],"exp":4102444800`), with(`"crit":["exp"]`), with(`"crit":[]`), with(`"crit":null`), with(`"crit":"b64"`),
 				with(`"crit":["b64"]`), with(`"crit":["alg"]`), with(`"crit":["x"],"x":1`), with(`"crit":[""]`), with(`"crit":{}`),
 			},
-			"header: b64":                  {with(`"crit":["b64"],"b64":false`), with(`"b64":false`)},
-			"header: b64 true":             {with(`"crit":["b64"],"b64":true`), with(`"b64":true`)},
-			"header: names a key":          {with(`"jku":"https://evil.example/jwks.json"`), with(`"x5u":"https://evil.example/x.pem"`), with(`"x5c":["MIIB"]`), with(`"x5t":"AAAA"`), with(`"jwk":` + string(jwk))},
-			"header: unknown member":       {with(`"x":1`), with(`"cty":"JWT"`), with(`"zip":"DEF"`), with(`"iss":"` + corpusIssuer + `"`), with(`"nonce":"a"`), with(`"":""`)},
-			"header: repeated member":      {with(`"alg":"` + key.alg + `"`), with(`"kid":"` + key.kid + `"`), with(`"typ":"at+jwt"`), `{"alg":"none",` + key.header()[1:], `{"kid":"key-9",` + key.header()[1:], `{"typ":"JWT",` + key.header()[1:], `{"\u0061lg":"none",` + key.header()[1:]},
+			"header: b64":      {with(`"crit":["b64"],"b64":false`), with(`"b64":false`)},
+			"header: b64 true": {with(`"crit":["b64"],"b64":true`), with(`"b64":true`)},
+			"header: names a key": {with(`"jku":"https://evil.example/jwks.json"`), with(`"x5u":"https://evil.example/x.pem"`),
+				with(`"x5c":["MIIB"]`), with(`"x5t":"AAAA"`), with(`"jwk":` + string(jwk))},
+			"header: unknown member": {with(`"x":1`), with(`"cty":"JWT"`), with(`"zip":"DEF"`),
+				with(`"iss":"` + corpusIssuer + `"`), with(`"nonce":"a"`), with(`"":""`)},
+			"header: repeated member": {with(`"alg":"` + key.alg + `"`), with(`"kid":"` + key.kid + `"`), with(`"typ":"at+jwt"`),
+				`{"alg":"none",` + key.header()[1:], `{"kid":"key-9",` + key.header()[1:], `{"typ":"JWT",` + key.header()[1:],
+				`{"\u0061lg":"none",` + key.header()[1:]},
 			"header: name in another case": {replace(`"alg"`, `"ALG"`), replace(`"kid"`, `"Kid"`), replace(`"typ"`, `"TYP"`)},
 			"header: no alg":               {replace(fmt.Sprintf(`"alg":%q,`, key.alg), "")},
-			"header: alg no string":        {replace(fmt.Sprintf("%q", key.alg), "null"), replace(fmt.Sprintf("%q", key.alg), "256"), replace(fmt.Sprintf("%q", key.alg), fmt.Sprintf("[%q]", key.alg)), replace(fmt.Sprintf("%q", key.alg), "{}"), replace(fmt.Sprintf("%q", key.alg), "true")},
+			"header: alg no string": {replace(fmt.Sprintf("%q", key.alg), "null"), replace(fmt.Sprintf("%q", key.alg), "256"),
+				replace(fmt.Sprintf("%q", key.alg), fmt.Sprintf("[%q]", key.alg)), replace(fmt.Sprintf("%q", key.alg), "{}"),
+				replace(fmt.Sprintf("%q", key.alg), "true")},
 			"header: alg in another spelling": {
-				replace(key.alg, strings.ToLower(key.alg)), replace(key.alg, " "+key.alg), replace(key.alg, key.alg+`\u0000`), replace(key.alg, key.alg+"\u200b"),
+				replace(key.alg, strings.ToLower(key.alg)), replace(key.alg, " "+key.alg), replace(key.alg, key.alg+`\u0000`),
+				replace(key.alg, key.alg+"\u200b"),
 			},
-			"header: kid in another spelling": {replace(key.kid, strings.ToUpper(key.kid)), replace(key.kid, key.kid+" "), replace(key.kid, key.kid+`\u0000`), replace(key.kid, `\ud800`)},
-			"header: no kid":                  {replace(fmt.Sprintf(`"kid":%q,`, key.kid), "")},
-			"header: kid no string":           {replace(fmt.Sprintf("%q", key.kid), "null"), replace(fmt.Sprintf("%q", key.kid), "0"), replace(fmt.Sprintf("%q", key.kid), fmt.Sprintf("[%q]", key.kid)), replace(fmt.Sprintf("%q", key.kid), "{}"), replace(fmt.Sprintf("%q", key.kid), "false")},
+			"header: kid in another spelling": {replace(key.kid, strings.ToUpper(key.kid)), replace(key.kid, key.kid+" "),
+				replace(key.kid, key.kid+`\u0000`), replace(key.kid, `\ud800`)},
+			"header: no kid": {replace(fmt.Sprintf(`"kid":%q,`, key.kid), "")},
+			"header: kid no string": {replace(fmt.Sprintf("%q", key.kid), "null"), replace(fmt.Sprintf("%q", key.kid), "0"),
+				replace(fmt.Sprintf("%q", key.kid), fmt.Sprintf("[%q]", key.kid)), replace(fmt.Sprintf("%q", key.kid), "{}"),
+				replace(fmt.Sprintf("%q", key.kid), "false")},
 			"header: unknown kid": {
-				replace(key.kid, "key-9"), replace(key.kid, ""), replace(key.kid, "../../../../dev/null"), replace(key.kid, "' OR 1=1--"), replace(key.kid, "__proto__"), replace(key.kid, "toString"),
+				replace(key.kid, "key-9"), replace(key.kid, ""), replace(key.kid, "../../../../dev/null"), replace(key.kid, "' OR 1=1--"),
+				replace(key.kid, "__proto__"), replace(key.kid, "toString"),
 			},
 			"header: not JSON": {
-				"", "null", "[]", `"at+jwt"`, "1", "{", key.header() + "}", key.header() + "x", "\ufeff" + key.header(), strings.ReplaceAll(key.header(), `"`, "'"),
-				strings.TrimSuffix(key.header(), "}") + ",}", key.header() + "\x00", "/**/" + key.header(), with("\"x\":\"\xff\""), "[" + key.header() + "]", "\x0b" + key.header(),
+				"", "null", "[]", `"at+jwt"`, "1", "{", key.header() + "}", key.header() + "x", "\ufeff" + key.header(),
+				strings.ReplaceAll(key.header(), `"`, "'"),
+				strings.TrimSuffix(key.header(), "}") + ",}", key.header() + "\x00", "/**/" + key.header(), with("\"x\":\"\xff\""),
+				"[" + key.header() + "]", "\x0b" + key.header(),
 			},
 			"header: too long": {with(`"x":"` + strings.Repeat("y", 6000) + `"`)},
 		}
@@ -276,7 +297,8 @@ func (c *corpus) algorithms() {
 		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 		jwk, _ := json.Marshal(key.public)
 		set, _ := json.Marshal(c.JWKS)
-		for _, secret := range [][]byte{text, bytes.TrimSpace(text), der, jwk, set, []byte(key.public.X + key.public.N), {}, []byte(key.kid), decode(key.public.X + key.public.N)} {
+		for _, secret := range [][]byte{text, bytes.TrimSpace(text), der, jwk, set, []byte(key.public.X + key.public.N), {},
+			[]byte(key.kid), decode(key.public.X + key.public.N)} {
 			for _, h := range []string{"HS256", "HS384", "HS512"} {
 				signed := encode(header(h)) + "." + encode(payload())
 				mac := hmac.New(sha256.New, secret)
@@ -287,7 +309,8 @@ func (c *corpus) algorithms() {
 				c.refuse("alg: HMAC with the public key", signed+"."+encode(string(mac.Sum(nil))))
 			}
 		}
-		for _, alg := range []string{"ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519", "Ed448", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "RSA-OAEP", "dir", "A128KW", "ML-DSA-44"} {
+		for _, alg := range []string{"ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519", "Ed448", "RS256", "RS384", "RS512",
+			"PS256", "PS384", "PS512", "HS256", "RSA-OAEP", "dir", "A128KW", "ML-DSA-44"} {
 			if alg != key.alg {
 				c.refuse("alg: another than the key's", key.token(header(alg), payload()))
 			}
@@ -311,7 +334,8 @@ func (c *corpus) algorithms() {
 		c.refuse("alg: another of the same key", signed+"."+encode(string(sig)))
 	}
 	signed := encode(strings.Replace(rs.header(), "RS256", "PS256", 1)) + "." + encode(payload())
-	sig, err := rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest(crypto.SHA256, signed), &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	sig, err := rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest(crypto.SHA256, signed),
+		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 	if err != nil {
 		panic(err)
 	}
@@ -356,13 +380,17 @@ func (c *corpus) claims() {
 	change("no list of strings", "amr", "null", "1", `"pwd"`, "{}", "[1]", "[null]", `["a",["b"]]`)
 
 	change("missing", "aud", "")
-	change("no string", "aud", "null", "1", "true", "{}", "[]", "[1]", "[null]", `[["`+corpusAudience+`"]]`, `{"`+corpusAudience+`":1}`)
-	change("a list with more than strings", "aud", `["`+corpusAudience+`",1]`, `["`+corpusAudience+`",null]`, `[["x"],"`+corpusAudience+`"]`, `["`+corpusAudience+`",{}]`, `["`+corpusAudience+`",""]`)
+	change("no string", "aud", "null", "1", "true", "{}", "[]", "[1]", "[null]", `[["`+corpusAudience+`"]]`,
+		`{"`+corpusAudience+`":1}`)
+	change("a list with more than strings", "aud", `["`+corpusAudience+`",1]`, `["`+corpusAudience+`",null]`,
+		`[["x"],"`+corpusAudience+`"]`, `["`+corpusAudience+`",{}]`, `["`+corpusAudience+`",""]`)
 	for _, name := range []string{"iss", "aud"} {
 		url := map[string]string{"iss": corpusIssuer, "aud": corpusAudience}[name]
 		for _, other := range []string{
-			"", url + "/", strings.ToUpper(url), url + " ", " " + url, url[:len(url)-1], url + ".evil.example", strings.Replace(url, "https", "http", 1),
-			url + `\u0000`, url + "?", "https://evil.example/?" + url, url + "," + url, "*", strings.Replace(url, "e", `\u0435`, 1), strings.Replace(url, "https", "HTTPS", 1),
+			"", url + "/", strings.ToUpper(url), url + " ", " " + url, url[:len(url)-1], url + ".evil.example",
+			strings.Replace(url, "https", "http", 1),
+			url + `\u0000`, url + "?", "https://evil.example/?" + url, url + "," + url, "*", strings.Replace(url, "e", `\u0435`, 1),
+			strings.Replace(url, "https", "HTTPS", 1),
 		} {
 			change("another", name, `"`+other+`"`)
 		}
@@ -408,25 +436,36 @@ func (c *corpus) payloads() {
 		{"payload: no object", []string{"", "null", "[]", `"x"`, "1", "true", "[" + good + "]", `"` + encode(good) + `"`}},
 		{"payload: repeated claim", []string{
 			open + `,"sub":"usr_2"}`, open + `,"exp":4102444801}`, open + `,"aud":"` + corpusAudience + `"}`, open + `,"sid":"ses_2"}`,
-			`{"sub":"usr_2",` + good[1:], `{"exp":1,` + good[1:], `{"iss":"https://evil.example",` + good[1:], `{"aud":"https://evil.example",` + good[1:],
+			`{"sub":"usr_2",` + good[1:], `{"exp":1,` + good[1:], `{"iss":"https://evil.example",` + good[1:],
+			`{"aud":"https://evil.example",` + good[1:],
 			open + `,"\u0073ub":"usr_2"}`, open + `,"jti":"jti_2"}`, open + `,"x":1,"x":2}`, open + `,"x":{"y":1,"y":2}}`,
 		}},
 		{"payload: not JSON", []string{
-			open, open + ",}", good + "}", good + good, good + "x", good + ",", "x" + good, strings.ReplaceAll(good, `"`, "'"), "/**/" + good, good + "//", "#" + good,
-			strings.Replace(good, `"sub"`, "sub", 1), strings.Replace(good, ":", "=", 1), strings.Replace(good, ",", ";", 1), strings.Replace(good, ",", ",,", 1), "{," + good[1:],
-			open + `,"x":tru}`, open + `,"x":True}`, open + `,"x":undefined}`, open + `,"x":01}`, open + `,"x":+1}`, open + `,"x":.5}`, open + `,"x":1.}`,
-			open + `,"x":0x10}`, open + `,"x":1e}`, open + `,"x":-}`, open + `,"x":"\x"}`, open + `,"x":"\u12"}`, open + "\x0c}", "\u00a0" + good,
+			open, open + ",}", good + "}", good + good, good + "x", good + ",", "x" + good, strings.ReplaceAll(good, `"`, "'"),
+			"/**/" + good, good + "//", "#" + good,
+			strings.Replace(good, `"sub"`, "sub", 1), strings.Replace(good, ":", "=", 1), strings.Replace(good, ",", ";", 1),
+			strings.Replace(good, ",", ",,", 1), "{," + good[1:],
+			open + `,"x":tru}`, open + `,"x":True}`, open + `,"x":undefined}`, open + `,"x":01}`, open + `,"x":+1}`, open + `,"x":.5}`,
+			open + `,"x":1.}`,
+			open + `,"x":0x10}`, open + `,"x":1e}`, open + `,"x":-}`, open + `,"x":"\x"}`, open + `,"x":"\u12"}`, open + "\x0c}",
+			"\u00a0" + good,
 			open + `,"x":[1,]}`, open + `,"x":{"y"}}`, open + `,"x"}`, open + `,1:2}`, strings.Repeat("{", 50) + strings.Repeat("}", 50),
 		}},
 		{"payload: NUL after the end", []string{good + "\x00", good + "\x00\x00"}},
 		{"payload: NaN", []string{open + `,"x":NaN}`, open + `,"x":Infinity}`, open + `,"x":-Infinity}`}},
 		{"payload: byte order mark", []string{"\ufeff" + good}},
-		{"payload: control character in a string", []string{open + ",\"x\":\"\n\"}", open + ",\"x\":\"\x00\"}", open + ",\"x\":\"\t\"}", open + ",\"x\":\"\x1f\"}"}},
-		{"payload: not UTF-8", []string{open + ",\"x\":\"\xff\"}", open + ",\"x\":\"\xc0\xaf\"}", open + ",\"x\":\"\xed\xa0\x80\"}", open + ",\"x\":\"\xf4\x90\x80\x80\"}", open + ",\"x\":\"\xe2\x82\"}", open + ",\"\xff\":1}", strings.Replace(good, "usr_1", "usr\xff", 1)}},
+		{"payload: control character in a string",
+			[]string{open + ",\"x\":\"\n\"}", open + ",\"x\":\"\x00\"}", open + ",\"x\":\"\t\"}", open + ",\"x\":\"\x1f\"}"}},
+		{"payload: not UTF-8", []string{open + ",\"x\":\"\xff\"}", open + ",\"x\":\"\xc0\xaf\"}", open + ",\"x\":\"\xed\xa0\x80\"}",
+			open + ",\"x\":\"\xf4\x90\x80\x80\"}", open + ",\"x\":\"\xe2\x82\"}", open + ",\"\xff\":1}",
+			strings.Replace(good, "usr_1", "usr\xff", 1)}},
 		{"payload: UTF-16 or UTF-32", []string{utf16(good, binary.BigEndian), utf16(good, binary.LittleEndian), utf32(good)}},
-		{"payload: lone surrogate", []string{open + `,"x":"\ud800"}`, open + `,"x":"\udc00"}`, open + `,"x":"\ud800\u0041"}`, open + `,"\ud800":1}`, strings.Replace(good, "usr_1", `\ud83d`, 1), open + `,"x":"\ude00\ud83d"}`}},
+		{"payload: lone surrogate", []string{open + `,"x":"\ud800"}`, open + `,"x":"\udc00"}`, open + `,"x":"\ud800\u0041"}`,
+			open + `,"\ud800":1}`, strings.Replace(good, "usr_1", `\ud83d`, 1), open + `,"x":"\ude00\ud83d"}`}},
 		{"payload: nested more than 16 deep", []string{nested(17), nested(100), nested(1000)}},
-		{"payload: required claims in another case", []string{strings.Replace(good, `"sub"`, `"Sub"`, 1), strings.Replace(good, `"exp"`, `"EXP"`, 1), strings.Replace(good, `"jti"`, `"jti "`, 1)}},
+		{"payload: required claims in another case",
+			[]string{strings.Replace(good, `"sub"`, `"Sub"`, 1), strings.Replace(good, `"exp"`, `"EXP"`, 1),
+				strings.Replace(good, `"jti"`, `"jti "`, 1)}},
 	} {
 		for _, p := range s.payloads {
 			for range 2 {
@@ -516,11 +555,14 @@ func (c *corpus) structure(good string, parts []string) {
 	h, p, s := parts[0], parts[1], parts[2]
 	flattened, _ := json.Marshal(map[string]string{"protected": h, "payload": p, "signature": s})
 	for _, token := range []string{
-		"", ".", "..", "...", "....", h, p, s, join(h, p), join(p, s), join(h, p, ""), join("", p, s), join(h, "", s), join(h, s, p), join(p, h, s), join(s, p, h),
-		join(h, p, s, ""), join("", h, p, s), join(h, p, s, s), join(h, p, "", s), join(h, "", p, s), join(h, "", p, "", s), join(good, good), good + good,
-		"Bearer " + good, good + " ", " " + good, good + "\n", "\ufeff" + good, good + "\x00", `"` + good + `"`, string(flattened), "[" + string(flattened) + "]",
-		strings.ReplaceAll(good, ".", ","), strings.ReplaceAll(good, ".", "。"), strings.ToUpper(good), strings.ToLower(good), encode(good), good + "~",
-		strings.Repeat(".", 1000), strings.Repeat("a.", 1000), strings.Repeat("A", 9000),
+		"", ".", "..", "...", "....", h, p, s, join(h, p), join(p, s), join(h, p, ""), join("", p, s), join(h, "", s), join(h, s, p),
+		join(p, h, s), join(s, p, h),
+		join(h, p, s, ""), join("", h, p, s), join(h, p, s, s), join(h, p, "", s), join(h, "", p, s), join(h, "", p, "", s),
+		join(good, good), good + good,
+		"Bearer " + good, good + " ", " " + good, good + "\n", "\ufeff" + good, good + "\x00", `"` + good + `"`, string(flattened),
+		"[" + string(flattened) + "]",
+		strings.ReplaceAll(good, ".", ","), strings.ReplaceAll(good, ".", "。"), strings.ToUpper(good), strings.ToLower(good),
+		encode(good), good + "~", strings.Repeat(".", 1000), strings.Repeat("a.", 1000), strings.Repeat("A", 9000),
 	} {
 		c.refuse("structure", token)
 	}
@@ -559,8 +601,10 @@ func (c *corpus) signatures() {
 		}
 	}
 	cat := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
-	with("numbers out of range", cat(zero, zero), cat(zero, s), cat(r, zero), cat(order, s), cat(r, order), cat(order, order), cat(all, all), cat(one, one), cat(zero, one), cat(one, zero), cat(s, r))
-	with("length", good[:63], good[1:], append(slices.Clone(good), 0), cat([]byte{0}, good), cat(zero, good), cat(r, zero[:16], s), r, good[:1], cat(good, good))
+	with("numbers out of range", cat(zero, zero), cat(zero, s), cat(r, zero), cat(order, s), cat(r, order), cat(order, order),
+		cat(all, all), cat(one, one), cat(zero, one), cat(one, zero), cat(s, r))
+	with("length", good[:63], good[1:], append(slices.Clone(good), 0), cat([]byte{0}, good), cat(zero, good),
+		cat(r, zero[:16], s), r, good[:1], cat(good, good))
 	der, err := stranger.Sign(rand.Reader, digest(crypto.SHA256, signed), crypto.SHA256)
 	if err != nil {
 		panic(err)
@@ -570,21 +614,24 @@ func (c *corpus) signatures() {
 		panic(err)
 	}
 	with("DER", der, own)
-	// The one that every verifier of ECDSA accepts: only the holder of the token could make it, and no revocation goes by a token's text.
+	// The one that every verifier of ECDSA accepts: only the holder of the token could make it, and no revocation goes by
+	// a token's text.
 	c.accept("good: mirrored", signed+"."+encode(string(cat(r, mirrored))))
 
 	signed = encode(ed.header()) + "." + encode(payload())
 	good = ed.sign(signed)
 	l, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
 	sum := new(big.Int).Add(l, new(big.Int).SetBytes(reversed(good[32:])))
-	with("numbers out of range", cat(good[:32], reversed(sum.FillBytes(make([]byte, 32)))), make([]byte, 64), cat(one, zero), cat([]byte{1}, make([]byte, 63)), cat(all, all), cat(good[32:], good[:32]))
+	with("numbers out of range", cat(good[:32], reversed(sum.FillBytes(make([]byte, 32)))), make([]byte, 64), cat(one, zero),
+		cat([]byte{1}, make([]byte, 63)), cat(all, all), cat(good[32:], good[:32]))
 	with("length", good[:63], good[1:], append(slices.Clone(good), 0), good[:32], cat(good, good))
 
 	signed = encode(rs.header()) + "." + encode(payload())
 	good = rs.sign(signed)
 	public := rs.private.Public().(*rsa.PublicKey)
 	plus := new(big.Int).Add(public.N, new(big.Int).SetBytes(good)).Bytes()
-	with("numbers out of range", make([]byte, 256), append(make([]byte, 255), 1), bytes.Repeat([]byte{0xff}, 256), public.N.FillBytes(make([]byte, 256)), plus, new(big.Int).Sub(public.N, big.NewInt(1)).FillBytes(make([]byte, 256)))
+	with("numbers out of range", make([]byte, 256), append(make([]byte, 255), 1), bytes.Repeat([]byte{0xff}, 256),
+		public.N.FillBytes(make([]byte, 256)), plus, new(big.Int).Sub(public.N, big.NewInt(1)).FillBytes(make([]byte, 256)))
 	with("length", good[:255], good[1:], append(slices.Clone(good), 0), cat([]byte{0}, good), cat(good, good), good[:128])
 
 	for _, key := range c.keys {

@@ -34,7 +34,12 @@ func TestDifferential(t *testing.T) {
 		if err != nil && !errors.Is(err, verifier.ErrInvalid) {
 			t.Fatalf("%s: %v\n%q", s.Class, err, s.Token)
 		}
-		verdicts := map[string]bool{"jose": jose[i].Library, "PyJWT": pyjwt[i].Library, "verify-node": jose[i].Example, "verify-python": pyjwt[i].Example}
+		verdicts := map[string]bool{
+			"jose":          jose[i].Library,
+			"PyJWT":         pyjwt[i].Library,
+			"verify-node":   jose[i].Example,
+			"verify-python": pyjwt[i].Example,
+		}
 		if (err == nil) != s.good {
 			t.Errorf("%s: %v; verdicts of the others: %v\n%q", s.Class, err, verdicts, s.Token)
 		}
@@ -71,8 +76,8 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// stricter lists the classes of which others accept tokens, and who does. The issuer would have to sign them, which it does not, or
-// they are another spelling of a token that it did sign.
+// stricter lists the classes of which others accept tokens, and who does. The issuer would have to sign them, which it
+// does not, or they are another spelling of a token that it did sign.
 func stricter() map[string]string {
 	const (
 		libraries = "PyJWT jose"
@@ -103,23 +108,24 @@ func stricter() map[string]string {
 		"claim client_id: empty":                   libraries,
 		"claim client_id: no string":               libraries,
 		"claim exp: beyond 2^53":                   libraries,
-		"claim exp: no time":                       "PyJWT",                  // digits in a string
-		"claim exp: no whole number":               "PyJWT jose verify-node", // RFC 7519 allows fractions; JavaScript does not tell 1.0 from 1
-		"claim iat: in the future":                 "jose",
-		"claim iat: no time":                       libraries,
-		"claim iat: no whole number":               "PyJWT jose verify-node",
-		"claim iat: zero":                          libraries,
-		"claim jti: empty":                         libraries,
-		"claim jti: no string":                     "jose",
-		"claim nbf: no time":                       libraries,
-		"claim nbf: no whole number":               "PyJWT jose verify-node",
-		"claim nbf: zero":                          libraries,
-		"claim roles: no list of strings":          everybody,
-		"claim scope: no string":                   everybody,
-		"claim sid: empty":                         libraries,
-		"claim sid: no string":                     libraries,
-		"claim sub: empty":                         libraries,
-		"claim sub: no string":                     "jose",
+		"claim exp: no time":                       "PyJWT", // digits in a string
+		// RFC 7519 allows fractions; JavaScript does not tell 1.0 from 1
+		"claim exp: no whole number":      "PyJWT jose verify-node",
+		"claim iat: in the future":        "jose",
+		"claim iat: no time":              libraries,
+		"claim iat: no whole number":      "PyJWT jose verify-node",
+		"claim iat: zero":                 libraries,
+		"claim jti: empty":                libraries,
+		"claim jti: no string":            "jose",
+		"claim nbf: no time":              libraries,
+		"claim nbf: no whole number":      "PyJWT jose verify-node",
+		"claim nbf: zero":                 libraries,
+		"claim roles: no list of strings": everybody,
+		"claim scope: no string":          everybody,
+		"claim sid: empty":                libraries,
+		"claim sid: no string":            libraries,
+		"claim sub: empty":                libraries,
+		"claim sub: no string":            "jose",
 
 		// One JSON object with distinct names, in UTF-8.
 		"payload: NaN":                      python,

@@ -1,2 +1,3 @@
-// Package examples runs the resource servers of this directory against the real service. Each directory in it is an example by itself.
+// Package examples runs the resource servers of this directory against the real service. Each directory in it is an
+// example by itself.
 package examples

@@ -59,28 +59,43 @@ type gateway struct {
 }
 
 func TestNginx(t *testing.T) {
-	gateway{listen: "127.0.0.1:9095", asks: true, roles: true, start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
-		path := configure(t, "nginx/nginx.conf", dir, replace)
-		directives := fmt.Sprintf("daemon off; master_process off; pid %[1]s/nginx.pid; error_log %[1]s/error.log;", dir)
-		launch(t, command(t, dir, find(t, "nginx"), "-p", dir, "-c", path, "-e", dir+"/error.log", "-g", directives))
-	}}.test(t)
+	gateway{
+		listen: "127.0.0.1:9095",
+		asks:   true,
+		roles:  true,
+		start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
+			path := configure(t, "nginx/nginx.conf", dir, replace)
+			directives := fmt.Sprintf("daemon off; master_process off; pid %[1]s/nginx.pid; error_log %[1]s/error.log;", dir)
+			launch(t, command(t, dir, find(t, "nginx"), "-p", dir, "-c", path, "-e", dir+"/error.log", "-g", directives))
+		},
+	}.test(t)
 }
 
 func TestCaddy(t *testing.T) {
-	gateway{listen: "127.0.0.1:9096", asks: true, roles: true, start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
-		path := configure(t, "caddy/Caddyfile", dir, replace)
-		c := command(t, dir, find(t, "caddy"), "run", "--config", path, "--adapter", "caddyfile")
-		c.Env = append(c.Env, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-		launch(t, c)
-	}}.test(t)
+	gateway{
+		listen: "127.0.0.1:9096",
+		asks:   true,
+		roles:  true,
+		start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
+			path := configure(t, "caddy/Caddyfile", dir, replace)
+			c := command(t, dir, find(t, "caddy"), "run", "--config", path, "--adapter", "caddyfile")
+			c.Env = append(c.Env, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+			launch(t, c)
+		},
+	}.test(t)
 }
 
 func TestTraefik(t *testing.T) {
-	gateway{listen: "127.0.0.1:9098", asks: true, roles: true, start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
-		configure(t, "traefik/dynamic.yaml", dir, replace)
-		path := configure(t, "traefik/traefik.yaml", dir, replace)
-		launch(t, command(t, dir, find(t, "traefik"), "--configFile="+path))
-	}}.test(t)
+	gateway{
+		listen: "127.0.0.1:9098",
+		asks:   true,
+		roles:  true,
+		start: func(t *testing.T, _ *service, dir string, replace *strings.Replacer) {
+			configure(t, "traefik/dynamic.yaml", dir, replace)
+			path := configure(t, "traefik/traefik.yaml", dir, replace)
+			launch(t, command(t, dir, find(t, "traefik"), "--configFile="+path))
+		},
+	}.test(t)
 }
 
 func TestHAProxy(t *testing.T) {
@@ -93,7 +108,8 @@ const haproxyListen = "127.0.0.1:9097"
 
 func startHAProxy(t *testing.T, keys []byte, dir string, replace *strings.Replacer) {
 	t.Helper()
-	c := command(t, "", absolute(t, "haproxy/configure"), replace.Replace("http://127.0.0.1:8080"), replace.Replace("https://api.example"), dir)
+	c := command(t, "", absolute(t, "haproxy/configure"), replace.Replace("http://127.0.0.1:8080"),
+		replace.Replace("https://api.example"), dir)
 	c.Stdin = bytes.NewReader(keys)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("configure: %v\n%s", err, out)
@@ -122,12 +138,14 @@ func TestHAProxyWithMutatedTokens(t *testing.T) {
 	url := g.run(t, &service{url: c.Issuer}, c.Audience, api)
 
 	// It is stricter than the libraries in few things, and has to be as strict in these.
-	must := regexp.MustCompile(`^(alg|signature|damage): |^header: (other typ|no typ|typ no string)|^claim (exp: (passed|missing|not after iat)|(iss|aud): )|^structure: cut`)
+	must := regexp.MustCompile(`^(alg|signature|damage): |^header: (other typ|no typ|typ no string)|^claim (exp: ` +
+		`(passed|missing|not after iat)|(iss|aud): )|^structure: cut`)
 	text := regexp.MustCompile(`^[\w.-]+$`)
 	asked := 0
 	for _, s := range c.Tokens {
 		// A NUL ends a text in C; the iss and aud that the issuer signs have none.
-		if !text.MatchString(s.Token) || strings.HasSuffix(s.Class, ": another") && nul(s.Token) || !s.good && !must.MatchString(s.Class) || s.good && strings.Contains(s.Token, encode(`{"alg":"EdDSA"`)) {
+		if !text.MatchString(s.Token) || strings.HasSuffix(s.Class, ": another") && nul(s.Token) ||
+			!s.good && !must.MatchString(s.Class) || s.good && strings.Contains(s.Token, encode(`{"alg":"EdDSA"`)) {
 			continue
 		}
 		asked++
@@ -157,7 +175,8 @@ func (g gateway) test(t *testing.T) {
 
 	t.Run("ok/fresh token", func(t *testing.T) {
 		status, _, header := ask(t.Context(), t, url, bearer)
-		if status != http.StatusOK || !strings.HasPrefix(header.Get("X-Auth-Subject"), "usr_") || !strings.HasPrefix(header.Get("X-Auth-Session-Id"), "ses_") ||
+		if status != http.StatusOK || !strings.HasPrefix(header.Get("X-Auth-Subject"), "usr_") ||
+			!strings.HasPrefix(header.Get("X-Auth-Session-Id"), "ses_") ||
 			header.Get("X-Auth-Client-Id") != "default" {
 			t.Errorf("%d, the API saw %v", status, header)
 		}
@@ -185,7 +204,8 @@ func (g gateway) test(t *testing.T) {
 		}
 	})
 	t.Run("fail/garbage", func(t *testing.T) {
-		for _, garbage := range append(forgeries(token, service.run(t, "keys", "export")), "garbage", token+"x", token[:len(token)-20], strings.Replace(token, ".", "..", 1)) {
+		for _, garbage := range append(forgeries(token, service.run(t, "keys", "export")), "garbage", token+"x",
+			token[:len(token)-20], strings.Replace(token, ".", "..", 1)) {
 			status, challenge, _ := ask(t.Context(), t, url, map[string]string{"Authorization": "Bearer " + garbage})
 			if status != http.StatusUnauthorized || !strings.Contains(challenge, `error="invalid_token"`) {
 				t.Errorf("%.20s...: %d, WWW-Authenticate: %s", garbage, status, challenge)
@@ -207,7 +227,8 @@ func (g gateway) test(t *testing.T) {
 	})
 	if g.roles {
 		t.Run("ok/roles", func(t *testing.T) {
-			service.run(t, "user", "create", "--email", "bob@example.com", "--password-stdin", "--verified", "--role", "admin", "--role", "editor")
+			service.run(t, "user", "create", "--email", "bob@example.com", "--password-stdin", "--verified", "--role", "admin",
+				"--role", "editor")
 			_, body := service.post(t, "/v1/login", `{"email":"bob@example.com","password":"`+password+`"}`, "")
 			status, _, header := ask(t.Context(), t, url, map[string]string{"Authorization": "Bearer " + accessToken(t, body)})
 			if status != http.StatusOK || header.Get("X-Auth-Roles") != "admin editor" {
@@ -309,7 +330,8 @@ func launch(t *testing.T, c *exec.Cmd) {
 }
 
 // ask sends a request through a gateway and returns what the API saw of it.
-func ask(ctx context.Context, t *testing.T, url string, headers map[string]string) (status int, challenge string, seen http.Header) {
+func ask(ctx context.Context, t *testing.T, url string, headers map[string]string) (status int, challenge string,
+	seen http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/things", strings.NewReader(`{"name":"x"}`))
 	if err != nil {

@@ -25,7 +25,8 @@ func installPython(t *testing.T) string {
 	install(t, "verify-python", "requirements.txt", ".venv",
 		[]string{"python3", "-c", "import sys; sys.exit('verify-python needs Python 3.11' if sys.version_info < (3, 11) else 0)"},
 		[]string{"python3", "-m", "venv", "--clear", ".venv"},
-		[]string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", "requirements.txt"})
+		[]string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r",
+			"requirements.txt"})
 	return python
 }
 

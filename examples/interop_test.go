@@ -116,7 +116,8 @@ func (r resourceServer) start(t *testing.T, s *service, audience string) string 
 func refused(t *testing.T, url, token string) {
 	t.Helper()
 	status, challenge, body := hello(t.Context(), t, url, "Bearer "+token)
-	if status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "Bearer ") || !strings.Contains(challenge, `error="invalid_token"`) {
+	if status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "Bearer ") ||
+		!strings.Contains(challenge, `error="invalid_token"`) {
 		t.Errorf("%.20s...: %d, WWW-Authenticate: %s, %s", token, status, challenge, body)
 	}
 }

@@ -42,7 +42,10 @@ func build(t *testing.T, pkg string) string {
 func startService(t *testing.T, flags ...string) *service {
 	t.Helper()
 	path, dir := build(t, "../cmd/handstamp"), t.TempDir()
-	s := &service{program: path, flags: []string{"--database-url", "sqlite:" + filepath.Join(dir, "handstamp.db"), "--keys-dir", filepath.Join(dir, "keys")}}
+	s := &service{
+		program: path,
+		flags:   []string{"--database-url", "sqlite:" + filepath.Join(dir, "handstamp.db"), "--keys-dir", filepath.Join(dir, "keys")},
+	}
 	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--metrics-listen", ""}, append(s.flags, flags...)...)
 	ready := start(t, command(t, dir, path, args...), " is ready at ")
 	_, s.url, _ = strings.Cut(ready, " is ready at ")

@@ -42,8 +42,9 @@ type metadataBody struct {
 	ClaimsParameterSupported     bool     `json:"claims_parameter_supported"`
 	BlocklistEndpoint            string   `json:"handstamp_blocklist_endpoint"`
 	BlocklistStreamEndpoint      string   `json:"handstamp_blocklist_stream_endpoint"`
-	StatusListAggregation        string   `json:"status_list_aggregation_endpoint,omitempty"` // draft-ietf-oauth-status-list, section 9.1
-	ServiceDocumentation         string   `json:"service_documentation"`
+	// draft-ietf-oauth-status-list, section 9.1
+	StatusListAggregation string `json:"status_list_aggregation_endpoint,omitempty"`
+	ServiceDocumentation  string `json:"service_documentation"`
 }
 
 // metadata is GET /.well-known/oauth-authorization-server and /.well-known/openid-configuration. Every address in it comes
@@ -57,21 +58,23 @@ func (r *Room) metadata(c echo.Context) error {
 		statusLists = at(statuslist.Path)
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", metadataBody{
-		Issuer:                     r.Issuer,
-		TokenEndpoint:              at("/oauth2/token"),
-		RevocationEndpoint:         at("/oauth2/revoke"),
-		IntrospectionEndpoint:      at("/oauth2/introspect"),
-		JWKSURI:                    at("/.well-known/jwks.json"),
-		AuthorizationEndpoint:      at("/oauth2/authorize"),
-		UserinfoEndpoint:           at("/oauth2/userinfo"),
-		EndSessionEndpoint:         at("/oauth2/logout"),
-		PushedRequestEndpoint:      at("/oauth2/par"),
-		ScopesSupported:            []string{"openid", "profile", "email", "offline_access"},
-		ResponseTypesSupported:     []string{"code"},
-		ResponseModesSupported:     []string{oauth.ModeQuery, oauth.ModeFormPost},
-		ChallengeMethodsSupported:  []string{"S256"},
-		PromptValuesSupported:      []string{oauth.PromptNone, oauth.PromptLogin, oauth.PromptConsent, oauth.PromptSelectAccount, oauth.PromptCreate},
-		ClaimsSupported:            []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "amr", "acr", "sid", "email", "email_verified", "name", "updated_at"},
+		Issuer:                    r.Issuer,
+		TokenEndpoint:             at("/oauth2/token"),
+		RevocationEndpoint:        at("/oauth2/revoke"),
+		IntrospectionEndpoint:     at("/oauth2/introspect"),
+		JWKSURI:                   at("/.well-known/jwks.json"),
+		AuthorizationEndpoint:     at("/oauth2/authorize"),
+		UserinfoEndpoint:          at("/oauth2/userinfo"),
+		EndSessionEndpoint:        at("/oauth2/logout"),
+		PushedRequestEndpoint:     at("/oauth2/par"),
+		ScopesSupported:           []string{"openid", "profile", "email", "offline_access"},
+		ResponseTypesSupported:    []string{"code"},
+		ResponseModesSupported:    []string{oauth.ModeQuery, oauth.ModeFormPost},
+		ChallengeMethodsSupported: []string{"S256"},
+		PromptValuesSupported: []string{oauth.PromptNone, oauth.PromptLogin, oauth.PromptConsent, oauth.PromptSelectAccount,
+			oauth.PromptCreate},
+		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "amr", "acr", "sid",
+			"email", "email_verified", "name", "updated_at"},
 		IDTokenSigningAlgs:         r.Keys.Algorithms(),
 		IssParameterSupported:      true,
 		BackchannelLogoutSupported: true,

@@ -122,7 +122,8 @@ func (d *Door) ownPosts(next echo.HandlerFunc) echo.HandlerFunc {
 	var crossOrigin http.CrossOriginProtection
 	return func(c echo.Context) error {
 		r := c.Request()
-		if r.Method != http.MethodPost || r.Header.Get("Origin") == d.config.Issuer { // behind a proxy the Host header is not the issuer's
+		// behind a proxy the Host header is not the issuer's
+		if r.Method != http.MethodPost || r.Header.Get("Origin") == d.config.Issuer {
 			return next(c)
 		}
 		if err := crossOrigin.Check(r); err != nil || r.Header.Get("Origin") == "null" {

@@ -103,7 +103,8 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 		slog.Int64("duration_us", took.Microseconds()),
 		slog.String("ip", c.RealIP()),
 	)
-	for _, named := range [...]struct{ key, value string }{{"user_id", e.UserID}, {"client_id", e.ClientID}, {"session_id", e.SessionID}} {
+	for _, named := range [...]struct{ key, value string }{{"user_id", e.UserID}, {"client_id", e.ClientID},
+		{"session_id", e.SessionID}} {
 		if named.value != "" {
 			attrs = append(attrs, slog.String(named.key, Cut(named.value)))
 		}

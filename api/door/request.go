@@ -26,7 +26,8 @@ func readBody(c echo.Context, mediaType string) ([]byte, error) {
 	r := c.Request()
 	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, hasCharset := params["charset"]
-	if err != nil || got != mediaType || (hasCharset && !strings.EqualFold(charset, "utf-8")) || len(r.Header.Values("Content-Type")) != 1 {
+	if err != nil || got != mediaType || (hasCharset && !strings.EqualFold(charset, "utf-8")) ||
+		len(r.Header.Values("Content-Type")) != 1 {
 		return nil, echo.ErrUnsupportedMediaType
 	}
 	body, err := io.ReadAll(r.Body)

@@ -27,7 +27,8 @@ func (r *Login) logout(c echo.Context) error {
 		return err
 	}
 	by := session.By{Actor: claims.Subject, ClientID: claims.ClientID, Origin: door.Origin(c)}
-	if err := r.Sessions.End(c.Request().Context(), session.Session{ID: id, UserID: claims.Subject}, session.ReasonLogout, by); err != nil {
+	if err := r.Sessions.End(c.Request().Context(), session.Session{ID: id, UserID: claims.Subject}, session.ReasonLogout,
+		by); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -81,7 +81,8 @@ func (r *Account) endSessions(c echo.Context) error {
 		}
 		except = id
 	}
-	if _, err := r.Sessions.EndAll(c.Request().Context(), door.ClaimsOf(c).Subject, except, session.ReasonLogoutAll, by(c)); err != nil {
+	if _, err := r.Sessions.EndAll(c.Request().Context(), door.ClaimsOf(c).Subject, except, session.ReasonLogoutAll,
+		by(c)); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -60,7 +60,11 @@ func (r *Renderer) addBranding(b Branding) (brand, error) {
 	if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") || !linkable(prefix) {
 		fault(fmt.Errorf("assets path %q: want an absolute path that ends in a slash", prefix))
 	}
-	for name, url := range map[string]string{"privacy": b.PrivacyURL, "terms": b.TermsURL, "support": strings.TrimPrefix(b.SupportURL, "mailto:")} {
+	for name, url := range map[string]string{
+		"privacy": b.PrivacyURL,
+		"terms":   b.TermsURL,
+		"support": strings.TrimPrefix(b.SupportURL, "mailto:"),
+	} {
 		mail := name == "support" && url != b.SupportURL && strings.Contains(url, "@")
 		if url != "" && !linkable(url) && !mail {
 			fault(fmt.Errorf("%s URL %q: want http or https", name, url))
@@ -151,8 +155,10 @@ func monogram(b brand, accent colour) []byte {
 			return bytes.ReplaceAll(mark, []byte("#000"), []byte(accent.String()))
 		}
 	}
-	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="9" fill="%s"/>`+
-		`<text x="16" y="22.5" text-anchor="middle" font-family="system-ui,sans-serif" font-size="19" font-weight="600" fill="#fff">%s</text></svg>`,
+	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="9" `+
+		`fill="%s"/>`+
+		`<text x="16" y="22.5" text-anchor="middle" font-family="system-ui,sans-serif" font-size="19" font-weight="600" `+
+		`fill="#fff">%s</text></svg>`,
 		accent, xmlText(initial(b.Name)))
 }
 

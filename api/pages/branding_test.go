@@ -35,10 +35,12 @@ func TestServeAsset(t *testing.T) {
 	t.Run("ok/style sheet for ever", func(t *testing.T) {
 		w := get(r, http.MethodGet, sheet)
 		h := w.Header()
-		if w.Code != http.StatusOK || h.Get("Content-Type") != "text/css; charset=utf-8" || h.Get("Cache-Control") != "public, max-age=31536000, immutable" {
+		if w.Code != http.StatusOK || h.Get("Content-Type") != "text/css; charset=utf-8" ||
+			h.Get("Cache-Control") != "public, max-age=31536000, immutable" {
 			t.Errorf("%d %v", w.Code, h)
 		}
-		if h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+		if h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") ||
+			h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
 			t.Errorf("%v", h)
 		}
 	})
@@ -71,7 +73,13 @@ func TestServeAsset(t *testing.T) {
 			}
 		}
 	})
-	for name, path := range map[string]string{"unknown": "/assets/x.css", "directory": "/assets/", "traversal": "/assets/../style.css", "template": "/assets/login.html", "root": "/"} {
+	for name, path := range map[string]string{
+		"unknown":   "/assets/x.css",
+		"directory": "/assets/",
+		"traversal": "/assets/../style.css",
+		"template":  "/assets/login.html",
+		"root":      "/",
+	} {
 		t.Run("fail/"+name, func(t *testing.T) {
 			if w := get(r, http.MethodGet, path); w.Code != http.StatusNotFound || w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("%d %v", w.Code, w.Header())
@@ -102,13 +110,15 @@ func TestBranding(t *testing.T) {
 		if w := get(r, http.MethodGet, src); w.Header().Get("Content-Type") != "image/svg+xml" || !bytes.Equal(w.Body.Bytes(), svg) {
 			t.Errorf("%v", w.Header())
 		}
-		if srcset, _ := attr(elements(root, "source")[0], "srcset"); get(r, http.MethodGet, srcset).Header().Get("Content-Type") != "image/png" {
+		if srcset, _ := attr(elements(root, "source")[0],
+			"srcset"); get(r, http.MethodGet, srcset).Header().Get("Content-Type") != "image/png" {
 			t.Errorf("dark logo %q", srcset)
 		}
 	})
 	t.Run("ok/monogram", func(t *testing.T) {
 		r := newRenderer(t, Branding{Name: "«ångström»", Accent: "#ff0000"})
-		if body := render(t, r, "en", Login{}).Body.String(); !strings.Contains(body, `<span class="tile" aria-hidden="true">Å</span>`) || strings.Contains(body, "impression") {
+		if body := render(t, r, "en", Login{}).Body.String(); !strings.Contains(body,
+			`<span class="tile" aria-hidden="true">Å</span>`) || strings.Contains(body, "impression") {
 			t.Error(body)
 		}
 		if icon := get(r, http.MethodGet, r.brand.Icon).Body.String(); !strings.Contains(icon, ">Å</text>") {

@@ -32,12 +32,14 @@ func TestCK08_HeadersOfPages(t *testing.T) {
 		page string
 		want http.Header
 	}{
-		"ok/form":            {"login", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
-		"ok/popup":           {"login/popup", common(head+"form-action 'self'"+tail, "unsafe-none")},
-		"ok/without a form":  {"loggedout", common(head+"form-action 'self'"+tail, "same-origin")},
-		"ok/error":           {"error", common(head+"form-action 'self'"+tail, "same-origin")},
-		"ok/mail link":       {"reset", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
-		"ok/form_post":       {"formpost", common(head+"script-src 'sha256-I0w5GJyvKG50uS0fYgaxosduPLWT8qcIQJeVhEFfa7c='; form-action 'self' https://photos.example"+tail, "same-origin")},
+		"ok/form":           {"login", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
+		"ok/popup":          {"login/popup", common(head+"form-action 'self'"+tail, "unsafe-none")},
+		"ok/without a form": {"loggedout", common(head+"form-action 'self'"+tail, "same-origin")},
+		"ok/error":          {"error", common(head+"form-action 'self'"+tail, "same-origin")},
+		"ok/mail link":      {"reset", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
+		"ok/form_post": {"formpost", common(head+
+			"script-src 'sha256-I0w5GJyvKG50uS0fYgaxosduPLWT8qcIQJeVhEFfa7c='; form-action 'self' https://photos.example"+tail,
+			"same-origin")},
 		"ok/consent's click": {"consent", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
 	}
 	for name, tt := range tests {
@@ -58,7 +60,8 @@ func TestFormPostScriptMatchesItsHash(t *testing.T) {
 		t.Fatalf("%d scripts", len(scripts))
 	}
 	sum := sha256.Sum256([]byte(scripts[0].FirstChild.Data))
-	if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "script-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+	if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp,
+		"script-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
 		t.Errorf("%q does not allow the page's script", csp)
 	}
 }
@@ -97,11 +100,13 @@ func TestFormSource(t *testing.T) {
 
 // Whatever a redirect URI is, it opens the policy for one source at most.
 func FuzzFormSource(f *testing.F) {
-	for _, seed := range []string{"https://a.example/", "http://[::1]:80", "com.example.app:/cb", "https://a;b", "x:'unsafe-inline'"} {
+	for _, seed := range []string{"https://a.example/", "http://[::1]:80", "com.example.app:/cb", "https://a;b",
+		"x:'unsafe-inline'"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		if s := formSource(raw); strings.ContainsAny(s, " ;,'*\t\r\n\"") || strings.Contains(s, "javascript") || strings.ToLower(s) != s {
+		if s := formSource(raw); strings.ContainsAny(s, " ;,'*\t\r\n\"") || strings.Contains(s, "javascript") ||
+			strings.ToLower(s) != s {
 			t.Errorf("formSource(%q) = %q", raw, s)
 		}
 		csp := Policy{FormTargets: []string{raw}}.contentSecurity()

@@ -176,9 +176,10 @@ func (t texts) T(key string, args ...string) string {
 
 // Rich is T with emphasised values, each isolated from the direction of the text round it.
 func (t texts) Rich(key string, args ...string) template.HTML {
-	return template.HTML(fill(template.HTMLEscapeString(t.text(key)), args, func(value string) string { //nolint:gosec // text and values are escaped
+	strong := func(value string) string {
 		return `<strong dir="auto">` + template.HTMLEscapeString(clean(value)) + `</strong>`
-	}))
+	}
+	return template.HTML(fill(template.HTMLEscapeString(t.text(key)), args, strong)) //nolint:gosec // text and values are escaped
 }
 
 // fill puts values into a text in one pass: a placeholder inside a value stays what it is.

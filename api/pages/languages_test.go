@@ -198,13 +198,15 @@ func TestOperatorsLanguages(t *testing.T) {
 		}
 	})
 	t.Run("ok/own scopes", func(t *testing.T) {
-		if got := text(parse(t, render(t, r, "en", Consent{Scopes: []string{"orders:read"}}).Body.String())); !strings.Contains(got, "See your orders <b>all</b>") {
+		if got := text(parse(t, render(t, r, "en", Consent{Scopes: []string{"orders:read"}}).Body.String())); !strings.Contains(got,
+			"See your orders <b>all</b>") {
 			t.Error(got)
 		}
 	})
 	t.Run("ok/right to left, the rest English", func(t *testing.T) {
 		root := parse(t, render(t, r, "ar", Login{}).Body.String())
-		if dir, _ := attr(elements(root, "html")[0], "dir"); dir != "rtl" || !strings.Contains(text(root), "تسجيل الدخول") || !strings.Contains(text(root), "Email address") {
+		if dir, _ := attr(elements(root, "html")[0], "dir"); dir != "rtl" || !strings.Contains(text(root), "تسجيل الدخول") ||
+			!strings.Contains(text(root), "Email address") {
 			t.Errorf("%q %s", dir, text(root))
 		}
 	})

@@ -88,7 +88,13 @@ func New(b Branding, extra fs.FS) (*Renderer, error) {
 func (r *Renderer) Render(w http.ResponseWriter, status int, lang string, page Page) error {
 	d := page.describe()
 	var body bytes.Buffer
-	v := view{Brand: r.brand, Page: page, Problem: d.failed || d.attempt.ID != "", attempt: d.attempt, texts: r.languages.texts(lang)}
+	v := view{
+		Brand:   r.brand,
+		Page:    page,
+		Problem: d.failed || d.attempt.ID != "",
+		attempt: d.attempt,
+		texts:   r.languages.texts(lang),
+	}
 	if err := r.templates[d.template].Execute(&body, v); err != nil {
 		return fmt.Errorf("pages: render %s: %w", d.template, err)
 	}

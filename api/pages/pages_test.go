@@ -19,36 +19,71 @@ import (
 func everyPage() map[string]Page {
 	form := Form{Action: "/post", Hidden: map[string]string{"state": "s"}, Targets: []string{"https://photos.example/cb"}}
 	with := func(id MessageID) Form { f := form; f.Error = id.With("min", "10", "max", "200"); return f }
-	client := Client{Name: "Acme Photos", Host: "photos.example", PolicyURL: "https://photos.example/p", TermsURL: "https://photos.example/t"}
+	client := Client{
+		Name:      "Acme Photos",
+		Host:      "photos.example",
+		PolicyURL: "https://photos.example/p",
+		TermsURL:  "https://photos.example/t",
+	}
 	ada := Person{Name: "Ada Lovelace", Email: "ada@example.com"}
 	providers := []Provider{{ID: "google", Type: "google", URL: "/g"}, {ID: "corp", Type: "oidc", Name: "Company", URL: "/c"}}
-	many := append(slices.Clone(providers), Provider{ID: "apple", Type: "apple", URL: "/a"}, Provider{ID: "gitea", Type: "oauth2", URL: "/o"})
+	many := append(slices.Clone(providers), Provider{ID: "apple", Type: "apple", URL: "/a"},
+		Provider{ID: "gitea", Type: "oauth2", URL: "/o"})
 	noticed := form
 	noticed.Notice = PasswordChanged.With()
 	return map[string]Page{
-		"login":            Login{Form: form, Client: client, SignupURL: "/signup", ForgotURL: "/forgot", Providers: providers},
-		"login/refused":    Login{Form: with(InvalidCredentials), Client: client, Email: "ada@example.com", SignupURL: "/signup", ForgotURL: "/forgot", Providers: many},
-		"login/notice":     Login{Form: noticed},
-		"login/again":      Login{Form: form, Client: client, Email: "ada@example.com", DifferentURL: "/login"},
-		"signup":           Signup{Form: form, Client: client, MinPassword: 10, LoginURL: "/login", Providers: providers},
-		"signup/password":  Signup{Form: with(PasswordTooShort), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
-		"signup/email":     Signup{Form: with(EmailTaken), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
-		"signup/name":      Signup{Form: with(NameInvalid), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
-		"mfa/totp":         MFA{Form: form, Client: client, Method: "totp", Alternatives: []Method{{"email", "/e"}, {"recovery", "/r"}}, CancelURL: "/x"},
-		"mfa/email":        MFA{Form: with(CodeInvalid), Method: "email", Destination: "a•••@example.com", ResendURL: "/again"},
-		"mfa/recovery":     MFA{Form: form, Method: "recovery", Alternatives: []Method{{"totp", "/t"}}},
-		"consent":          Consent{Form: form, Client: client, User: ada, Scopes: []string{"openid", "offline_access", "orders:read"}, DifferentURL: "/login"},
-		"continue":         Continue{Form: form, Client: client, User: ada, DifferentURL: "/login"},
-		"logout":           Logout{Form: form, Client: client, User: ada, CancelURL: "/back"},
-		"loggedout":        LoggedOut{Client: client, ContinueURL: "https://photos.example/", LoginURL: "/login"},
-		"forgot":           Forgot{Form: with(EmailInvalid), Email: "ada", LoginURL: "/login"},
-		"reset":            Reset{Form: with(PasswordCommon), Email: "ada@example.com", MinPassword: 10},
-		"verify":           Verify{Form: form, Email: "ada@example.com"},
-		"done/mail":        Done{What: CheckMailReset.With(), Email: "ada@example.com", LoginURL: "/login"},
-		"done/password":    Done{What: PasswordChanged.With(), LoginURL: "/login"},
-		"error":            Error{What: FaultRedirectURI.With(), Code: "invalid_request", Detail: "not registered", RequestID: "req_1"},
-		"error/provider":   Error{What: FaultProviderAnswer.With("provider", "GitHub"), RequestID: "req_1", RetryURL: "/again", ClientURL: "https://photos.example/", Client: client},
-		"formpost":         FormPost{RedirectURI: "https://photos.example/cb", Values: map[string]string{"code": "c", "state": "s"}, Client: client},
+		"login": Login{Form: form, Client: client, SignupURL: "/signup", ForgotURL: "/forgot", Providers: providers},
+		"login/refused": Login{
+			Form:      with(InvalidCredentials),
+			Client:    client,
+			Email:     "ada@example.com",
+			SignupURL: "/signup",
+			ForgotURL: "/forgot",
+			Providers: many,
+		},
+		"login/notice":    Login{Form: noticed},
+		"login/again":     Login{Form: form, Client: client, Email: "ada@example.com", DifferentURL: "/login"},
+		"signup":          Signup{Form: form, Client: client, MinPassword: 10, LoginURL: "/login", Providers: providers},
+		"signup/password": Signup{Form: with(PasswordTooShort), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
+		"signup/email":    Signup{Form: with(EmailTaken), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
+		"signup/name":     Signup{Form: with(NameInvalid), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
+		"mfa/totp": MFA{
+			Form:         form,
+			Client:       client,
+			Method:       "totp",
+			Alternatives: []Method{{"email", "/e"}, {"recovery", "/r"}},
+			CancelURL:    "/x",
+		},
+		"mfa/email":    MFA{Form: with(CodeInvalid), Method: "email", Destination: "a•••@example.com", ResendURL: "/again"},
+		"mfa/recovery": MFA{Form: form, Method: "recovery", Alternatives: []Method{{"totp", "/t"}}},
+		"consent": Consent{
+			Form:         form,
+			Client:       client,
+			User:         ada,
+			Scopes:       []string{"openid", "offline_access", "orders:read"},
+			DifferentURL: "/login",
+		},
+		"continue":      Continue{Form: form, Client: client, User: ada, DifferentURL: "/login"},
+		"logout":        Logout{Form: form, Client: client, User: ada, CancelURL: "/back"},
+		"loggedout":     LoggedOut{Client: client, ContinueURL: "https://photos.example/", LoginURL: "/login"},
+		"forgot":        Forgot{Form: with(EmailInvalid), Email: "ada", LoginURL: "/login"},
+		"reset":         Reset{Form: with(PasswordCommon), Email: "ada@example.com", MinPassword: 10},
+		"verify":        Verify{Form: form, Email: "ada@example.com"},
+		"done/mail":     Done{What: CheckMailReset.With(), Email: "ada@example.com", LoginURL: "/login"},
+		"done/password": Done{What: PasswordChanged.With(), LoginURL: "/login"},
+		"error":         Error{What: FaultRedirectURI.With(), Code: "invalid_request", Detail: "not registered", RequestID: "req_1"},
+		"error/provider": Error{
+			What:      FaultProviderAnswer.With("provider", "GitHub"),
+			RequestID: "req_1",
+			RetryURL:  "/again",
+			ClientURL: "https://photos.example/",
+			Client:    client,
+		},
+		"formpost": FormPost{
+			RedirectURI: "https://photos.example/cb",
+			Values:      map[string]string{"code": "c", "state": "s"},
+			Client:      client,
+		},
 		"login/popup":      Login{Form: Form{Action: "/post", Popup: true}},
 		"empty/login":      Login{},
 		"empty/consent":    Consent{},
@@ -242,7 +277,8 @@ func TestFixedNames(t *testing.T) {
 		inputs []string
 		ids    []string
 	}{
-		"login":          {"login", []string{"email", "password"}, []string{"login-submit", "provider-google", "provider-corp", "signup-link", "forgot-link"}},
+		"login": {"login", []string{"email", "password"},
+			[]string{"login-submit", "provider-google", "provider-corp", "signup-link", "forgot-link"}},
 		"login/refused":  {"login", []string{"email", "password"}, []string{"error", "provider-gitea"}},
 		"login/notice":   {"login", nil, []string{"notice"}},
 		"login/again":    {"login", []string{"email", "password"}, []string{"different-account"}},
@@ -396,7 +432,8 @@ func copyPage(p Page, change func(reflect.Value)) Page {
 
 func TestCK09_PagesEscapeWhatStrangersChoose(t *testing.T) {
 	values := []string{
-		`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</title><svg onload=alert(1)>`, `x" autofocus onfocus="alert(1)`,
+		`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</title><svg onload=alert(1)>`,
+		`x" autofocus onfocus="alert(1)`,
 		`</script><script>alert(1)</script>`, "{{.}}{client}", `&lt;b&gt;`, "<!--", "a\x00b\u202ec", "\xff\xfe<b>",
 	}
 	r := newRenderer(t, branded())
@@ -426,7 +463,8 @@ func TestCK09_PagesEscapeWhatStrangersChoose(t *testing.T) {
 func TestCK09_PagesLinkNowhereStrange(t *testing.T) {
 	urls := []string{
 		"javascript:alert(1)", "JaVaScRiPt:alert(1)", " javascript:alert(1)", "java\nscript:alert(1)", "\x01javascript:alert(1)",
-		"data:text/html,<script>alert(1)</script>", "vbscript:x", "//evil.example/", `/\evil.example/`, `\\evil.example`, "https:///evil.example", "file:///etc/passwd", "blob:https://a/b",
+		"data:text/html,<script>alert(1)</script>", "vbscript:x", "//evil.example/", `/\evil.example/`, `\\evil.example`,
+		"https:///evil.example", "file:///etc/passwd", "blob:https://a/b",
 	}
 	r := newRenderer(t, Branding{})
 	for name, page := range everyPage() {
@@ -447,7 +485,8 @@ func TestCK09_PagesLinkNowhereStrange(t *testing.T) {
 						}
 					}
 				}
-				if csp := w.Header().Get("Content-Security-Policy"); strings.Contains(csp, "script:") || strings.Contains(csp, "data:") || strings.Contains(csp, "blob:") || strings.Contains(csp, "file:") {
+				if csp := w.Header().Get("Content-Security-Policy"); strings.Contains(csp, "script:") || strings.Contains(csp, "data:") ||
+					strings.Contains(csp, "blob:") || strings.Contains(csp, "file:") {
 					t.Errorf("policy %q", csp)
 				}
 			})
@@ -457,7 +496,12 @@ func TestCK09_PagesLinkNowhereStrange(t *testing.T) {
 
 func TestOA14_ProviderErrorDescriptionIsEscaped(t *testing.T) {
 	const evil = `denied<script>alert(1)</script><a href="javascript:alert(1)">click</a>`
-	body := render(t, newRenderer(t, Branding{}), "en", Error{What: FaultProviderDenied.With("provider", "<b>GitHub</b>"), Code: "<i>access_denied</i>", Detail: evil, RequestID: "req_1"}).Body.String()
+	body := render(t, newRenderer(t, Branding{}), "en", Error{
+		What:      FaultProviderDenied.With("provider", "<b>GitHub</b>"),
+		Code:      "<i>access_denied</i>",
+		Detail:    evil,
+		RequestID: "req_1",
+	}).Body.String()
 	root := parse(t, body)
 	if got := text(byID(t, root)["error-detail"]); got != evil {
 		t.Errorf("shown as %q", got)

@@ -36,7 +36,8 @@ func (r *Room) pollStream(c echo.Context) error {
 	}
 	done := in.Acknowledged
 	for jti, reason := range in.Refused { // which would be refused again
-		r.Log.WarnContext(ctx, "the receiver refuses an event", "client_id", s.ClientID, "stream_id", s.ID, "reason", door.Cut(string(reason)))
+		r.Log.WarnContext(ctx, "the receiver refuses an event", "client_id", s.ClientID, "stream_id", s.ID, "reason",
+			door.Cut(string(reason)))
 		done = append(done, jti)
 	}
 	if len(done) > 0 {

@@ -81,8 +81,9 @@ func (in streamInput) unchanged(is streamBody) error {
 		is    any
 	}{
 		"iss": {in.Issuer, is.Issuer}, "aud": {in.Audience, is.Audience}, "events_supported": {in.EventsSupported, is.EventsSupported},
-		"events_delivered": {in.EventsDelivered, is.EventsDelivered}, "min_verification_interval": {in.MinVerification, is.MinVerification},
-		"inactivity_timeout": {in.Inactivity, is.Inactivity},
+		"events_delivered":          {in.EventsDelivered, is.EventsDelivered},
+		"min_verification_interval": {in.MinVerification, is.MinVerification},
+		"inactivity_timeout":        {in.Inactivity, is.Inactivity},
 	} {
 		if v.given == nil {
 			continue
@@ -105,7 +106,8 @@ func (in streamInput) unchanged(is streamBody) error {
 // apply takes over what the receiver decides on. What is left out stays as it is.
 func (r *Room) apply(in streamInput, s *sharedsignal.Stream) error {
 	if in.EventsRequested != nil {
-		if len(*in.EventsRequested) > 50 || slices.ContainsFunc(*in.EventsRequested, func(e string) bool { return e == "" || len(e) > 256 }) {
+		if len(*in.EventsRequested) > 50 || slices.ContainsFunc(*in.EventsRequested,
+			func(e string) bool { return e == "" || len(e) > 256 }) {
 			return door.InvalidRequest("events_requested", "at most 50, of at most 256 bytes each")
 		}
 		s.EventsRequested = *in.EventsRequested
@@ -134,10 +136,12 @@ func (r *Room) apply(in streamInput, s *sharedsignal.Stream) error {
 	if len(d.EndpointURL) > maxText || egress.CheckURL(d.EndpointURL, egress.Options{PrivateNetworks: r.Private}) != nil {
 		return sharedsignal.ErrEndpoint
 	}
-	if len(d.Authorization) > maxText || slices.ContainsFunc([]byte(d.Authorization), func(b byte) bool { return b < ' ' || b > '~' }) {
+	if len(d.Authorization) > maxText || slices.ContainsFunc([]byte(d.Authorization),
+		func(b byte) bool { return b < ' ' || b > '~' }) {
 		return door.InvalidRequest("delivery", "authorization_header must be printable ASCII")
 	}
-	if d.Authorization != "" || d.EndpointURL != s.EndpointURL { // one that was not told again goes to the address that it was given for, and no other
+	// one that was not told again goes to the address that it was given for, and no other
+	if d.Authorization != "" || d.EndpointURL != s.EndpointURL {
 		s.Sealed = r.Sealer.Seal(s.ID, d.Authorization)
 	}
 	s.Method, s.EndpointURL = d.Method, d.EndpointURL
@@ -184,7 +188,14 @@ func (r *Room) createStream(c echo.Context) error {
 		return err
 	}
 	now := time.Now()
-	s := sharedsignal.Stream{ID: sharedsignal.NewStreamID(), ClientID: door.ClaimsOf(c).ClientID, Method: sharedsignal.MethodPoll, Status: sharedsignal.Enabled, CreatedAt: now, UpdatedAt: now}
+	s := sharedsignal.Stream{
+		ID:        sharedsignal.NewStreamID(),
+		ClientID:  door.ClaimsOf(c).ClientID,
+		Method:    sharedsignal.MethodPoll,
+		Status:    sharedsignal.Enabled,
+		CreatedAt: now,
+		UpdatedAt: now,
+	}
 	if in.ID != "" {
 		return door.InvalidRequest("stream_id", "is not for the receiver to choose")
 	}

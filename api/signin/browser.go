@@ -58,7 +58,8 @@ func (h *Browser) browser(c echo.Context) oauth.Hash {
 	if len(value) != len(rand.Text()) {
 		value = rand.Text()
 		h.setCookie(c, cookieBrowser, value, browserSessionLifetime, http.SameSiteLaxMode)
-		c.Request().AddCookie(&http.Cookie{Name: h.cookieName(cookieBrowser), Value: value}) //nolint:gosec // read by the rest of this request
+		//nolint:gosec // read by the rest of this request
+		c.Request().AddCookie(&http.Cookie{Name: h.cookieName(cookieBrowser), Value: value})
 	}
 	return sha256.Sum256([]byte(value))
 }

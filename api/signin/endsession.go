@@ -129,7 +129,8 @@ func (h *Logout) endSessionForm(c echo.Context) error {
 		return err
 	}
 	var p logoutState
-	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires || p.Login != b.Hash {
+	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires ||
+		p.Login != b.Hash {
 		return expired()
 	}
 	values, err := url.ParseQuery(p.Parameters)
@@ -154,7 +155,8 @@ func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.Brow
 	}
 	if id, err := session.ParseID(r.hint.SessionID); err == nil {
 		by.Actor = r.hint.Subject
-		if err := h.Sessions.End(ctx, session.Session{ID: id, UserID: r.hint.Subject, ClientID: r.client.ID}, session.ReasonLogout, by); err != nil {
+		if err := h.Sessions.End(ctx, session.Session{ID: id, UserID: r.hint.Subject, ClientID: r.client.ID}, session.ReasonLogout,
+			by); err != nil {
 			return err
 		}
 	}
@@ -163,5 +165,6 @@ func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.Brow
 	if r.returnTo != "" {
 		return h.Door.Redirect(c, r.returnTo)
 	}
-	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.LoggedOut{Client: pages.Client{Name: r.client.Name}})
+	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"),
+		pages.LoggedOut{Client: pages.Client{Name: r.client.Name}})
 }

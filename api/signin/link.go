@@ -45,7 +45,8 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 		ReturnTo: b.ReturnTo,
 		Expires:  time.Now().Add(linkLifetime).Unix(),
 	})
-	return door.WriteJSON(c, http.StatusOK, "application/json", map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
+	return door.WriteJSON(c, http.StatusOK, "application/json",
+		map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
 }
 
 // beginIdentity is GET /oauth2/identities: the browser of the user who adds an identity goes to the provider. The user must

@@ -34,7 +34,12 @@ func pageLink(path, state string) string { return path + "?request=" + url.Query
 func (h *Login) pageProviders(state string) []pages.Provider {
 	var out []pages.Provider
 	for p := range h.Providers.All() {
-		out = append(out, pages.Provider{ID: p.ID(), Type: string(p.Type()), Name: p.Name(), URL: pageLink("/oauth2/provider/"+url.PathEscape(p.ID()), state)})
+		out = append(out, pages.Provider{
+			ID:   p.ID(),
+			Type: string(p.Type()),
+			Name: p.Name(),
+			URL:  pageLink("/oauth2/provider/"+url.PathEscape(p.ID()), state),
+		})
 	}
 	return out
 }
@@ -53,7 +58,8 @@ func (h *Login) showSignup(c echo.Context, f flow, page pages.Signup) error {
 		return &door.PageError{Status: http.StatusForbidden, What: pages.FaultSignupClosed, Code: "signup_disabled"}
 	}
 	page.Form = h.pageForm(c, f, "/oauth2/signup", page.Error)
-	page.Client, page.Providers, page.MinPassword = pageClient(f), h.pageProviders(page.Hidden["request"]), max(h.Passwords.MinLength, password.MinLength)
+	page.Client, page.Providers, page.MinPassword = pageClient(f), h.pageProviders(page.Hidden["request"]), max(
+		h.Passwords.MinLength, password.MinLength)
 	page.LoginURL = pageLink("/oauth2/login", page.Hidden["request"])
 	return h.Door.WritePage(c, statusOf(page.Error), f.UILocales, page)
 }

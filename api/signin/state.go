@@ -15,8 +15,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/seal"
 )
 
-// A state is what a page or a link carries through the browser. It is sealed, so that nobody can make or change one, and its purpose is bound
-// to it: a state of one purpose is none for another.
+// A state is what a page or a link carries through the browser. It is sealed, so that nobody can make or change one,
+// and its purpose is bound to it: a state of one purpose is none for another.
 const (
 	requestPurpose = "authorization request"
 	logoutPurpose  = "logout"
@@ -94,8 +94,8 @@ func (h *Login) state(c echo.Context, f flow) string {
 	})
 }
 
-// resume reads the state that a page carried and validates its request again: the client may have been changed since. What the state
-// says about a login holds for that login only; another one may have taken its place in this browser.
+// resume reads the state that a page carried and validates its request again: the client may have been changed since.
+// What the state says about a login holds for that login only; another one may have taken its place in this browser.
 func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
 	var p requestState
 	if !h.States.open(requestPurpose, sealed, &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires {

@@ -30,7 +30,12 @@ func (h *Login) beginProvider(c echo.Context, f flow, id string) error {
 	if err != nil {
 		return err
 	}
-	return h.begin(c, p, upstream.Request{Continue: f.Parameters, LoginHint: f.LoginHint, UILocales: f.UILocales, Prompt: providerPrompt(f)})
+	return h.begin(c, p, upstream.Request{
+		Continue:  f.Parameters,
+		LoginHint: f.LoginHint,
+		UILocales: f.UILocales,
+		Prompt:    providerPrompt(f),
+	})
 }
 
 // providerPrompt is what the provider is told to ask: a client that wants the user to authenticate now means the provider as
@@ -114,5 +119,8 @@ func (h *Login) providerFailed(c echo.Context, p *upstream.Provider, attempt ups
 		return resumeErr
 	}
 	door.EventOf(c).Err = err
-	return h.showLogin(c, f, pages.Login{Email: f.LoginHint, Form: pages.Form{Error: pages.ProviderCancelled.With("provider", p.Name())}})
+	return h.showLogin(c, f, pages.Login{
+		Email: f.LoginHint,
+		Form:  pages.Form{Error: pages.ProviderCancelled.With("provider", p.Name())},
+	})
 }

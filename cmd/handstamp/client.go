@@ -28,9 +28,10 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Register an application",
-		Long:  "Register an application. The secret of a confidential client is printed once and cannot be shown again: only its hash is kept.",
-		Example: `  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback --origin https://shop.example \
-      --grant authorization_code --grant refresh_token --scope "openid profile orders:read"
+		Long: "Register an application. The secret of a confidential client is printed once and cannot be shown again: only its " +
+			"hash is kept.",
+		Example: `  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback \
+      --origin https://shop.example --grant authorization_code --grant refresh_token --scope "openid profile orders:read"
   handstamp client create --id billing --type confidential --grant client_credentials --scope orders:read --output json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -70,7 +71,8 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	flags.StringArrayVar(&c.PostLogoutRedirectURIs, "post-logout-redirect-uri", nil, "exact URI after logout; may be repeated")
 	flags.StringVar(&c.BackchannelLogoutURI, "backchannel-logout-uri", "", "where logout tokens are sent")
 	flags.StringArrayVar(&c.Origins, "origin", nil, "origin of pages that may call the service (CORS); may be repeated")
-	flags.StringArrayVar(&c.Grants, "grant", []string{oauth.GrantRefreshToken}, "authorization_code, refresh_token or client_credentials; may be repeated")
+	flags.StringArrayVar(&c.Grants, "grant", []string{oauth.GrantRefreshToken},
+		"authorization_code, refresh_token or client_credentials; may be repeated")
 	flags.StringVar(&scope, "scope", "", "scope values the client may ask for, space-separated")
 	flags.StringArrayVar(&c.Audiences, "audience", nil, "aud of the client's tokens; may be repeated")
 	flags.BoolVar(&c.ThirdParty, "third-party", false, "not the operator's own: users are asked for consent")
@@ -101,7 +103,8 @@ func (p *program) clientListCommand() *cobra.Command {
 					for _, c := range clients {
 						body = append(body, clientBodyOf(c))
 						rows = append(rows, []string{
-							c.ID, string(c.Type), strings.Join(c.Grants, ","), strings.Join(c.Scopes, " "), strings.Join(c.RedirectURIs, " "), when(c.DisabledAt),
+							c.ID, string(c.Type), strings.Join(c.Grants, ","), strings.Join(c.Scopes, " "), strings.Join(c.RedirectURIs, " "),
+							when(c.DisabledAt),
 						})
 						after = c.ID
 					}
@@ -144,9 +147,10 @@ func (p *program) clientDeleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete",
 		Short: "Delete a client for ever: what it was given is refused within a second, and its ID is never used again",
-		Long: `Delete a client for ever. It gets no token, its access tokens are refused within a second, its sessions are over, and what users have
-allowed it is forgotten. Its ID cannot be registered again, so that nothing which the client was given can be taken for another one's.
-What it did stays in the audit log. To keep a client out for a while, see handstamp client disable.`,
+		Long: `Delete a client for ever. It gets no token, its access tokens are refused within a second, its sessions are
+over, and what users have allowed it is forgotten. Its ID cannot be registered again, so that nothing which the client was
+given can be taken for another one's. What it did stays in the audit log. To keep a client out for a
+while, see handstamp client disable.`,
 		Example: "  handstamp client delete --id shop",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -193,7 +197,11 @@ func clientBodyOf(c oauth.Client) clientBody {
 	b := clientBody{
 		ID: c.ID, Name: c.Name, Type: string(c.Type), RedirectURIs: c.RedirectURIs, PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
 		BackchannelLogoutURI: c.BackchannelLogoutURI, Origins: c.Origins, Grants: c.Grants, Scope: strings.Join(c.Scopes, " "),
-		Audiences: c.Audiences, ThirdParty: c.ThirdParty, Algorithm: c.Algorithm, CreatedAt: c.CreatedAt.UTC(), DisabledAt: optional(c.DisabledAt),
+		Audiences:  c.Audiences,
+		ThirdParty: c.ThirdParty,
+		Algorithm:  c.Algorithm,
+		CreatedAt:  c.CreatedAt.UTC(),
+		DisabledAt: optional(c.DisabledAt),
 	}
 	if c.RefreshGrace != nil {
 		b.RefreshGrace = c.RefreshGrace.String()

@@ -44,12 +44,16 @@ type Config struct {
 
 func defaultConfig() Config {
 	return Config{
-		Config: service.DefaultConfig(), MetricsListen: "127.0.0.1:9464", LogLevel: "info", LogFormat: "auto", ShutdownTimeout: 15 * time.Second,
+		Config:          service.DefaultConfig(),
+		MetricsListen:   "127.0.0.1:9464",
+		LogLevel:        "info",
+		LogFormat:       "auto",
+		ShutdownTimeout: 15 * time.Second,
 	}
 }
 
-// setting is one row of the table of settings. Its name is the key in the file; the environment variable is HANDSTAMP_ and the name in
-// capitals, the flag has dashes for underscores.
+// setting is one row of the table of settings. Its name is the key in the file; the environment variable is HANDSTAMP_
+// and the name in capitals, the flag has dashes for underscores.
 type setting struct {
 	name   string
 	help   string
@@ -135,21 +139,27 @@ func settings(c *Config) []setting {
 		{"database_url", "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE", true, secret(&c.DatabaseURL)},
 		{"migrate", "bring a PostgreSQL schema up to date at the start of serve (SQLite always is)", false, toggle(&c.Migrate)},
 		{"keys_dir", "directory of the master key; made at the first start", false, text(&c.KeysDir)},
-		{"master_key", "master key in base64 (32 bytes) instead of the file in keys_dir; the same on every replica", true, secret(&c.MasterKey)},
+		{"master_key", "master key in base64 (32 bytes) instead of the file in keys_dir; the same on every replica", true,
+			secret(&c.MasterKey)},
 		{"audience", "aud of tokens whose client has no audience of its own; default the issuer", false, list(&c.Audience)},
 		{"access_token_lifetime", "life of an access token, at most 1h", false, duration(&c.AccessTokenLifetime)},
 		{"refresh_idle_lifetime", "a session that is not refreshed for so long is over", false, duration(&c.RefreshIdleLifetime)},
 		{"refresh_lifetime", "a session is over after this, however often it is refreshed", false, duration(&c.RefreshLifetime)},
 		{"refresh_grace", "for so long a rotated refresh token is answered again (0s to 300s)", false, duration(&c.RefreshGrace)},
 		{"session_limit", "live sessions of one user; the oldest makes way", false, number(&c.SessionLimit)},
-		{"signing_algorithm", "ES256, EdDSA or RS256; ES256 and RS256 are always available to clients", false, text(&c.SigningAlgorithm)},
+		{"signing_algorithm", "ES256, EdDSA or RS256; ES256 and RS256 are always available to clients", false,
+			text(&c.SigningAlgorithm)},
 		{"jwks_max_age", "how long verifiers may cache the public keys", false, duration(&c.JWKSMaxAge)},
 		{"key_rotation", "how long a signing key signs", false, duration(&c.KeyRotation)},
-		{"audit_retention", "how long security events are kept in the audit log; 0 keeps them for ever", false, duration(&c.AuditRetention)},
-		{"status_list", "whether access tokens refer to a status list, for resource servers that do not follow the blocklist", false, toggle(&c.StatusList)},
-		{"signals_private_network", "whether security events may be pushed to receivers in private networks, and on loopback with plain http", false, toggle(&c.SignalsPrivate)},
+		{"audit_retention", "how long security events are kept in the audit log; 0 keeps them for ever", false,
+			duration(&c.AuditRetention)},
+		{"status_list", "whether access tokens refer to a status list, for resource servers that do not follow the blocklist", false,
+			toggle(&c.StatusList)},
+		{"signals_private_network", "whether security events may be pushed to receivers in private networks, and on loopback with " +
+			"plain http", false, toggle(&c.SignalsPrivate)},
 		{"signup", "whether anyone may sign up", false, toggle(&c.Signup)},
-		{"password_min_length", "least length of a new password in characters (15 if there is no second factor, says NIST)", false, number(&c.PasswordMinLength)},
+		{"password_min_length", "least length of a new password in characters (15 if there is no second factor, says NIST)", false,
+			number(&c.PasswordMinLength)},
 		{"password_memory", "argon2id memory in KiB", false, number(&c.Argon2Memory)},
 		{"password_time", "argon2id passes", false, number(&c.Argon2Time)},
 		{"password_threads", "argon2id lanes", false, number(&c.Argon2Threads)},
@@ -312,7 +322,8 @@ func readProviders(node *yaml.Node, path string, c *Config) error {
 }
 
 // Kubernetes puts such variables into every container beside a service named handstamp.
-var kubernetesVariable = regexp.MustCompile(`^HANDSTAMP(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)$`)
+var kubernetesVariable = regexp.MustCompile(
+	`^HANDSTAMP(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)$`)
 
 // readEnvironment takes over HANDSTAMP_ variables, and the files that HANDSTAMP_..._FILE names for secrets.
 func (p *program) readEnvironment(table []setting) (faults []error) {
@@ -330,12 +341,14 @@ func (p *program) readEnvironment(table []setting) (faults []error) {
 			}
 		}
 	}) {
-		if !strings.HasPrefix(name, "HANDSTAMP_") || name == "HANDSTAMP_CONFIG" || strings.HasPrefix(name, "HANDSTAMP_TEST_") || kubernetesVariable.MatchString(name) {
+		if !strings.HasPrefix(name, "HANDSTAMP_") || name == "HANDSTAMP_CONFIG" || strings.HasPrefix(name, "HANDSTAMP_TEST_") ||
+			kubernetesVariable.MatchString(name) {
 			continue
 		}
 		s, ok := known[name]
 		if !ok {
-			faults = append(faults, fmt.Errorf("%s (environment): no such setting%s", name, suggestion(strings.ToLower(strings.TrimPrefix(name, "HANDSTAMP_")), table)))
+			faults = append(faults, fmt.Errorf("%s (environment): no such setting%s", name,
+				suggestion(strings.ToLower(strings.TrimPrefix(name, "HANDSTAMP_")), table)))
 			continue
 		}
 		v := p.env[name]
@@ -389,7 +402,8 @@ func (c *Config) complete() (faults []error) {
 	}
 	if c.Issuer == "" && err == nil {
 		if !loopback(host) {
-			fault("issuer", "must be set when listening on %s: the address at which clients reach this service, such as https://login.example.com", c.Listen)
+			fault("issuer", "must be set when listening on %s: the address at which clients reach this service, such as "+
+				"https://login.example.com", c.Listen)
 		} else {
 			scheme := "http://"
 			if c.TLSCert != "" {
@@ -403,7 +417,8 @@ func (c *Config) complete() (faults []error) {
 	if len(c.Audience) == 0 && c.Issuer != "" {
 		c.Audience = []string{c.Issuer}
 	}
-	if scheme, _, _ := strings.Cut(string(c.DatabaseURL), ":"); !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
+	if scheme, _, _ := strings.Cut(string(c.DatabaseURL), ":"); !slices.Contains([]string{"sqlite", "postgres", "postgresql"},
+		scheme) {
 		fault("database_url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
 	}
 	between := func(name string, d, least, most time.Duration) {
@@ -424,7 +439,8 @@ func (c *Config) complete() (faults []error) {
 	between("login_attempt_interval", c.LoginAttemptEvery, time.Millisecond, 24*time.Hour)
 	between("login_ip_failure_interval", c.LoginIPFailureEvery, time.Millisecond, 24*time.Hour)
 	if !slices.Contains([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}, c.SigningAlgorithm) {
-		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because who can verify could also sign", c.SigningAlgorithm)
+		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because a verifier could also sign",
+			c.SigningAlgorithm)
 	}
 	if c.PasswordMinLength < password.MinLength || c.PasswordMinLength > 64 {
 		fault("password_min_length", "%d is not between %d and 64", c.PasswordMinLength, password.MinLength)
@@ -435,8 +451,10 @@ func (c *Config) complete() (faults []error) {
 		least int
 		most  int
 	}{
-		{"session_limit", c.SessionLimit, 1, 10_000}, {"login_attempts", c.LoginAttempts, 1, 1000}, {"login_ip_failures", c.LoginIPFailures, 0, 1_000_000},
-		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64}, {"password_threads", c.Argon2Threads, 1, 16},
+		{"session_limit", c.SessionLimit, 1, 10_000}, {"login_attempts", c.LoginAttempts, 1, 1000},
+		{"login_ip_failures", c.LoginIPFailures, 0, 1_000_000},
+		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64},
+		{"password_threads", c.Argon2Threads, 1, 16},
 		{"password_concurrency", c.PasswordConcurrency, 0, 1024}, {"password_queue", c.PasswordQueue, 0, 100_000},
 	} {
 		if n.value < n.least || n.value > n.most {
@@ -461,10 +479,12 @@ func (c *Config) issuerFaults() (faults []error) {
 		return []error{fmt.Errorf("issuer: %q is not an address such as https://login.example.com", c.Issuer)}
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		faults = append(faults, errors.New("issuer: must be https unless its host is loopback (RFC 8414, section 2); set tls_cert and tls_key, or put a TLS proxy in front"))
+		faults = append(faults, errors.New("issuer: must be https unless its host is loopback (RFC 8414, section 2); set tls_cert "+
+			"and tls_key, or put a TLS proxy in front"))
 	}
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.ToLower(c.Issuer) != c.Issuer {
-		faults = append(faults, fmt.Errorf("issuer: %q must be scheme://host[:port] in lower case and nothing else, also no slash at the end", c.Issuer))
+		faults = append(faults, fmt.Errorf("issuer: %q must be scheme://host[:port] in lower case and nothing else, also no slash "+
+			"at the end", c.Issuer))
 	}
 	return faults
 }

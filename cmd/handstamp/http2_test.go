@@ -77,7 +77,8 @@ func TestAPI06_NoH2C(t *testing.T) {
 	r := serveForTest(t)
 	for name, request := range map[string]string{
 		"prior knowledge": preface + string(frame(frameSettings, 0, 0, nil)),
-		"upgrade":         "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n" + preface,
+		"upgrade": "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " +
+			"h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n" + preface,
 	} {
 		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", r.addr)
 		if err != nil {
@@ -105,7 +106,10 @@ func TestAPI06_Floods(t *testing.T) {
 	config := &tls.Config{RootCAs: pool, ServerName: "localhost", NextProtos: []string{"h2"}}
 	alive := func(after string) {
 		t.Helper()
-		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, DisableKeepAlives: true}}
+		client := &http.Client{
+			Timeout:   5 * time.Second,
+			Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, DisableKeepAlives: true},
+		}
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr+"/healthz", http.NoBody)
 		if err != nil {
 			t.Fatal(err)

@@ -18,8 +18,8 @@ func (p *program) keysCommand() *cobra.Command {
 		Use:   "rotate",
 		Short: "Make a new signing key, which takes over when every cache has it",
 		Long: `Make a new signing key. It is published at once and signs after the max-age of the JWKS and a leeway, so that
-every verifier that honours Cache-Control has it by then. The old key stays published until its last token has expired. Nothing else
-has to be done, and the service need not be restarted.`,
+every verifier that honours Cache-Control has it by then. The old key stays published until its last token has expired.
+Nothing else has to be done, and the service need not be restarted.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
@@ -41,7 +41,8 @@ has to be done, and the service need not be restarted.`,
 					rows := [][]string{{"KID", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "RETIRED", "REVOKED"}}
 					for _, r := range k.List(ctx) {
 						body = append(body, keyBodyOf(r))
-						rows = append(rows, []string{r.ID, r.Algorithm, string(r.State), when(r.CreatedAt), when(r.ActivatesAt), when(r.RetiredAt), when(r.RevokedAt)})
+						rows = append(rows, []string{r.ID, r.Algorithm, string(r.State), when(r.CreatedAt), when(r.ActivatesAt),
+							when(r.RetiredAt), when(r.RevokedAt)})
 					}
 					return p.print(body, rows...)
 				})

@@ -70,7 +70,8 @@ rotates refresh tokens in a database, and tells every service what was revoked.
 Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in data/ and its secrets in keys/.`,
 		Example: `  handstamp serve
   handstamp user create --email ann@example.com --password-stdin --role admin
-  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback --grant authorization_code --grant refresh_token
+  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback \
+      --grant authorization_code --grant refresh_token
   handstamp config print`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

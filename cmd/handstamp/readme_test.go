@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// TestREADME runs the README's commands as printed: its first one, the walk with what it says comes out, and the settings. Only the ports are
-// replaced by free ones, and the directory in which the service keeps its data.
+// TestREADME runs the README's commands as printed: its first one, the walk with what it says comes out, and the
+// settings. Only the ports are replaced by free ones, and the directory in which the service keeps its data.
 func TestREADME(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -36,11 +36,13 @@ func TestREADME(t *testing.T) {
 	service, api := freePort(t), freePort(t)
 	ports := strings.NewReplacer("127.0.0.1:8080", service, "127.0.0.1:9090", api)
 	bin := filepath.Join(dir, "bin")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/handstamp", root+"/cmd/handstamp").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/handstamp",
+		root+"/cmd/handstamp").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HANDSTAMP_LISTEN="+service,
-		"HANDSTAMP_DATABASE_URL=sqlite:"+dir+"/data/handstamp.db", "HANDSTAMP_KEYS_DIR="+dir+"/keys", "HANDSTAMP_METRICS_LISTEN="+freePort(t))
+		"HANDSTAMP_DATABASE_URL=sqlite:"+dir+"/data/handstamp.db", "HANDSTAMP_KEYS_DIR="+dir+"/keys",
+		"HANDSTAMP_METRICS_LISTEN="+freePort(t))
 
 	var log bytes.Buffer
 	serve := exec.CommandContext(t.Context(), "bash", "-c", "exec "+first)

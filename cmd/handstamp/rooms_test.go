@@ -34,7 +34,8 @@ func rooms() map[string]room {
 	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/seal", "pkg/id", "pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/audit",
+		"pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
 		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"}, apiRooms())
@@ -69,7 +70,10 @@ func rooms() map[string]room {
 		"pkg/session":               {imports: underSecond},
 		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},
 		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},
-		"pkg/upstream":              {imports: underSecond, modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"}},
+		"pkg/upstream": {
+			imports: underSecond,
+			modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"},
+		},
 
 		"pkg/sharedsignal": {imports: []string{"pkg/outbox", "pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
 
@@ -82,7 +86,10 @@ func rooms() map[string]room {
 		"pkg/store/sqlite":          {imports: underDialect, modules: []string{"modernc.org/sqlite", goose}},
 		"pkg/store/postgres/pgtest": {modules: []string{pgx}},
 		"pkg/session/sessiontest":   {},
-		"pkg/store/storetest":       {imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features), modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"}},
+		"pkg/store/storetest": {
+			imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features),
+			modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"},
+		},
 
 		"api": {imports: []string{"api/door"}, modules: []string{echo}},
 		"api/door": {
@@ -101,14 +108,18 @@ func rooms() map[string]room {
 
 		"cmd/handstamp": {
 			imports: slices.Concat([]string{"cmd/handstamp/service"}, everything),
-			modules: []string{cobra, "github.com/spf13/pflag", "go.yaml.in/yaml/v3", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/sys"},
+			modules: []string{cobra, "github.com/spf13/pflag", "go.yaml.in/yaml/v3", "github.com/prometheus/client_golang",
+				"golang.org/x/sync", "golang.org/x/sys"},
 		},
 		"cmd/handstamp/service": {imports: everything, modules: []string{"github.com/prometheus/client_golang"}},
 		"cmd/handstamp/service/servicetest": {
 			imports: slices.Concat([]string{"cmd/handstamp/service", "pkg/store/postgres/pgtest"}, everything),
 			modules: []string{"github.com/prometheus/client_golang"},
 		},
-		"cmd/stampede":             {imports: everything, modules: []string{cobra, "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys", pgx}},
+		"cmd/stampede": {
+			imports: everything,
+			modules: []string{cobra, "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys", pgx},
+		},
 		"cmd/stampede/bench":       {imports: everything, modules: []string{pgx}},
 		"examples":                 {},
 		"examples/vectors":         {},
@@ -119,7 +130,8 @@ func rooms() map[string]room {
 // apiRooms are the rooms of the api, and their door.
 func apiRooms() []string {
 	return []string{
-		"api/door", "api/documents", "api/feed", "api/firstparty", "api/gateway", "api/oauth2", "api/operate", "api/signals", "api/signin",
+		"api/door", "api/documents", "api/feed", "api/firstparty", "api/gateway", "api/oauth2", "api/operate", "api/signals",
+		"api/signin",
 	}
 }
 
@@ -139,7 +151,8 @@ func (p pkg) room() string {
 // listPackages runs go list at the top of the module.
 func listPackages(t *testing.T, args ...string) []pkg {
 	t.Helper()
-	decoder := json.NewDecoder(bytes.NewReader(goList(t, append([]string{"-json=ImportPath,Dir,Name,GoFiles,Imports,Standard,Module"}, args...)...)))
+	decoder := json.NewDecoder(bytes.NewReader(goList(t,
+		append([]string{"-json=ImportPath,Dir,Name,GoFiles,Imports,Standard,Module"}, args...)...)))
 	var listed []pkg
 	for {
 		var p pkg
@@ -292,7 +305,8 @@ func TestPackageComments(t *testing.T) {
 		t.Run(p.room(), func(t *testing.T) {
 			comments := make(map[string]string)
 			for _, name := range p.GoFiles {
-				file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+				file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil,
+					parser.PackageClauseOnly|parser.ParseComments)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -349,7 +363,8 @@ func TestDB02_PgxVersionAndProtocol(t *testing.T) {
 func TestJWT19_NoJWE(t *testing.T) {
 	for _, name := range []string{"verifier", "token", "keyring", "session", "blocklist", "user"} {
 		for _, p := range listPackages(t, "-e", "-deps", "./pkg/"+name) {
-			if p.Module != nil && slices.ContainsFunc([]string{"go-jose", "square/", "lestrrat-go", "jose2go", "jwe"}, func(s string) bool { return strings.Contains(p.ImportPath, s) }) {
+			if p.Module != nil && slices.ContainsFunc([]string{"go-jose", "square/", "lestrrat-go", "jose2go", "jwe"},
+				func(s string) bool { return strings.Contains(p.ImportPath, s) }) {
 				t.Errorf("pkg/%s depends on %s", name, p.ImportPath)
 			}
 		}
@@ -357,7 +372,8 @@ func TestJWT19_NoJWE(t *testing.T) {
 	inspectSource(t, func(at token.Position, node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.Ident:
-			if slices.Contains([]string{"JSONWebEncryption", "ParseEncrypted", "ParseEncryptedCompact", "ParseSignedAndEncrypted", "PBES2_HS256_A128KW"}, node.Name) {
+			if slices.Contains([]string{"JSONWebEncryption", "ParseEncrypted", "ParseEncryptedCompact", "ParseSignedAndEncrypted",
+				"PBES2_HS256_A128KW"}, node.Name) {
 				t.Errorf("%s: uses %s", at, node.Name)
 			}
 		case *ast.ImportSpec:
@@ -390,8 +406,8 @@ func TestLabelsOfSecretsStandInPkgSeal(t *testing.T) {
 	})
 }
 
-// A client that is made elsewhere would call addresses that pkg/egress refuses. The verifier is told its issuer by the operator, and
-// programs call themselves or what they test.
+// A client that is made elsewhere would call addresses that pkg/egress refuses. The verifier is told its issuer by the
+// operator, and programs call themselves or what they test.
 func TestCallsGoThroughPkgEgress(t *testing.T) {
 	top, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
@@ -423,8 +439,8 @@ func TestCallsGoThroughPkgEgress(t *testing.T) {
 	})
 }
 
-// inspectSource walks the syntax of every file that is built into a program, tests left out. visit returns false to leave out what is
-// beneath a node.
+// inspectSource walks the syntax of every file that is built into a program, tests left out. visit returns false to
+// leave out what is beneath a node.
 func inspectSource(t *testing.T, visit func(at token.Position, node ast.Node) bool) {
 	t.Helper()
 	files := token.NewFileSet()

@@ -37,7 +37,8 @@ func TestScripts(t *testing.T) {
 		t.Run(name(file)+"/sqlite", func(t *testing.T) { runCommands(t, file, "HANDSTAMP_DATABASE_URL=sqlite:data/handstamp.db") })
 		t.Run(name(file)+"/postgres", func(t *testing.T) {
 			url := pgtest.URL(t)
-			if code := run(t.Context(), []string{"migrate", "up"}, []string{"HANDSTAMP_DATABASE_URL=" + url}, nil, io.Discard, t.Output()); code != 0 {
+			if code := run(t.Context(), []string{"migrate", "up"}, []string{"HANDSTAMP_DATABASE_URL=" + url}, nil, io.Discard,
+				t.Output()); code != 0 {
 				t.Fatalf("migrate up: %d", code)
 			}
 			runCommands(t, file, "HANDSTAMP_DATABASE_URL="+url)
@@ -69,8 +70,10 @@ func runCommands(t *testing.T, file string, env ...string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "mode": mode, "freeport": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], freePort(t)) },
-			"serving": serving, "http": request, "get": get, "eventually": eventually,
+			"exits":    exits,
+			"mode":     mode,
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], freePort(t)) },
+			"serving":  serving, "http": request, "get": get, "eventually": eventually,
 		},
 	})
 }
@@ -125,8 +128,8 @@ func serving(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// request sends a request and keeps the body of its answer: http STATUS METHOD URL FILE [BODY [TOKEN]]. A body that is no JSON is a form. With a "?"
-// before the status, it is repeated until the status comes.
+// request sends a request and keeps the body of its answer: http STATUS METHOD URL FILE [BODY [TOKEN]]. A body that is
+// no JSON is a form. With a "?" before the status, it is repeated until the status comes.
 func request(ts *testscript.TestScript, _ bool, args []string) {
 	status, repeat := strings.CutPrefix(args[0], "?")
 	send := func() (got string, text []byte) {
@@ -161,7 +164,8 @@ func request(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[3]), text, 0o600))
 }
 
-// get takes a member of a JSON document into a variable: get VARIABLE MEMBER [FILE]. Of a list, the first is meant; the file is stdout if none is named.
+// get takes a member of a JSON document into a variable: get VARIABLE MEMBER [FILE]. Of a list, the first is meant; the
+// file is stdout if none is named.
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	file := "stdout"
 	if len(args) > 2 {
@@ -216,7 +220,8 @@ func TestScriptsAreComplete(t *testing.T) {
 		if c.HasSubCommands() || !c.Runnable() {
 			return
 		}
-		lines := slices.DeleteFunc(slices.Clone(typed), func(line string) bool { return !strings.Contains(line+" ", c.CommandPath()+" ") })
+		lines := slices.DeleteFunc(slices.Clone(typed),
+			func(line string) bool { return !strings.Contains(line+" ", c.CommandPath()+" ") })
 		if !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(line, "--help") }) {
 			t.Errorf("no script runs %s", c.CommandPath())
 		}
@@ -229,14 +234,18 @@ func TestScriptsAreComplete(t *testing.T) {
 	walk((&program{}).rootCommand())
 }
 
-// TestSettingsPrecedence tries each setting in the file, in the environment and as a flag: the flag wins over the environment, that over the file.
+// TestSettingsPrecedence tries each setting in the file, in the environment and as a flag: the flag wins over the
+// environment, that over the file.
 func TestSettingsPrecedence(t *testing.T) {
 	values := map[string][3]string{
-		"issuer": {"http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"}, "listen": {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
+		"issuer":           {"http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"},
+		"listen":           {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
 		"refresh_lifetime": {"11d", "12d", "13d"}, "refresh_idle_lifetime": {"1d", "2d", "3d"}, "key_rotation": {"11d", "12d", "13d"},
 		"audit_retention":   {"11d", "12d", "13d"},
-		"signing_algorithm": {"EdDSA", "RS256", "ES256"}, "log_level": {"debug", "warn", "error"}, "log_format": {"json", "text", "json"},
-		"trusted_proxies": {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.1,10.3.0.0/16"}, "audience": {"a", "b", "c,d"},
+		"signing_algorithm": {"EdDSA", "RS256", "ES256"},
+		"log_level":         {"debug", "warn", "error"},
+		"log_format":        {"json", "text", "json"},
+		"trusted_proxies":   {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.1,10.3.0.0/16"}, "audience": {"a", "b", "c,d"},
 		"migrate": {"true", "false", "true"}, "signup": {"false", "true", "false"}, "status_list": {"true", "false", "true"},
 		"signals_private_network": {"true", "false", "true"},
 	}
@@ -245,7 +254,11 @@ func TestSettingsPrecedence(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			v, ok := values[s.name]
 			if !ok {
-				v = map[string][3]string{"text": {"one", "two", "three"}, "number": {"11", "12", "13"}, "duration": {"1m0s", "2m0s", "3m0s"}}[s.value.kind]
+				v = map[string][3]string{
+					"text":     {"one", "two", "three"},
+					"number":   {"11", "12", "13"},
+					"duration": {"1m0s", "2m0s", "3m0s"},
+				}[s.value.kind]
 			}
 			dir := t.TempDir()
 			file := filepath.Join(dir, "handstamp.yaml")
@@ -259,7 +272,8 @@ func TestSettingsPrecedence(t *testing.T) {
 			check := func(source, want string, args ...string) {
 				t.Helper()
 				var stdout, stderr strings.Builder
-				if code := run(t.Context(), append([]string{"config", "print", "--output", "json"}, args...), env, nil, &stdout, &stderr); code != 0 {
+				if code := run(t.Context(), append([]string{"config", "print", "--output", "json"}, args...), env, nil, &stdout,
+					&stderr); code != 0 {
 					t.Fatalf("%s: %d %s", source, code, stderr.String())
 				}
 				var got map[string]string

@@ -53,14 +53,15 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// gcPercent trades memory for time: the live heap is a few megabytes, so that four times as much is still little, and the collector runs a third as often.
+// gcPercent trades memory for time: the live heap is a few megabytes, so that four times as much is still little, and
+// the collector runs a third as often.
 const gcPercent = 300
 
 // quiet is for how long no password is hashed before the memory that hashing took goes back to the operating system.
 const quiet = 2 * time.Second
 
-// returnMemory gives back what passwords were hashed in, 19 MiB each by default: the collector would keep it as long as nothing else is
-// allocated, and that is for hours in a service at rest.
+// returnMemory gives back what passwords were hashed in, 19 MiB each by default: the collector would keep it as long as
+// nothing else is allocated, and that is for hours in a service at rest.
 func returnMemory(ctx context.Context, stats func() password.Stats) {
 	ticker := time.NewTicker(quiet)
 	defer ticker.Stop()
@@ -173,7 +174,8 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 }
 
 // servers opens every listener but the main one, which is open already.
-func (p *program) servers(ctx context.Context, c Config, v *service.Service, registry *prometheus.Registry, listener net.Listener, log *slog.Logger) ([]server, error) {
+func (p *program) servers(ctx context.Context, c Config, v *service.Service, registry *prometheus.Registry,
+	listener net.Listener, log *slog.Logger) ([]server, error) {
 	main := newServer(v.API, log)
 	main.RegisterOnShutdown(v.API.Stop)
 	if c.TLSCert != "" {
@@ -181,7 +183,11 @@ func (p *program) servers(ctx context.Context, c Config, v *service.Service, reg
 		if err != nil {
 			return nil, err
 		}
-		main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+		main.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: certificate.get,
+			NextProtos:     []string{"h2", "http/1.1"},
+		}
 	}
 	servers := []server{{"service", listener, main}}
 	closeAll := func() {

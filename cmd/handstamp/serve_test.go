@@ -62,7 +62,8 @@ func serveForTest(t *testing.T, args ...string) *running {
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
 	args = append([]string{
-		"serve", "--listen", r.addr, "--database-url", "sqlite:" + dir + "/handstamp.db", "--keys-dir", dir + "/keys", "--metrics-listen", "",
+		"serve", "--listen", r.addr, "--database-url", "sqlite:" + dir + "/handstamp.db", "--keys-dir", dir + "/keys",
+		"--metrics-listen", "",
 	}, args...)
 	go func() { r.code <- run(ctx, args, nil, strings.NewReader(""), r.out, r.out) }()
 	t.Cleanup(func() {
@@ -84,10 +85,12 @@ func (r *running) end() int {
 func TestShutdownFinishesWhatIsRunning(t *testing.T) {
 	r := serveForTest(t, "--login-ip-failures", "0", "--password-memory", "64", "--password-time", "1", "--password-queue", "100")
 	body := `{"email":"ann@example.com","password":"violet-otter-93"}`
-	if status, err := post(t.Context(), http.DefaultClient, "http://"+r.addr+"/v1/signup", body); err != nil || status != http.StatusCreated {
+	if status, err := post(t.Context(), http.DefaultClient, "http://"+r.addr+"/v1/signup", body); err != nil ||
+		status != http.StatusCreated {
 		t.Fatal(status, err)
 	}
-	// Each client has its own connection and asks before it sends its body. The service says yes when the handler reads: the request has begun.
+	// Each client has its own connection and asks before it sends its body. The service says yes when the handler reads:
+	// the request has begun.
 	const clients = 6
 	begun, results := make(chan struct{}, clients), make(chan error, clients)
 	for range clients {
@@ -149,8 +152,11 @@ func writeCertificate(t *testing.T, dir string, serial int64, modified time.Time
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(serial),
+		Subject:      pkix.Name{CommonName: "localhost"},
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -160,7 +166,10 @@ func writeCertificate(t *testing.T, dir string, serial int64, modified time.Time
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
@@ -205,7 +214,8 @@ func TestTLS(t *testing.T) {
 	t.Run("redirects plain http to the issuer, whatever the Host header says", func(t *testing.T) {
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		for method, want := range map[string]int{http.MethodGet: http.StatusMovedPermanently, http.MethodPost: http.StatusForbidden} {
-			request, err := http.NewRequestWithContext(t.Context(), method, "http://"+redirect+"//evil.example/a?b=c", strings.NewReader(""))
+			request, err := http.NewRequestWithContext(t.Context(), method, "http://"+redirect+"//evil.example/a?b=c",
+				strings.NewReader(""))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -257,7 +267,8 @@ func TestAPI05_SlowClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Who never finishes its header is cut off, and nobody else waits for that.
-	if status, err := post(t.Context(), http.DefaultClient, "http://"+r.addr+"/v1/signup", `{"email":"ann@example.com","password":"violet-otter-93"}`); err != nil || status != http.StatusCreated {
+	if status, err := post(t.Context(), http.DefaultClient, "http://"+r.addr+"/v1/signup",
+		`{"email":"ann@example.com","password":"violet-otter-93"}`); err != nil || status != http.StatusCreated {
 		t.Fatal(status, err)
 	}
 	if err := slow.SetReadDeadline(time.Now().Add(4 * readHeaderTimeout)); err != nil {

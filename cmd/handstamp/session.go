@@ -75,6 +75,11 @@ type sessionBody struct {
 func sessionBodyOf(s session.Session) sessionBody {
 	return sessionBody{
 		ID: s.ID.String(), UserID: s.UserID, ClientID: s.ClientID, CreatedAt: s.CreatedAt.UTC(), LastRefreshAt: s.RotatedAt.UTC(),
-		Generation: s.Generation, ExpiresAt: s.ExpiresAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), Scope: s.Scope, IP: s.IP, UserAgent: s.UserAgent,
+		Generation:    s.Generation,
+		ExpiresAt:     s.ExpiresAt.UTC(),
+		IdleExpiresAt: s.IdleExpiresAt.UTC(),
+		Scope:         s.Scope,
+		IP:            s.IP,
+		UserAgent:     s.UserAgent,
 	}
 }

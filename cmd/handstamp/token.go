@@ -21,7 +21,8 @@ func (p *program) tokenCommand() *cobra.Command {
 	verify := &cobra.Command{
 		Use:   "verify [TOKEN]",
 		Short: "Verify an access token as a resource server would: by the issuer's JWKS and blocklist",
-		Long:  "Verify an access token as a resource server would. The keys and the blocklist are fetched from --issuer. Without an argument the token is read from standard input.",
+		Long: "Verify an access token as a resource server would. The keys and the blocklist are fetched from --issuer. Without an " +
+			"argument the token is read from standard input.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.config(cmd)
 			if err != nil {
@@ -46,8 +47,12 @@ func (p *program) tokenCommand() *cobra.Command {
 				return err
 			}
 			return p.say(map[string]any{
-				"valid": true, "sub": claims.Subject, "client_id": claims.ClientID, "sid": claims.SessionID, "scope": strings.Join(claims.Scope, " "),
-				"aud": claims.Audience, "roles": claims.Roles, "exp": claims.ExpiresAt.Unix(),
+				"valid":     true,
+				"sub":       claims.Subject,
+				"client_id": claims.ClientID,
+				"sid":       claims.SessionID,
+				"scope":     strings.Join(claims.Scope, " "),
+				"aud":       claims.Audience, "roles": claims.Roles, "exp": claims.ExpiresAt.Unix(),
 			}, "Valid until %s, for the subject %s.", when(claims.ExpiresAt), claims.Subject)
 		},
 	}

@@ -33,12 +33,13 @@ func (p *program) userCommand() *cobra.Command {
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
 			}),
-		p.oneUserCommand("enable", "Let a disabled user in again", func(ctx context.Context, _ Config, s store.Store, u user.User) error {
-			if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(time.Now(), u.ID, audit.CLI())); err != nil {
-				return err
-			}
-			return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
-		}),
+		p.oneUserCommand("enable", "Let a disabled user in again",
+			func(ctx context.Context, _ Config, s store.Store, u user.User) error {
+				if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(time.Now(), u.ID, audit.CLI())); err != nil {
+					return err
+				}
+				return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
+			}),
 		group("roles", "Set a user's roles", p.userRolesSetCommand()),
 	)
 }
@@ -64,7 +65,8 @@ func (p *program) userCreateCommand() *cobra.Command {
 				return usageErrorf("--role: %w", err)
 			}
 			if !fromStdin {
-				return usageErrorf("--password-stdin is missing: the password is read from standard input, so that no process list and no shell history has it")
+				return usageErrorf("--password-stdin is missing: the password is read from standard input, so that no process list and no " +
+					"shell history has it")
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				hash, err := p.readPassword(cmd.Context(), c, address, name)
@@ -72,7 +74,15 @@ func (p *program) userCreateCommand() *cobra.Command {
 					return err
 				}
 				now := time.Now()
-				u := user.User{ID: user.NewID(now), Email: address, Name: name, PasswordHash: hash, Roles: roles, CreatedAt: now, UpdatedAt: now}
+				u := user.User{
+					ID:           user.NewID(now),
+					Email:        address,
+					Name:         name,
+					PasswordHash: hash,
+					Roles:        roles,
+					CreatedAt:    now,
+					UpdatedAt:    now,
+				}
 				if verified {
 					u.EmailVerifiedAt = now
 				}
@@ -140,7 +150,8 @@ func (p *program) userListCommand() *cobra.Command {
 }
 
 // oneUserCommand is a command about one user, named by e-mail address or ID.
-func (p *program) oneUserCommand(use, short string, do func(context.Context, Config, store.Store, user.User) error) *cobra.Command {
+func (p *program) oneUserCommand(use, short string,
+	do func(context.Context, Config, store.Store, user.User) error) *cobra.Command {
 	var which userFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: noArgs,
@@ -179,9 +190,10 @@ func (f *userFlags) find(ctx context.Context, s user.Store) (user.User, error) {
 func (p *program) userRolesSetCommand() *cobra.Command {
 	var which userFlags
 	cmd := &cobra.Command{
-		Use:     "set ROLE...",
-		Short:   "Replace a user's roles; without a role, take all away",
-		Long:    "Replace a user's roles. Access tokens with the old roles are refused within a second; the next refresh carries the new ones, and nobody is logged out.",
+		Use:   "set ROLE...",
+		Short: "Replace a user's roles; without a role, take all away",
+		Long: "Replace a user's roles. Access tokens with the old roles are refused within a second; the next refresh carries " +
+			"the new ones, and nobody is logged out.",
 		Example: "  handstamp user roles set --email ann@example.com admin support",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			roles, err := user.ParseRoles(args)
@@ -229,5 +241,6 @@ func userBodyOf(u user.User) userBody {
 func (p *program) printUser(u user.User) error {
 	return p.print(userBodyOf(u),
 		[]string{"ID", u.ID}, []string{"E-mail", u.Email}, []string{"Verified", when(u.EmailVerifiedAt)}, []string{"Name", u.Name},
-		[]string{"Roles", strings.Join(u.Roles, ", ")}, []string{"Created", when(u.CreatedAt)}, []string{"Disabled", when(u.DisabledAt)})
+		[]string{"Roles", strings.Join(u.Roles, ", ")}, []string{"Created", when(u.CreatedAt)},
+		[]string{"Disabled", when(u.DisabledAt)})
 }

@@ -20,7 +20,8 @@ func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return p.say(map[string]string{"version": version(), "go": runtime.Version()}, "handstamp %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return p.say(map[string]string{"version": version(), "go": runtime.Version()}, "handstamp %s (%s, %s/%s)", version(),
+				runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }

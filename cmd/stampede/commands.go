@@ -192,7 +192,8 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 	f.DurationVarP(&set.duration, "duration", "d", 10*time.Second, "how long to measure (0: until --count)")
 	f.DurationVar(&set.warmup, "warmup", 2*time.Second, "how long to run before measuring")
 	f.Int64VarP(&set.count, "count", "n", 0, "stop after so many measured requests (0: after --duration)")
-	f.Float64VarP(&set.rate, "rate", "r", 0, "requests per second over all clients, sent on schedule (0: each client as fast as it is answered)")
+	f.Float64VarP(&set.rate, "rate", "r", 0,
+		"requests per second over all clients, sent on schedule (0: each client as fast as it is answered)")
 	f.DurationVar(&set.timeout, "timeout", 10*time.Second, "give up on an answer after this long, at most twice as long")
 	f.StringVar(&set.output, "output", "text", "text or json")
 	f.IntVar(&set.threads, "threads", 1, "processors that this client may use (0: all)")
@@ -224,7 +225,8 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 
 func sessionFlags(cmd *cobra.Command, set *settings, sessions int) {
 	cmd.Flags().IntVar(&set.sessions, "sessions", sessions, "sessions to start; each costs the service a password hash")
-	cmd.Flags().IntVar(&set.sessionsPerUser, "sessions-per-user", 10, "sessions of one user; keep within the service's login_attempts and session_limit")
+	cmd.Flags().IntVar(&set.sessionsPerUser, "sessions-per-user", 10,
+		"sessions of one user; keep within the service's login_attempts and session_limit")
 }
 
 func targetFlags(cmd *cobra.Command, set *settings) {

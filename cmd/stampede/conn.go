@@ -26,9 +26,9 @@ const (
 // errTimeout: no answer within the time that the user allows.
 var errTimeout = errors.New("timeout")
 
-// conn is one keep-alive HTTP/1.1 connection to the target, used by one goroutine. It is written for little CPU per request, since
-// the client usually shares the machine with the server that it measures: one write and one read per request,
-// no allocation, no timer.
+// conn is one keep-alive HTTP/1.1 connection to the target, used by one goroutine. It is written for little CPU per
+// request, since the client usually shares the machine with the server that it measures: one write and one read per
+// request, no allocation, no timer.
 type conn struct {
 	target  *target
 	timeout time.Duration

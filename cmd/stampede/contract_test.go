@@ -44,8 +44,11 @@ type contractSession struct {
 
 func newContractServer(t *testing.T, start func(http.Handler) *httptest.Server) *contractServer {
 	s := &contractServer{
-		users: map[string]string{}, sessions: map[string]*contractSession{}, current: map[string]string{}, previous: map[string]string{},
-		changed: make(chan struct{}),
+		users:    map[string]string{},
+		sessions: map[string]*contractSession{},
+		current:  map[string]string{},
+		previous: map[string]string{},
+		changed:  make(chan struct{}),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/signup", s.signup)
@@ -102,7 +105,10 @@ func contractToken() string {
 func (se *contractSession) answer(w http.ResponseWriter, status int) {
 	claims, _ := json.Marshal(map[string]string{"sid": se.sid})
 	writeContractJSON(w, status, map[string]any{
-		"access_token": "e30." + base64.RawURLEncoding.EncodeToString(claims) + ".x", "token_type": "Bearer", "expires_in": 900, "refresh_token": se.token,
+		"access_token":  "e30." + base64.RawURLEncoding.EncodeToString(claims) + ".x",
+		"token_type":    "Bearer",
+		"expires_in":    900,
+		"refresh_token": se.token,
 	})
 }
 
@@ -210,7 +216,8 @@ func (s *contractServer) document(from int) (string, int, <-chan struct{}) {
 	defer s.mu.Unlock()
 	n := len(s.feed) / entryBytes
 	entries := base64.StdEncoding.EncodeToString(s.feed[from*entryBytes:])
-	return fmt.Sprintf(`{"iss":"x","cursor":"c/%d","as_of":"%s","entries":%q}`, n, time.Now().Format(time.RFC3339), entries), n, s.changed
+	return fmt.Sprintf(`{"iss":"x","cursor":"c/%d","as_of":"%s","entries":%q}`, n, time.Now().Format(time.RFC3339),
+		entries), n, s.changed
 }
 
 func (s *contractServer) blocklist(w http.ResponseWriter, _ *http.Request) {

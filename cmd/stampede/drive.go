@@ -209,7 +209,8 @@ func (w *workload) close() {
 	}
 }
 
-// newWorkload prepares the operations of set.mix: it signs up users, starts sessions and reads tokens as far as the mix needs them.
+// newWorkload prepares the operations of set.mix: it signs up users, starts sessions and reads tokens as far as the mix
+// needs them.
 func newWorkload(ctx context.Context, set settings, t *target, note func(string, ...any)) (*workload, error) {
 	w := &workload{settings: set, target: t, recorders: map[string]*recorder{}}
 	needs := func(name string) bool { return set.weight(name) > 0 }

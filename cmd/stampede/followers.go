@@ -154,8 +154,10 @@ type followersReport struct {
 }
 
 func (r *followersReport) writeText(out io.Writer) error {
-	_, err := fmt.Fprintf(out, "%s: %d followers, %d revocations, %d of %d heard\nfrom the answered logout to the event, ms: p50 %.2f  p99 %.2f  max %.2f\nuntil the last follower had it, ms: p50 %.2f  max %.2f\n",
-		r.Target, r.Followers, r.Revocations, r.Heard, r.Followers*r.Revocations, r.Latency.P50, r.Latency.P99, r.Latency.Max, r.Last.P50, r.Last.Max)
+	_, err := fmt.Fprintf(out, "%s: %d followers, %d revocations, %d of %d heard\nfrom the answered logout to the event, ms: p50 "+
+		"%.2f  p99 %.2f  max %.2f\nuntil the last follower had it, ms: p50 %.2f  max %.2f\n",
+		r.Target, r.Followers, r.Revocations, r.Heard, r.Followers*r.Revocations, r.Latency.P50, r.Latency.P99, r.Latency.Max,
+		r.Last.P50, r.Last.Max)
 	for kind, n := range r.Failures {
 		_, _ = fmt.Fprintf(out, "failed: %s: %d\n", kind, n)
 	}

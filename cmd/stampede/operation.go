@@ -58,7 +58,8 @@ type refresher struct {
 
 func newRefresher(t *target, clientID string, idempotent, keepAccess bool, chains []*chain) *refresher {
 	return &refresher{
-		front: t.requestFront("POST", "/oauth2/token", "Content-Type: application/x-www-form-urlencoded\r\n"), clientID: url.QueryEscape(clientID),
+		front:      t.requestFront("POST", "/oauth2/token", "Content-Type: application/x-www-form-urlencoded\r\n"),
+		clientID:   url.QueryEscape(clientID),
 		idempotent: idempotent, keepAccess: keepAccess, chains: chains,
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// recorder gathers what happened to the requests of one kind. The clients share it: one lock held for tens of nanoseconds is cheaper
-// than a histogram for each of a thousand clients, which would throw each other out of the cache.
+// recorder gathers what happened to the requests of one kind. The clients share it: one lock held for tens of
+// nanoseconds is cheaper than a histogram for each of a thousand clients, which would throw each other out of the
+// cache.
 type recorder struct {
 	mu       sync.Mutex
 	total    *hdrhistogram.Histogram // nanoseconds
@@ -109,7 +110,12 @@ type result struct {
 func (r *recorder) result(elapsed time.Duration) result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res := result{Answered: r.total.TotalCount(), Latency: summarize(r.total), Shed: maps.Clone(r.shed), Failures: maps.Clone(r.failures)}
+	res := result{
+		Answered: r.total.TotalCount(),
+		Latency:  summarize(r.total),
+		Shed:     maps.Clone(r.shed),
+		Failures: maps.Clone(r.failures),
+	}
 	if elapsed > 0 {
 		res.PerSecond = float64(res.Answered) / elapsed.Seconds()
 	}

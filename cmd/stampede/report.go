@@ -29,7 +29,11 @@ type report struct {
 
 func (w *workload) report(s *schedule, cpu time.Duration) *report {
 	rep := &report{
-		Target: w.target.url, StartedAt: s.begin.UTC(), Clients: w.settings.clients, Rate: w.settings.rate, Pipeline: w.settings.pipeline,
+		Target:     w.target.url,
+		StartedAt:  s.begin.UTC(),
+		Clients:    w.settings.clients,
+		Rate:       w.settings.rate,
+		Pipeline:   w.settings.pipeline,
 		Operations: map[string]result{}, Sessions: len(w.chains),
 	}
 	last := s.begin

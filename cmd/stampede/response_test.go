@@ -18,7 +18,8 @@ func TestParseHead(t *testing.T) {
 	}{
 		{"ok/plain", "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", head{status: 200, length: 12}},
 		{"ok/no reason", "HTTP/1.1 400\r\ncontent-length:0\r\n\r\n", head{status: 400}},
-		{"ok/retry after", "HTTP/1.1 503 X\r\nRETRY-AFTER: 1\r\nContent-Length: 2\r\n\r\n", head{status: 503, length: 2, retryAfter: true}},
+		{"ok/retry after", "HTTP/1.1 503 X\r\nRETRY-AFTER: 1\r\nContent-Length: 2\r\n\r\n",
+			head{status: 503, length: 2, retryAfter: true}},
 		{"ok/close", "HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\n", head{status: 200, length: 2, close: true}},
 		{"ok/chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", head{status: 200, length: -1, chunked: true}},
 		{"ok/no length", "HTTP/1.1 204 No Content\r\nX: y\r\n\r\n", head{status: 204, length: -1}},
@@ -78,11 +79,14 @@ func TestReceive(t *testing.T) {
 		{"ok/in one piece", []string{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"}, "hello", nil},
 		{"ok/in small pieces", strings.SplitAfter("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", ""), "hello", nil},
 		{"ok/longer than the buffer", []string{"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n", long}, long, nil},
-		{"ok/chunks", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhel", "lo\r", "\n1\r\n!\r\n0\r\n\r\n"}, "hello!", nil},
-		{"ok/chunk longer than the buffer", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4E20\r\n", long, "\r\n0\r\n\r\n"}, long, nil},
+		{"ok/chunks", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhel", "lo\r", "\n1\r\n!\r\n0\r\n\r\n"},
+			"hello!", nil},
+		{"ok/chunk longer than the buffer", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4E20\r\n", long,
+			"\r\n0\r\n\r\n"}, long, nil},
 		{"fail/bad chunk size", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}, "", errMalformed},
 		{"fail/chunk without end", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc"}, "", errMalformed},
-		{"fail/length and chunks", []string{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}, "", errMalformed},
+		{"fail/length and chunks", []string{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}, "",
+			errMalformed},
 		{"fail/no length", []string{"HTTP/1.1 200 OK\r\n\r\nhello"}, "", errNoLength},
 		{"fail/more than asked for", []string{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nhello"}, "", errUnsolicited},
 		{"fail/endless head", []string{"HTTP/1.1 200 OK\r\nX: ", strings.Repeat("y", maxResponse+firstBuffer)}, "", errTooLarge},
@@ -103,7 +107,8 @@ func TestReceive(t *testing.T) {
 			c.nc = ours
 			begin := time.Now()
 			_, err := c.exchange(t.Context(), []byte("x"), begin)
-			if waited := time.Since(begin); errorKind(err) != "timeout" || waited < 3*time.Second || waited > 6*time.Second || c.nc != nil {
+			if waited := time.Since(begin); errorKind(err) != "timeout" || waited < 3*time.Second || waited > 6*time.Second ||
+				c.nc != nil {
 				t.Errorf("%v after %v", err, waited)
 			}
 		})
@@ -139,7 +144,8 @@ func FuzzMember(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got := member(b, "a")
 		var whole map[string]json.RawMessage
-		if !utf8.Valid(b) || json.Unmarshal(b, &whole) != nil || strings.Contains(string(b), `\u`) || strings.Count(string(b), `"a"`) > 1 {
+		if !utf8.Valid(b) || json.Unmarshal(b, &whole) != nil || strings.Contains(string(b), `\u`) ||
+			strings.Count(string(b), `"a"`) > 1 {
 			return // no crash is all that is asked for
 		}
 		var want string

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// schedule says when the next request is due. Without a rate the loop is closed: a client sends its next request as soon as it has
-// the answer to the last. With a rate it is open: request n is due at start + n/rate whatever the server does, and its latency
-// counts from then, so that a stalled server can't hide the requests that it kept from being sent
+// schedule says when the next request is due. Without a rate the loop is closed: a client sends its next request as
+// soon as it has the answer to the last. With a rate it is open: request n is due at start + n/rate whatever the server
+// does, and its latency counts from then, so that a stalled server can't hide the requests that it kept from being sent
 // (coordinated omission).
 type schedule struct {
 	start time.Time // first request
@@ -33,8 +33,8 @@ const slice = 100 * time.Millisecond
 // halt makes every later call of next say no.
 func (s *schedule) halt() { s.halted.Store(true) }
 
-// next blocks until the caller's next request is due and returns the time from which its latency counts. It returns false when the
-// run is over.
+// next blocks until the caller's next request is due and returns the time from which its latency counts. It returns
+// false when the run is over.
 func (s *schedule) next(sl sleeper) (due time.Time, ok bool) {
 	if s.rate > 0 {
 		n := s.arrivals.Add(1) - 1

@@ -22,7 +22,8 @@ const (
 )
 
 // errNoSignup: the server doesn't hand out tokens at sign-up.
-var errNoSignup = errors.New("sign-up answered without tokens: either let e-mail addresses be unverified while you measure, or create users beforehand and pass --users-file")
+var errNoSignup = errors.New("sign-up answered without tokens: either let e-mail addresses be unverified while you measure, " +
+	"or create users beforehand and pass --users-file")
 
 // newAccounts makes n accounts that nobody else has.
 func newAccounts(n int) []account {
@@ -74,8 +75,8 @@ func openChains(ctx context.Context, set settings, t *target, note func(string, 
 	return startSessions(ctx, set, t)
 }
 
-// startSessions starts set.sessions sessions. A user has at most set.sessionsPerUser of them because the server ends a user's oldest
-// session when there are too many. Each costs the server one password hash; hence --seed-file.
+// startSessions starts set.sessions sessions. A user has at most set.sessionsPerUser of them because the server ends a
+// user's oldest session when there are too many. Each costs the server one password hash; hence --seed-file.
 func startSessions(ctx context.Context, set settings, t *target) ([]*chain, error) {
 	perUser := set.sessionsPerUser
 	var accounts []account
@@ -115,7 +116,8 @@ func startSessions(ctx context.Context, set settings, t *target) ([]*chain, erro
 	return chains, err
 }
 
-// seedingClients is how many connections sign up and log in at once: enough to keep the password hasher busy, too few to overrun it.
+// seedingClients is how many connections sign up and log in at once: enough to keep the password hasher busy, too few
+// to overrun it.
 const seedingClients = 4
 
 // each calls do(conn, i) for every i below n, on a few connections at once, and returns the first error.
@@ -168,8 +170,8 @@ func logIn(ctx context.Context, c *conn, clientID string, a account) ([]byte, er
 	return token, nil
 }
 
-// patiently repeats a request that the server sheds, for a minute. Retry-After has whole seconds, which would be a long rest for a
-// queue that empties in milliseconds.
+// patiently repeats a request that the server sheds, for a minute. Retry-After has whole seconds, which would be a long
+// rest for a queue that empties in milliseconds.
 func patiently(ctx context.Context, c *conn, request []byte) (response, error) {
 	for tries := 0; ; tries++ {
 		resp, err := c.roundTrip(ctx, request, time.Now())

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timerSleeper waits on a kernel timer through the runtime's poller. time.Sleep in an idle process wakes up to a millisecond late,
-// which in an open loop would be added to latencies of a fraction of one.
+// timerSleeper waits on a kernel timer through the runtime's poller. time.Sleep in an idle process wakes up to a
+// millisecond late, which in an open loop would be added to latencies of a fraction of one.
 type timerSleeper struct {
 	fd   int
 	file *os.File

@@ -45,16 +45,19 @@ func TestLoad(t *testing.T) {
 		want map[string]int64
 	}{
 		{"ok/refresh", []string{"refresh", "--count", "500", "--sessions", "50"}, map[string]int64{opRefresh: 500}},
-		{"ok/refresh without idempotency key", []string{"refresh", "--count", "50", "--idempotency-key=false"}, map[string]int64{opRefresh: 50}},
+		{"ok/refresh without idempotency key", []string{"refresh", "--count", "50", "--idempotency-key=false"},
+			map[string]int64{opRefresh: 50}},
 		{"ok/login", []string{"login", "--count", "50", "--users", "3"}, map[string]int64{opLogin: 50}},
 		{"ok/badlogin", []string{"badlogin", "--count", "50", "--users", "3"}, map[string]int64{opBadLogin: 50}},
 		{"ok/check", []string{"check", "--count", "100", "--sessions", "20"}, map[string]int64{opCheck: 100}},
 		{"ok/forged", []string{"forged", "--count", "100"}, map[string]int64{opForged: 100}},
 		{"ok/forged in a pipeline", []string{"forged", "--count", "200", "--pipeline", "16"}, map[string]int64{opForged: 200}},
-		{"ok/get in chunks", []string{"get", "--path", "/.well-known/jwks.json", "--count", "100", "--pipeline", "4"}, map[string]int64{opGet: 100}},
+		{"ok/get in chunks", []string{"get", "--path", "/.well-known/jwks.json", "--count", "100", "--pipeline", "4"},
+			map[string]int64{opGet: 100}},
 		{"ok/open loop", []string{"refresh", "--count", "100", "--rate", "5000"}, map[string]int64{opRefresh: 100}},
 		{
-			"ok/mix has exact shares", []string{"mix", "--mix", "refresh=80,check=10,login=2,forged=8", "--count", "500", "--clients", "1"},
+			"ok/mix has exact shares", []string{"mix", "--mix", "refresh=80,check=10,login=2,forged=8", "--count", "500", "--clients",
+				"1"},
 			map[string]int64{opRefresh: 400, opCheck: 50, opLogin: 10, opForged: 40},
 		},
 	} {
@@ -113,7 +116,8 @@ func TestLoadFinds(t *testing.T) {
 			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
 			return true
 		}, opGet, "status 302"},
-		{"fail/connection cut", []string{"get"}, func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, opGet, "connection closed"},
+		{"fail/connection cut", []string{"get"}, func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
+			opGet, "connection closed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newContractServer(t, httptest.NewServer)
@@ -241,7 +245,8 @@ func TestInterruptedRunReportsAndSaves(t *testing.T) {
 	}
 	s.mu.Unlock()
 	var out, errs bytes.Buffer
-	if code := run(ctx, []string{"refresh", s.URL, "--seed-file", file, "--duration", "1h", "--warmup", "0s"}, &out, &errs); code != exitOK {
+	if code := run(ctx, []string{"refresh", s.URL, "--seed-file", file, "--duration", "1h", "--warmup", "0s"}, &out,
+		&errs); code != exitOK {
 		t.Fatalf("exit status %d\n%s%s", code, out.String(), errs.String())
 	}
 	rep := measure(t, exitOK, "refresh", s.URL, "--seed-file", file, "--count", "20")
@@ -282,7 +287,8 @@ func TestRefuses(t *testing.T) {
 		{"fail/not http", []string{"refresh", "ftp://127.0.0.1"}, []string{"want http or https"}},
 		{"fail/credentials in the URL", []string{"refresh", "http://a:b@127.0.0.1"}, []string{"want http or https"}},
 		{"fail/no target", []string{"refresh"}, []string{"arg"}},
-		{"fail/all faults at once", []string{"refresh", "http://127.0.0.1", "--clients", "0", "--timeout", "0s", "--output", "xml"}, []string{"--clients", "--timeout", "--output"}},
+		{"fail/all faults at once", []string{"refresh", "http://127.0.0.1", "--clients", "0", "--timeout", "0s", "--output", "xml"},
+			[]string{"--clients", "--timeout", "--output"}},
 		{"fail/endless", []string{"refresh", "http://127.0.0.1", "--duration", "0s"}, []string{"--count"}},
 		{"fail/pipelined open loop", []string{"forged", "http://127.0.0.1", "--pipeline", "2", "--rate", "2"}, []string{"--pipeline"}},
 		{"fail/unknown kind", []string{"mix", "http://127.0.0.1", "--mix", "refresh=1,coffee=1"}, []string{"coffee"}},
@@ -317,7 +323,8 @@ func TestRefuses(t *testing.T) {
 		if err := os.WriteFile(file, []byte("hsr_a\n\nhsr_b\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if code, _, errs := stampede(t, "refresh", s.URL, "--seed-file", file, "--clients", "3"); code != exitError || !strings.Contains(errs, "too few") {
+		if code, _, errs := stampede(t, "refresh", s.URL, "--seed-file", file, "--clients", "3"); code != exitError ||
+			!strings.Contains(errs, "too few") {
 			t.Errorf("%d %s", code, errs)
 		}
 	})
@@ -327,7 +334,8 @@ func TestUsersFile(t *testing.T) {
 	s := newContractServer(t, httptest.NewServer)
 	s.users["a@example.com"], s.users["b@example.com"] = "correct horse battery", "staple with blanks"
 	file := filepath.Join(t.TempDir(), "users.txt")
-	if err := os.WriteFile(file, []byte("a@example.com correct horse battery\nb@example.com staple with blanks\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("a@example.com correct horse battery\nb@example.com staple with blanks\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	measure(t, exitOK, "mix", s.URL, "--mix", "login=1,refresh=1", "--users-file", file, "--count", "20", "--sessions", "10")
@@ -368,7 +376,8 @@ func TestFollowers(t *testing.T) {
 			return false
 		}
 		rep := followers(t, exitFailed, s.URL, "--n", "3", "--revocations", "1", "--patience", "50ms")
-		if rep.Heard != 2 || rep.Failures["stream closed by the server"] != 1 || rep.Failures["a revocation did not reach every follower"] != 1 {
+		if rep.Heard != 2 || rep.Failures["stream closed by the server"] != 1 ||
+			rep.Failures["a revocation did not reach every follower"] != 1 {
 			t.Errorf("%+v", rep)
 		}
 	})

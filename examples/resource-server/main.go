@@ -1,5 +1,5 @@
-// Command resource-server is an API that accepts Handstamp's access tokens. It checks them offline and hears of revocations as they
-// happen.
+// Command resource-server is an API that accepts Handstamp's access tokens. It checks them offline and hears of
+// revocations as they happen.
 //
 //	go run ./examples/resource-server -issuer http://127.0.0.1:8080 -audience http://127.0.0.1:8080 -listen 127.0.0.1:9090
 //
@@ -58,7 +58,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: routes(v), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{
+		Handler:           routes(v),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
 	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
 
 	stopped := make(chan error, 1)

@@ -86,7 +86,8 @@ func startIssuer(t *testing.T) (string, func(scope string) string) {
 	answer := func(path string, v func() any) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(v()) })
 	}
-	answer("/.well-known/oauth-authorization-server", func() any { return map[string]string{"issuer": server.URL, "jwks_uri": server.URL + "/jwks"} })
+	answer("/.well-known/oauth-authorization-server",
+		func() any { return map[string]string{"issuer": server.URL, "jwks_uri": server.URL + "/jwks"} })
 	answer("/jwks", func() any { return verifier.JWKSet{Keys: []verifier.JWK{jwk}} })
 	answer("/v1/blocklist", func() any { return verifier.Feed{Issuer: server.URL, Cursor: "1", AsOf: time.Now()} })
 	n := 0

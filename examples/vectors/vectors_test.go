@@ -153,7 +153,8 @@ func TestTokens(t *testing.T) {
 			}
 			c := v.Token.Claims
 			keys := []verifier.BlockKey{
-				verifier.KeyOf(verifier.BlockJTI, c.JTI), verifier.KeyOf(verifier.BlockClient, c.ClientID), verifier.KeyOf(verifier.BlockKID, v.Token.KID),
+				verifier.KeyOf(verifier.BlockJTI, c.JTI), verifier.KeyOf(verifier.BlockClient, c.ClientID),
+				verifier.KeyOf(verifier.BlockKID, v.Token.KID),
 			}
 			if c.SID != "" {
 				keys = append(keys, verifier.KeyOf(verifier.BlockSID, c.SID))
@@ -231,7 +232,8 @@ func (i *issuer) follow(t *testing.T, url string) *verifier.Verifier {
 		r.URL.Scheme, r.URL.Host = "http", server.Listener.Addr().String()
 		return http.DefaultTransport.RoundTrip(r)
 	})}
-	v, err := verifier.New(t.Context(), url, verifier.WithAudience("api"), verifier.WithHTTPClient(client), verifier.WithPollInterval(100*time.Millisecond))
+	v, err := verifier.New(t.Context(), url, verifier.WithAudience("api"), verifier.WithHTTPClient(client),
+		verifier.WithPollInterval(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +320,8 @@ func (i *issuer) holds(t *testing.T, follower *verifier.Verifier, want state) {
 		t.Errorf("cursor %q, want %q", next, want.Cursor)
 	}
 	// A poll may have come back before the stream was read to its end.
-	await(t, fmt.Sprintf("the follower knows %d entries", len(want.Entries)), func() bool { return follower.Status().Entries == len(want.Entries) })
+	await(t, fmt.Sprintf("the follower knows %d entries", len(want.Entries)),
+		func() bool { return follower.Status().Entries == len(want.Entries) })
 	for _, e := range want.Entries {
 		for iat, refused := range map[int64]bool{int64(e.NotBefore): true, int64(e.NotBefore) + 1: false} {
 			_, err := follower.Verify(t.Context(), i.mint(t, e, iat))

@@ -69,8 +69,16 @@ func newSample(t testing.TB, alg string) sample {
 	must(t, err)
 	now := time.Now().Unix()
 	token := jwt.NewWithClaims(method, jwt.MapClaims{
-		"iss": issuer, "sub": subject, "aud": []string{audience}, "exp": now + 3600, "iat": now, "jti": "jti_bbbbbbbbbbbbbbbbbbbbbbbbbb",
-		"client_id": "default", "sid": "ses_cccccccccccccccccccccccccc", "scope": "orders:read orders:write", "roles": []string{"support"},
+		"iss":       issuer,
+		"sub":       subject,
+		"aud":       []string{audience},
+		"exp":       now + 3600,
+		"iat":       now,
+		"jti":       "jti_bbbbbbbbbbbbbbbbbbbbbbbbbb",
+		"client_id": "default",
+		"sid":       "ses_cccccccccccccccccccccccccc",
+		"scope":     "orders:read orders:write",
+		"roles":     []string{"support"},
 	})
 	token.Header["kid"], token.Header["typ"] = kid, "at+jwt"
 	raw, err := token.SignedString(key)
@@ -91,8 +99,8 @@ func must(t testing.TB, err error) {
 
 var errClaims = errors.New("wrong claims")
 
-// peer prepares everything that is done once, and returns what is done for each token: check the signature, the issuer, the audience and the
-// times, and return the subject and the roles.
+// peer prepares everything that is done once, and returns what is done for each token: check the signature, the issuer,
+// the audience and the times, and return the subject and the roles.
 type peer struct {
 	name    string
 	prepare func(t testing.TB, s sample) func(raw string) (subject string, roles []string, err error)
@@ -158,7 +166,8 @@ func handstamp(t testing.TB, s sample) func(string) (string, []string, error) {
 func golangJWT(t testing.TB, s sample) func(string) (string, []string, error) {
 	keys, err := keyfunc.NewJWKSetJSON(s.jwks)
 	must(t, err)
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{s.alg}), jwt.WithIssuer(issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithIssuedAt())
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{s.alg}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt())
 	return func(raw string) (string, []string, error) {
 		var c struct {
 			jwt.RegisteredClaims
@@ -185,12 +194,17 @@ func goJose(t testing.TB, s sample) func(string) (string, []string, error) {
 		if err := token.Claims(&keys, &c); err != nil {
 			return "", nil, err
 		}
-		return c.Subject, c.Roles, c.ValidateWithLeeway(josejwt.Expected{Issuer: issuer, AnyAudience: []string{audience}, Time: time.Now()}, 0)
+		return c.Subject, c.Roles, c.ValidateWithLeeway(josejwt.Expected{
+			Issuer:      issuer,
+			AnyAudience: []string{audience},
+			Time:        time.Now(),
+		}, 0)
 	}
 }
 
 func goOIDC(t testing.TB, s sample) func(string) (string, []string, error) {
-	v := oidc.NewVerifier(issuer, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{s.public}}, &oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{s.alg}})
+	v := oidc.NewVerifier(issuer, &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{s.public}},
+		&oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{s.alg}})
 	ctx := t.Context()
 	return func(raw string) (string, []string, error) {
 		token, err := v.Verify(ctx, raw)
@@ -212,7 +226,8 @@ func jwx(t testing.TB, s sample) func(string) (string, []string, error) {
 		t.Fatalf("jwx does not know %s", s.alg)
 	}
 	return func(raw string) (string, []string, error) {
-		token, err := jwxjwt.ParseString(raw, jwxjwt.WithKeySet(keys, jws.WithRequireKid(true)), jwxjwt.WithIssuer(issuer), jwxjwt.WithAudience(audience))
+		token, err := jwxjwt.ParseString(raw, jwxjwt.WithKeySet(keys, jws.WithRequireKid(true)), jwxjwt.WithIssuer(issuer),
+			jwxjwt.WithAudience(audience))
 		if err != nil {
 			return "", nil, err
 		}

@@ -77,10 +77,10 @@ const (
 type Store interface {
 	// Record appends one event.
 	Record(ctx context.Context, e Event) error
-	// Events lists the newest events first, at most limit of them: those of one user (empty: of all) that stand before a place in the log
-	// (zero: from the newest on).
+	// Events lists the newest events first, at most limit of them: those of one user (empty: of all) that stand before a
+	// place in the log (zero: from the newest on).
 	Events(ctx context.Context, userID string, before Cursor, limit int) ([]Event, error)
-	// SweepEvents deletes at most limit events that are older than a time, the oldest first, and says how many. Replicas that sweep at once
-	// share the work.
+	// SweepEvents deletes at most limit events that are older than a time, the oldest first, and says how many. Replicas
+	// that sweep at once share the work.
 	SweepEvents(ctx context.Context, before time.Time, limit int) (int, error)
 }

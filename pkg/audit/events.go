@@ -110,8 +110,8 @@ func KeyRevoked(at time.Time, kid string, by By) Event {
 	return toKey(at, KindKeyRevoked, kid, by)
 }
 
-// IdentityLinked says that a user may log in through a provider. Adopted says that the user's address had not been proven before, and that
-// the credentials from that time were removed.
+// IdentityLinked says that a user may log in through a provider. Adopted says that the user's address had not been
+// proven before, and that the credentials from that time were removed.
 func IdentityLinked(at time.Time, userID, provider string, adopted bool, origin Origin) Event {
 	reason := provider
 	if adopted {

@@ -30,11 +30,25 @@ func TestEvents(t *testing.T) {
 		},
 		"ok/user deleted": {
 			audit.UserDeleted(at, "usr_1", "user_deleted", admin),
-			audit.Event{Kind: "user_deleted", Actor: "usr_2", UserID: "usr_1", ClientID: "console", Reason: "user_deleted", Origin: origin},
+			audit.Event{
+				Kind:     "user_deleted",
+				Actor:    "usr_2",
+				UserID:   "usr_1",
+				ClientID: "console",
+				Reason:   "user_deleted",
+				Origin:   origin,
+			},
 		},
 		"ok/user disabled": {
 			audit.UserDisabled(at, "usr_1", "user_disabled", admin),
-			audit.Event{Kind: "user_disabled", Actor: "usr_2", UserID: "usr_1", ClientID: "console", Reason: "user_disabled", Origin: origin},
+			audit.Event{
+				Kind:     "user_disabled",
+				Actor:    "usr_2",
+				UserID:   "usr_1",
+				ClientID: "console",
+				Reason:   "user_disabled",
+				Origin:   origin,
+			},
 		},
 		"ok/user enabled": {
 			audit.UserEnabled(at, "usr_1", admin),
@@ -46,7 +60,14 @@ func TestEvents(t *testing.T) {
 		},
 		"ok/password changed": {
 			audit.PasswordChanged(at, "usr_1", "password_change", admin),
-			audit.Event{Kind: "password_changed", Actor: "usr_2", UserID: "usr_1", ClientID: "console", Reason: "password_change", Origin: origin},
+			audit.Event{
+				Kind:     "password_changed",
+				Actor:    "usr_2",
+				UserID:   "usr_1",
+				ClientID: "console",
+				Reason:   "password_change",
+				Origin:   origin,
+			},
 		},
 		"ok/logged in": {
 			audit.LoggedIn(at, "usr_1", "ses_1", "shop", origin),
@@ -59,23 +80,48 @@ func TestEvents(t *testing.T) {
 		"ok/session ended": {
 			audit.SessionEnded(at, "usr_1", "ses_1", "revoked", admin),
 			audit.Event{
-				Kind: "session_ended", Actor: "usr_2", UserID: "usr_1", SessionID: "ses_1", ClientID: "console", Reason: "revoked", Origin: origin,
+				Kind:      "session_ended",
+				Actor:     "usr_2",
+				UserID:    "usr_1",
+				SessionID: "ses_1",
+				ClientID:  "console",
+				Reason:    "revoked",
+				Origin:    origin,
 			},
 		},
 		"ok/sessions ended": {
 			audit.SessionsEnded(at, "usr_1", "logout_all", admin),
-			audit.Event{Kind: "sessions_ended", Actor: "usr_2", UserID: "usr_1", ClientID: "console", Reason: "logout_all", Origin: origin},
+			audit.Event{
+				Kind:     "sessions_ended",
+				Actor:    "usr_2",
+				UserID:   "usr_1",
+				ClientID: "console",
+				Reason:   "logout_all",
+				Origin:   origin,
+			},
 		},
 		"ok/refresh token reused": {
 			audit.RefreshTokenReuse(at, "usr_1", "ses_1", "shop", origin),
 			audit.Event{
-				Kind: "refresh_token_reuse", Actor: "system", UserID: "usr_1", SessionID: "ses_1", ClientID: "shop", Reason: "reuse", Origin: origin,
+				Kind:      "refresh_token_reuse",
+				Actor:     "system",
+				UserID:    "usr_1",
+				SessionID: "ses_1",
+				ClientID:  "shop",
+				Reason:    "reuse",
+				Origin:    origin,
 			},
 		},
 		"ok/access token revoked": {
 			audit.TokenRevoked(at, "usr_1", "ses_1", "revoked", audit.By{Actor: "shop", ClientID: "shop", Origin: origin}),
 			audit.Event{
-				Kind: "access_token_revoked", Actor: "shop", UserID: "usr_1", SessionID: "ses_1", ClientID: "shop", Reason: "revoked", Origin: origin,
+				Kind:      "access_token_revoked",
+				Actor:     "shop",
+				UserID:    "usr_1",
+				SessionID: "ses_1",
+				ClientID:  "shop",
+				Reason:    "revoked",
+				Origin:    origin,
 			},
 		},
 		"ok/client created": {
@@ -104,7 +150,13 @@ func TestEvents(t *testing.T) {
 		},
 		"ok/identity linked to an adopted user": {
 			audit.IdentityLinked(at, "usr_1", "google", true, origin),
-			audit.Event{Kind: "identity_linked", Actor: "usr_1", UserID: "usr_1", Reason: "google_unproven_credentials_removed", Origin: origin},
+			audit.Event{
+				Kind:   "identity_linked",
+				Actor:  "usr_1",
+				UserID: "usr_1",
+				Reason: "google_unproven_credentials_removed",
+				Origin: origin,
+			},
 		},
 		"ok/identity removed": {
 			audit.IdentityRemoved(at, "usr_1", "google", audit.By{Actor: "usr_1", ClientID: "shop", Origin: origin}),

@@ -9,9 +9,9 @@ const (
 	believeAfter = time.Hour
 )
 
-// clock says which entries are over. Deleting cannot be undone, so a wall clock that was set forward is not believed before it has
-// stayed there: if it is set back, the entries are there for the tokens that live again. A clock that was set back is believed at once,
-// for then entries only stay longer than they must.
+// clock says which entries are over. Deleting cannot be undone, so a wall clock that was set forward is not believed
+// before it has stayed there: if it is set back, the entries are there for the tokens that live again. A clock that was
+// set back is believed at once, for then entries only stay longer than they must.
 type clock struct {
 	base  time.Time     // the wall clock as believed, at elapsed zero
 	ahead time.Duration // since when the wall clock is ahead of what is believed; negative if it is not

@@ -11,7 +11,8 @@ func TestREV05_ClockIsSet(t *testing.T) {
 	for name, readings := range map[string][]reading{
 		"ok/runs": {{0, 0, 0}, {time.Hour, time.Hour, time.Hour}, {240 * time.Hour, 240 * time.Hour, 240 * time.Hour}},
 		"ok/is kept right": {
-			{time.Minute, time.Minute + 30*time.Second, time.Minute + 30*time.Second}, {time.Hour, time.Hour + time.Minute, time.Hour + time.Minute},
+			{time.Minute, time.Minute + 30*time.Second, time.Minute + 30*time.Second},
+			{time.Hour, time.Hour + time.Minute, time.Hour + time.Minute},
 		},
 		"ok/set back": {{time.Hour, 0, 0}, {2 * time.Hour, time.Hour, time.Hour}},
 		"ok/set forward, then back": {

@@ -60,7 +60,13 @@ type List struct {
 func NewList(store Store, log *slog.Logger) *List {
 	started := time.Now()
 	return &List{
-		store: store, log: log, set: verifier.NewBlockSet(), name: rand.Text()[:8], started: started, clock: newClock(started.Round(0)), changed: make(chan struct{}),
+		store:   store,
+		log:     log,
+		set:     verifier.NewBlockSet(),
+		name:    rand.Text()[:8],
+		started: started,
+		clock:   newClock(started.Round(0)),
+		changed: make(chan struct{}),
 	}
 }
 
@@ -111,15 +117,17 @@ func (l *List) Sync(ctx context.Context) error {
 // cursorMark stands between the table's cursor and the mark of the copy that gives it to followers.
 const cursorMark = "."
 
-// move sets the cursor that followers get. The table's cursor alone says from where to read the table, not what a follower was told: while a
-// transaction stays open somewhere, one reading after the other ends at the same cursor, each with more than the one before. So each change
-// here has a cursor of its own, and one that another copy gave is looked up in the table.
+// move sets the cursor that followers get. The table's cursor alone says from where to read the table, not what a
+// follower was told: while a transaction stays open somewhere, one reading after the other ends at the same cursor,
+// each with more than the one before. So each change here has a cursor of its own, and one that another copy gave is
+// looked up in the table.
 func (l *List) move(cursor string) {
 	l.moved++
 	l.cursor = cursor + cursorMark + l.name + strconv.FormatUint(l.moved, 10)
 }
 
-// remember keeps a change, and forgets the oldest ones beyond the bounds. The newest stays, however large: everybody is about to ask for it.
+// remember keeps a change, and forgets the oldest ones beyond the bounds. The newest stays, however large: everybody is
+// about to ask for it.
 func (l *List) remember(change Change) {
 	l.recent, l.bytes = append(l.recent, change), l.bytes+len(change.Entries)
 	gone := 0
@@ -240,7 +248,8 @@ func (l *List) Since(ctx context.Context, cursor string) ([]Change, <-chan struc
 	return []Change{{Entries: entries, Cursor: current}}, next, nil
 }
 
-// remembered returns the changes after a cursor if this replica has them, its own cursor, and a channel that is closed at the next change.
+// remembered returns the changes after a cursor if this replica has them, its own cursor, and a channel that is closed
+// at the next change.
 func (l *List) remembered(cursor string) (changes []Change, current string, next <-chan struct{}, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

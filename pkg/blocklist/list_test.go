@@ -221,7 +221,11 @@ func TestSince(t *testing.T) {
 			t.Errorf("%d entries, the last one: %t", len(f.known), middle.known[last])
 		}
 	})
-	for name, cursor := range map[string]string{"no cursor": "", "nonsense": "nonsense", "another history's": begin(synced(t, open(t))).cursor} {
+	for name, cursor := range map[string]string{
+		"no cursor":         "",
+		"nonsense":          "nonsense",
+		"another history's": begin(synced(t, open(t))).cursor,
+	} {
 		t.Run("fail/"+name, func(t *testing.T) {
 			if _, _, err := synced(t, open(t)).Since(t.Context(), cursor); !errors.Is(err, blocklist.ErrCursorGone) {
 				t.Errorf("Since: %v, want ErrCursorGone", err)

@@ -120,7 +120,10 @@ func TestOA12_URLs(t *testing.T) {
 func countingServer(t *testing.T) (*httptest.Server, *x509.CertPool, *atomic.Int64) {
 	t.Helper()
 	var connections atomic.Int64
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		_, _ = io.WriteString(w, "{}")
+	}))
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
@@ -152,7 +155,8 @@ func get(t *testing.T, client *http.Client, address string) (int, string, error)
 func TestOA12_Loopback(t *testing.T) {
 	s, pool, connections := countingServer(t)
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
-	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]", "2130706433", "0x7f000001", "127.1", "0.0.0.0", "[::]"} {
+	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]", "2130706433", "0x7f000001", "127.1",
+		"0.0.0.0", "[::]"} {
 		_, _, err := get(t, New(Options{RootCAs: pool}), "https://"+host+":"+port+"/")
 		if err == nil {
 			t.Errorf("%s was reached", host)
@@ -186,7 +190,8 @@ func TestOA12_Rebinding(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	// The certificate of httptest is for example.com, so that with leave the same name works.
-	if _, _, err := get(t, New(Options{PrivateNetworks: true, RootCAs: pool, Resolver: names}), "https://example.com:"+port+"/"); err != nil {
+	if _, _, err := get(t, New(Options{PrivateNetworks: true, RootCAs: pool, Resolver: names}),
+		"https://example.com:"+port+"/"); err != nil {
 		t.Errorf("allowed private network: %v", err)
 	}
 }

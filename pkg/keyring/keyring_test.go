@@ -219,7 +219,8 @@ func TestRotate(t *testing.T) {
 		if !slices.Contains(kids(t, k.JWKS(t.Context())), upcoming.ID) {
 			t.Error("not published at once")
 		}
-		if e := store.events[len(store.events)-1]; e.Kind != audit.KindKeyRotated || e.Actor != audit.ActorCLI || e.Reason != upcoming.ID || e.RequestID != "r1" {
+		if e := store.events[len(store.events)-1]; e.Kind != audit.KindKeyRotated || e.Actor != audit.ActorCLI ||
+			e.Reason != upcoming.ID || e.RequestID != "r1" {
 			t.Errorf("event %+v", e)
 		}
 		if _, err := k.Rotate(t.Context(), verifier.ES256, cli); !errors.Is(err, keyring.ErrUpcoming) {
@@ -353,7 +354,8 @@ func TestKEY01_NothingPrivateIsPublished(t *testing.T) {
 
 func TestKEY02_WeakOrSymmetricKeysAreRefused(t *testing.T) {
 	for _, algorithm := range []string{"HS256", "HS512", "none", "", "RS512", "PS256", "ES384", "Ed25519"} {
-		if k, err := keyring.Open(t.Context(), &memory{}, masterKey(t), keyring.Options{Algorithms: []string{algorithm}}); !errors.Is(err, keyring.ErrUnknownAlgorithm) {
+		if k, err := keyring.Open(t.Context(), &memory{}, masterKey(t),
+			keyring.Options{Algorithms: []string{algorithm}}); !errors.Is(err, keyring.ErrUnknownAlgorithm) {
 			if err == nil {
 				k.Close()
 			}
@@ -539,7 +541,8 @@ func TestKEY05_Revoke(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if _, ok := other.Public(stolen); ok || slices.Contains(kids(t, other.JWKS(t.Context())), stolen) || signer(t, other, "").ID == stolen {
+		if _, ok := other.Public(stolen); ok || slices.Contains(kids(t, other.JWKS(t.Context())), stolen) ||
+			signer(t, other, "").ID == stolen {
 			t.Error("another replica has not heard within a second")
 		}
 		events := len(store.events)
@@ -588,10 +591,11 @@ func TestKEY06_ExchangedRowsAreRefused(t *testing.T) {
 		change func(r *keyring.Record, other keyring.Record)
 		want   error
 	}{
-		"fail/public half":          {func(r *keyring.Record, o keyring.Record) { r.Public = o.Public }, keyring.ErrCorrupt},
-		"fail/kid":                  {func(r *keyring.Record, o keyring.Record) { r.ID += "x" }, keyring.ErrCorrupt},
-		"fail/algorithm":            {func(r *keyring.Record, o keyring.Record) { r.Algorithm = verifier.EdDSA }, keyring.ErrCorrupt},
-		"fail/both halves":          {func(r *keyring.Record, o keyring.Record) { r.Public, r.Sealed = o.Public, o.Sealed }, keyring.ErrCorrupt},
+		"fail/public half": {func(r *keyring.Record, o keyring.Record) { r.Public = o.Public }, keyring.ErrCorrupt},
+		"fail/kid":         {func(r *keyring.Record, o keyring.Record) { r.ID += "x" }, keyring.ErrCorrupt},
+		"fail/algorithm":   {func(r *keyring.Record, o keyring.Record) { r.Algorithm = verifier.EdDSA }, keyring.ErrCorrupt},
+		"fail/both halves": {func(r *keyring.Record, o keyring.Record) { r.Public, r.Sealed = o.Public, o.Sealed },
+			keyring.ErrCorrupt},
 		"fail/sealed half":          {func(r *keyring.Record, o keyring.Record) { r.Sealed = o.Sealed }, keyring.ErrSealed},
 		"fail/no public half":       {func(r *keyring.Record, o keyring.Record) { r.Public = nil }, keyring.ErrCorrupt},
 		"fail/garbled public half":  {func(r *keyring.Record, o keyring.Record) { r.Public = r.Public[1:] }, keyring.ErrCorrupt},

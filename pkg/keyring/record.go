@@ -111,5 +111,6 @@ func (r Record) equal(o Record) bool {
 			return false
 		}
 	}
-	return r.ID == o.ID && r.Algorithm == o.Algorithm && r.State == o.State && bytes.Equal(r.Sealed, o.Sealed) && bytes.Equal(r.Public, o.Public)
+	return r.ID == o.ID && r.Algorithm == o.Algorithm && r.State == o.State && bytes.Equal(r.Sealed, o.Sealed) &&
+		bytes.Equal(r.Public, o.Public)
 }

@@ -1,5 +1,5 @@
-// Package limit slows down those who ask too much, in memory: each replica counts for itself. A limit that must hold exactly, because
-// somebody could guess beyond it, stands in the database beside what it protects.
+// Package limit slows down those who ask too much, in memory: each replica counts for itself. A limit that must hold
+// exactly, because somebody could guess beyond it, stands in the database beside what it protects.
 package limit
 
 import (
@@ -20,8 +20,8 @@ type Rate struct {
 // maxAddresses bounds the memory of Addresses; the address that was quiet longest makes way.
 const maxAddresses = 100_000
 
-// Addresses has a bucket for each client address; all of an IPv6 /64 share one, since that is what one customer has. It is safe for
-// concurrent use. Nil limits nothing.
+// Addresses has a bucket for each client address; all of an IPv6 /64 share one, since that is what one customer has. It
+// is safe for concurrent use. Nil limits nothing.
 type Addresses struct {
 	rate Rate
 

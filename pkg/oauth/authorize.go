@@ -19,7 +19,8 @@ const (
 	LoginRequired            ErrorCode = "login_required"
 	ConsentRequired          ErrorCode = "consent_required"
 	AccountSelectionRequired ErrorCode = "account_selection_required"
-	UnmetAuthentication      ErrorCode = "unmet_authentication_requirements" // OpenID Connect Core Unmet Authentication Requirements 1.0
+	// OpenID Connect Core Unmet Authentication Requirements 1.0
+	UnmetAuthentication      ErrorCode = "unmet_authentication_requirements"
 	RequestNotSupported      ErrorCode = "request_not_supported"
 	RequestURINotSupported   ErrorCode = "request_uri_not_supported"
 	RegistrationNotSupported ErrorCode = "registration_not_supported"
@@ -65,8 +66,9 @@ type Authorization struct {
 // Asks reports whether the request's prompt has a value.
 func (a Authorization) Asks(prompt string) bool { return slices.Contains(a.Prompt, prompt) }
 
-// AuthorizationError is the refusal of an authorization request whose client and redirect URI are known to be right: the client is told, by
-// redirection. Any other refusal is shown to the user, because nobody can say who would receive it (RFC 6749, section 4.1.2.1).
+// AuthorizationError is the refusal of an authorization request whose client and redirect URI are known to be right:
+// the client is told, by redirection. Any other refusal is shown to the user, because nobody can say who would receive
+// it (RFC 6749, section 4.1.2.1).
 type AuthorizationError struct {
 	Refusal      *Error
 	RedirectURI  string
@@ -83,8 +85,9 @@ func (e *AuthorizationError) Unwrap() error { return e.Refusal }
 // maxParameter bounds what a client may have carried through the browser, in bytes.
 const maxParameter = 2048
 
-// Authorize validates an authorization request (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9126; OpenID Connect Core, section 3.1.2.1).
-// *AuthorizationError if the client may be told, *Error if only the user may; any other error is a storage failure.
+// Authorize validates an authorization request (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9126; OpenID Connect
+// Core, section 3.1.2.1). *AuthorizationError if the client may be told, *Error if only the user may; any other error
+// is a storage failure.
 func (s *Server) Authorize(ctx context.Context, form Form) (*Authorization, error) {
 	client, redirectURI, err := s.authorizingClient(ctx, form)
 	if err != nil {
@@ -166,7 +169,8 @@ func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, stri
 	return client, uri, nil
 }
 
-// redirectURIMatches compares exactly (RFC 9700, section 4.1.3); only the port of a loopback address is free (RFC 8252, section 7.3).
+// redirectURIMatches compares exactly (RFC 9700, section 4.1.3); only the port of a loopback address is free (RFC 8252,
+// section 7.3).
 func redirectURIMatches(registered, presented string) bool {
 	if registered == presented {
 		return true
@@ -213,7 +217,8 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 			return nil, refuse(code, "%s is not supported", name)
 		}
 	}
-	a.State, a.Nonce, a.LoginHint, a.UILocales, a.Provider = get["state"], get["nonce"], get["login_hint"], get["ui_locales"], get["provider"]
+	a.State, a.Nonce, a.LoginHint = get["state"], get["nonce"], get["login_hint"]
+	a.UILocales, a.Provider = get["ui_locales"], get["provider"]
 	a.ACRValues, a.IDTokenHint = strings.Fields(get["acr_values"]), get["id_token_hint"]
 
 	switch get["response_type"] {

@@ -18,9 +18,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
-// KindLogout are the rows of the outbox that are logout tokens to be sent to a client whose session has ended (OpenID Connect Back-Channel
-// Logout 1.0). The database adds one whenever a session ends at a client with a back-channel logout URI, in the same transaction. The
-// destination is the client.
+// KindLogout are the rows of the outbox that are logout tokens to be sent to a client whose session has ended (OpenID
+// Connect Back-Channel Logout 1.0). The database adds one whenever a session ends at a client with a back-channel
+// logout URI, in the same transaction. The destination is the client.
 const KindLogout = "logout"
 
 // Limits of back-channel logout.
@@ -69,7 +69,8 @@ type LogoutSender struct {
 }
 
 // NewLogoutSender returns a sender. The client decides which addresses may be called; it must not follow redirects.
-func NewLogoutSender(issuer string, source outbox.Source, minter *token.Minter, client *http.Client, log *slog.Logger) *LogoutSender {
+func NewLogoutSender(issuer string, source outbox.Source, minter *token.Minter, client *http.Client,
+	log *slog.Logger) *LogoutSender {
 	return &LogoutSender{issuer: issuer, source: source, minter: minter, client: client, log: log}
 }
 
@@ -97,7 +98,8 @@ func (s *LogoutSender) Deliver(ctx context.Context, r outbox.Row) error {
 		return err
 	}
 	if err := s.send(ctx, d); err != nil {
-		s.log.WarnContext(ctx, "logout token not delivered", "client_id", d.ClientID, "session_id", d.SessionID.String(), "attempt", r.Attempts+1, "error", err)
+		s.log.WarnContext(ctx, "logout token not delivered", "client_id", d.ClientID, "session_id", d.SessionID.String(), "attempt",
+			r.Attempts+1, "error", err)
 		return err
 	}
 	return nil
@@ -118,8 +120,14 @@ type logoutClaims struct {
 func (s *LogoutSender) send(ctx context.Context, d Logout) error {
 	now := time.Now()
 	raw, err := s.minter.Sign(ctx, token.TypeLogout, "", logoutClaims{
-		Issuer: s.issuer, Subject: d.UserID, Audience: d.ClientID, IssuedAt: now.Unix(), ExpiresAt: now.Add(logoutTokenLife).Unix(), ID: rand.Text(),
-		Events: map[string]map[string]bool{"http://schemas.openid.net/event/backchannel-logout": {}}, SessionID: d.SessionID.String(),
+		Issuer:    s.issuer,
+		Subject:   d.UserID,
+		Audience:  d.ClientID,
+		IssuedAt:  now.Unix(),
+		ExpiresAt: now.Add(logoutTokenLife).Unix(),
+		ID:        rand.Text(),
+		Events:    map[string]map[string]bool{"http://schemas.openid.net/event/backchannel-logout": {}},
+		SessionID: d.SessionID.String(),
 	})
 	if err != nil {
 		return err

@@ -44,8 +44,8 @@ type Code struct {
 	SessionID      session.ID // that it gave
 }
 
-// BrowserSession is a browser that is logged in at the hosted pages, so that the next client finds it logged in (single sign-on). It is
-// not a session: no token belongs to it. Its cookie holds a secret of which Hash is the hash.
+// BrowserSession is a browser that is logged in at the hosted pages, so that the next client finds it logged in (single
+// sign-on). It is not a session: no token belongs to it. Its cookie holds a secret of which Hash is the hash.
 type BrowserSession struct {
 	Hash      Hash
 	UserID    string
@@ -57,8 +57,9 @@ type BrowserSession struct {
 	Proof     Proof // of a new one; it is not kept
 }
 
-// Proof is what a login rests on: it was checked a moment ago, and must still be so when the browser session begins. Otherwise a login that
-// is under way would outlive the change of password, or the end of an identity, that was meant to lock its owner out. The zero Proof asks for nothing.
+// Proof is what a login rests on: it was checked a moment ago, and must still be so when the browser session begins.
+// Otherwise a login that is under way would outlive the change of password, or the end of an identity, that was meant
+// to lock its owner out. The zero Proof asks for nothing.
 type Proof struct {
 	PasswordHash string // must still be the user's
 	Provider     string // must still be linked to the user, by the identity that Subject names
@@ -83,8 +84,8 @@ type Consent struct {
 
 // BrowserStore is what the browser flow needs of a database: the sum of what its features need. Each method is one transaction.
 //
-// What ends all sessions of a user (a changed password, a disabled or deleted user, log out everywhere) ends the user's browser sessions and
-// unused codes as well, in the same transaction; ending one session ends neither.
+// What ends all sessions of a user (a changed password, a disabled or deleted user, log out everywhere) ends the user's
+// browser sessions and unused codes as well, in the same transaction; ending one session ends neither.
 type BrowserStore interface {
 	CodeStore
 	BrowserSessionStore
@@ -98,17 +99,19 @@ type CodeStore interface {
 	SaveCode(ctx context.Context, c Code) error
 	// Code reads a code, used or not. ErrCodeNotFound.
 	Code(ctx context.Context, h Hash) (Code, error)
-	// RedeemCode marks a code as used by the session to start and starts it, as session.Store.Start does, in one transaction: of all who try, one succeeds.
-	// The code is used up also if the session may not start. ErrCodeNotFound if it is unknown or expired at Start.Session.CreatedAt, or if the browser
-	// session that it was given in (zero: none) has ended; ErrCodeUsed.
+	// RedeemCode marks a code as used by the session to start and starts it, as session.Store.Start does, in one
+	// transaction: of all who try, one succeeds. The code is used up also if the session may not start. ErrCodeNotFound if
+	// it is unknown or expired at Start.Session.CreatedAt, or if the browser session that it was given in (zero: none) has
+	// ended; ErrCodeUsed.
 	RedeemCode(ctx context.Context, h Hash, s session.Start) (session.Started, error)
 }
 
 // BrowserSessionStore is what browser sessions need of a database.
 type BrowserSessionStore interface {
-	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login always makes a new one.
-	// The codes and sessions that a replaced one of the same user gave count as given by the new one, so that logging out ends them too.
-	// user.ErrNotFound if the user is gone or disabled, or the proof no longer holds.
+	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login
+	// always makes a new one. The codes and sessions that a replaced one of the same user gave count as given by the new
+	// one, so that logging out ends them too. user.ErrNotFound if the user is gone or disabled, or the proof no longer
+	// holds.
 	SaveBrowserSession(ctx context.Context, b BrowserSession, replaces Hash) error
 	// BrowserSession reads the browser session of an enabled user that is alive at a time. ErrBrowserSessionNotFound.
 	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)

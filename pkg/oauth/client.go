@@ -87,15 +87,16 @@ type ClientStore interface {
 	Client(ctx context.Context, id string) (Client, error)
 	// Clients lists clients by ID, at most limit of them, those after the given ID.
 	Clients(ctx context.Context, after string, limit int) ([]Client, error)
-	// ClientChanges tells what has changed since a cursor; of everything, if it is empty. A change is told at least once, in whatever order
-	// parallel transactions commit and whatever replica answers. blocklist.ErrCursorGone if the cursor is none of this database's present: ask
-	// for everything.
+	// ClientChanges tells what has changed since a cursor; of everything, if it is empty. A change is told at least once,
+	// in whatever order parallel transactions commit and whatever replica answers. blocklist.ErrCursorGone if the cursor
+	// is none of this database's present: ask for everything.
 	ClientChanges(ctx context.Context, after string) (ClientChanges, error)
 	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.
 	DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
-	// DeleteClient is DisableClient for ever: the client's properties, consents and event stream go, and its sessions are listed no more. Sessions,
-	// codes and pushed requests are of no use, as with a disabled client, and are swept at their end; the entry blocks its access tokens. Its ID is
-	// never used again, and its rows in the audit log stay. ErrClientNotFound.
+	// DeleteClient is DisableClient for ever: the client's properties, consents and event stream go, and its sessions are
+	// listed no more. Sessions, codes and pushed requests are of no use, as with a disabled client, and are swept at their
+	// end; the entry blocks its access tokens. Its ID is never used again, and its rows in the audit log stay.
+	// ErrClientNotFound.
 	DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
 }
 
@@ -141,12 +142,14 @@ func (c Client) Validate() error {
 		}
 	}
 	if c.BackchannelLogoutURI != "" {
-		if u, err := url.Parse(c.BackchannelLogoutURI); err != nil || u.Host == "" || u.Fragment != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
+		if u, err := url.Parse(c.BackchannelLogoutURI); err != nil || u.Host == "" || u.Fragment != "" || u.User != nil ||
+			(u.Scheme != "https" && u.Scheme != "http") {
 			fault("backchannel-logout-uri %q: must be an absolute http(s) address without fragment", c.BackchannelLogoutURI)
 		}
 	}
 	for _, o := range c.Origins {
-		if u, err := url.Parse(o); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ToLower(o) != o {
+		if u, err := url.Parse(o); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
+			o != u.Scheme+"://"+u.Host || strings.ToLower(o) != o {
 			fault("origin %q: must be scheme://host[:port] in lower case and nothing else", o)
 		}
 	}

@@ -29,8 +29,8 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) 
 	})
 }
 
-// authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is shown again ends the session that it
-// gave: two parties hold it.
+// authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is
+// shown again ends the session that it gave: two parties hold it.
 func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
 	var raw, redirectURI, verifier string
 	for name, into := range map[string]*string{"code": &raw, "code_verifier": &verifier} {
@@ -63,7 +63,14 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		return nil, err
 	}
 	issued, err := s.sessions.StartWith(ctx, session.Login{
-		User: u, ClientID: c.ID, Scope: code.Scope, Audience: code.Audience, AMR: code.AMR, ACR: code.ACR, AuthTime: code.AuthTime, Origin: r.Origin,
+		User:     u,
+		ClientID: c.ID,
+		Scope:    code.Scope,
+		Audience: code.Audience,
+		AMR:      code.AMR,
+		ACR:      code.ACR,
+		AuthTime: code.AuthTime,
+		Origin:   r.Origin,
 	}, func(ctx context.Context, start session.Start) (session.Started, error) {
 		return s.browser.RedeemCode(ctx, hash, start)
 	})
@@ -112,9 +119,14 @@ func validVerifier(s string) bool {
 	})
 }
 
-// endReused ends the session that a code gave, and says that the grant is invalid once that is committed (RFC 6749, section 4.1.2).
+// endReused ends the session that a code gave, and says that the grant is invalid once that is committed (RFC 6749,
+// section 4.1.2).
 func (s *Server) endReused(ctx context.Context, code Code, origin audit.Origin) error {
-	err := s.sessions.End(ctx, session.Session{ID: code.SessionID, UserID: code.UserID, ClientID: code.ClientID}, session.ReasonCodeReuse,
+	err := s.sessions.End(ctx, session.Session{
+		ID:       code.SessionID,
+		UserID:   code.UserID,
+		ClientID: code.ClientID,
+	}, session.ReasonCodeReuse,
 		session.By{Actor: audit.ActorSystem, ClientID: code.ClientID, Origin: origin})
 	if err != nil {
 		return err

@@ -15,8 +15,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// idClaims are the claims of an ID token (OpenID Connect Core, section 2). Personal data stand in userinfo, where a client fetches them with the
-// scope that it was granted (section 5.4), not in a token that travels through the browser's history and logs.
+// idClaims are the claims of an ID token (OpenID Connect Core, section 2). Personal data stand in userinfo, where a
+// client fetches them with the scope that it was granted (section 5.4), not in a token that travels through the
+// browser's history and logs.
 type idClaims struct {
 	Issuer    string   `json:"iss"`
 	Subject   string   `json:"sub"`
@@ -32,15 +33,23 @@ type idClaims struct {
 }
 
 // addIDToken adds an ID token to a response whose scope has openid.
-func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u user.User, nonce string) error {
+func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u user.User,
+	nonce string) error {
 	if !slices.Contains(strings.Fields(r.Scope), "openid") {
 		return nil
 	}
-	hash := sha256.Sum256([]byte(r.AccessToken)) // ES256, EdDSA as signed here and RS256 all take SHA-256, but for EdDSA: see PROTOCOL.md
+	// ES256, EdDSA as signed here and RS256 all take SHA-256, but for EdDSA: see PROTOCOL.md
+	hash := sha256.Sum256([]byte(r.AccessToken))
 	claims := idClaims{
-		Issuer: s.config.Issuer, Subject: u.ID, Audience: c.ID, ExpiresAt: issued.IATFloor + int64(s.config.AccessTokenLifetime.Seconds()),
-		IssuedAt: issued.IATFloor, AuthTime: issued.AuthTime.Unix(), Nonce: nonce, ATHash: base64.RawURLEncoding.EncodeToString(hash[:len(hash)/2]),
-		AMR: issued.AMR, ACR: issued.ACR, SessionID: issued.ID.String(),
+		Issuer:    s.config.Issuer,
+		Subject:   u.ID,
+		Audience:  c.ID,
+		ExpiresAt: issued.IATFloor + int64(s.config.AccessTokenLifetime.Seconds()),
+		IssuedAt:  issued.IATFloor,
+		AuthTime:  issued.AuthTime.Unix(),
+		Nonce:     nonce,
+		ATHash:    base64.RawURLEncoding.EncodeToString(hash[:len(hash)/2]),
+		AMR:       issued.AMR, ACR: issued.ACR, SessionID: issued.ID.String(),
 	}
 	raw, err := s.minter.Sign(ctx, token.TypeID, c.Algorithm, claims)
 	r.IDToken = raw

@@ -40,18 +40,18 @@ type Visit struct {
 	Consented     bool           // the user has just allowed the client what it wants
 }
 
-// Next is the rule of what comes next. wanted is the user whom the client has in mind (id_token_hint), empty for any; given is what that user has
-// allowed the client before, which counts for third-party clients only.
+// Next is the rule of what comes next. wanted is the user whom the client has in mind (id_token_hint), empty for any;
+// given is what that user has allowed the client before, which counts for third-party clients only.
 //
-//	logged in for this request, but as another user than the wanted one   refuse: login_required
-//	no login that counts for this request                                 log in: at the provider, by sign-up, or on the login page;
-//	                                                                      prompt=none refuses: login_required
-//	prompt=select_account, and nothing chosen or logged in yet            select account
-//	third-party client, and not all that it wants is allowed              consent; prompt=none refuses: consent_required
-//	otherwise                                                             answer
+//	logged in for this request, but as another user than the wanted one  refuse: login_required
+//	no login that counts for this request                                log in: at the provider, by sign-up, or on the
+//	                                                                     login page; prompt=none refuses: login_required
+//	prompt=select_account, and nothing chosen or logged in yet           select account
+//	third-party client, and not all that it wants is allowed             consent; prompt=none refuses: consent_required
+//	otherwise                                                            answer
 //
-// A login counts if it was made for this request. Otherwise it must be the wanted user's and recent enough for max_age, and prompt must
-// demand neither a login nor a sign-up (OpenID Connect Core, section 3.1.2.1).
+// A login counts if it was made for this request. Otherwise it must be the wanted user's and recent enough for max_age,
+// and prompt must demand neither a login nor a sign-up (OpenID Connect Core, section 3.1.2.1).
 func Next(a *Authorization, v Visit, wanted string, given Consent, now time.Time) (Step, *Error) {
 	loggedIn := v.Login.UserID != ""
 	another := wanted != "" && v.Login.UserID != wanted

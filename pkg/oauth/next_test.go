@@ -37,9 +37,13 @@ func TestNext(t *testing.T) {
 		want    oauth.Step
 		code    oauth.ErrorCode
 	}{
-		"ok/nobody is logged in":                         {request: request(first), visit: nobody, want: oauth.StepLogin},
-		"ok/nobody is logged in, straight to a provider": {request: with(request(first), atProvider), visit: nobody, want: oauth.StepProvider},
-		"ok/nobody is logged in, prompt=create":          {request: request(first, "create"), visit: nobody, want: oauth.StepSignup},
+		"ok/nobody is logged in": {request: request(first), visit: nobody, want: oauth.StepLogin},
+		"ok/nobody is logged in, straight to a provider": {
+			request: with(request(first), atProvider),
+			visit:   nobody,
+			want:    oauth.StepProvider,
+		},
+		"ok/nobody is logged in, prompt=create": {request: request(first, "create"), visit: nobody, want: oauth.StepSignup},
 		"ok/a provider goes before prompt=create": {
 			request: with(request(first, "create"), atProvider), visit: nobody, want: oauth.StepProvider,
 		},
@@ -50,9 +54,13 @@ func TestNext(t *testing.T) {
 			request: with(request(first, "none"), atProvider), visit: nobody, want: oauth.StepRefuse, code: oauth.LoginRequired,
 		},
 
-		"ok/logged in before":                          {request: request(first), visit: before, want: oauth.StepAnswer},
-		"ok/logged in before, prompt=none":             {request: request(first, "none"), visit: before, want: oauth.StepAnswer},
-		"ok/logged in before, a provider is named":     {request: with(request(first), atProvider), visit: before, want: oauth.StepAnswer},
+		"ok/logged in before":              {request: request(first), visit: before, want: oauth.StepAnswer},
+		"ok/logged in before, prompt=none": {request: request(first, "none"), visit: before, want: oauth.StepAnswer},
+		"ok/logged in before, a provider is named": {
+			request: with(request(first), atProvider),
+			visit:   before,
+			want:    oauth.StepAnswer,
+		},
 		"ok/logged in before, prompt=login":            {request: request(first, "login"), visit: before, want: oauth.StepLogin},
 		"ok/logged in before, prompt=create":           {request: request(first, "create"), visit: before, want: oauth.StepSignup},
 		"ok/logged in for this request, prompt=login":  {request: request(first, "login"), visit: now1, want: oauth.StepAnswer},
@@ -76,27 +84,53 @@ func TestNext(t *testing.T) {
 			request: request(first), visit: now1, wanted: "usr_bob", want: oauth.StepRefuse, code: oauth.LoginRequired,
 		},
 
-		"ok/prompt=select_account":                   {request: request(first, "select_account"), visit: before, want: oauth.StepSelectAccount},
+		"ok/prompt=select_account": {
+			request: request(first, "select_account"),
+			visit:   before,
+			want:    oauth.StepSelectAccount,
+		},
 		"ok/prompt=select_account, nobody logged in": {request: request(first, "select_account"), visit: nobody, want: oauth.StepLogin},
 		"ok/prompt=select_account, just logged in":   {request: request(first, "select_account"), visit: now1, want: oauth.StepAnswer},
-		"ok/prompt=select_account login":             {request: request(first, "select_account", "login"), visit: before, want: oauth.StepLogin},
+		"ok/prompt=select_account login": {
+			request: request(first, "select_account", "login"),
+			visit:   before,
+			want:    oauth.StepLogin,
+		},
 		"ok/prompt=select_account, and one was chosen": {
 			request: request(first, "select_account"), visit: oauth.Visit{Login: ann, Chosen: true}, want: oauth.StepAnswer,
 		},
 		"ok/what was chosen is no login": {request: request(first), visit: oauth.Visit{Chosen: true}, want: oauth.StepLogin},
 
-		"ok/first party, prompt=consent":              {request: request(first, "consent"), visit: before, want: oauth.StepAnswer},
-		"ok/third party, nothing allowed":             {request: request(third), visit: before, want: oauth.StepConsent},
-		"ok/third party, nothing allowed, logged in":  {request: request(third), visit: now1, want: oauth.StepConsent},
-		"ok/third party, a part allowed":              {request: request(third), visit: before, given: some, want: oauth.StepConsent},
-		"ok/third party, all allowed":                 {request: request(third), visit: before, given: all, want: oauth.StepAnswer},
-		"ok/third party, all allowed, prompt=consent": {request: request(third, "consent"), visit: before, given: all, want: oauth.StepConsent},
-		"ok/third party, all allowed, prompt=none":    {request: request(third, "none"), visit: before, given: all, want: oauth.StepAnswer},
-		"ok/selection goes before consent":            {request: request(third, "select_account", "consent"), visit: before, want: oauth.StepSelectAccount},
+		"ok/first party, prompt=consent":             {request: request(first, "consent"), visit: before, want: oauth.StepAnswer},
+		"ok/third party, nothing allowed":            {request: request(third), visit: before, want: oauth.StepConsent},
+		"ok/third party, nothing allowed, logged in": {request: request(third), visit: now1, want: oauth.StepConsent},
+		"ok/third party, a part allowed":             {request: request(third), visit: before, given: some, want: oauth.StepConsent},
+		"ok/third party, all allowed":                {request: request(third), visit: before, given: all, want: oauth.StepAnswer},
+		"ok/third party, all allowed, prompt=consent": {
+			request: request(third, "consent"),
+			visit:   before,
+			given:   all,
+			want:    oauth.StepConsent,
+		},
+		"ok/third party, all allowed, prompt=none": {
+			request: request(third, "none"),
+			visit:   before,
+			given:   all,
+			want:    oauth.StepAnswer,
+		},
+		"ok/selection goes before consent": {
+			request: request(third, "select_account", "consent"),
+			visit:   before,
+			want:    oauth.StepSelectAccount,
+		},
 		"fail/third party, a part allowed, prompt=none": {
 			request: request(third, "none"), visit: before, given: some, want: oauth.StepRefuse, code: oauth.ConsentRequired,
 		},
-		"ok/just consented": {request: request(third, "consent"), visit: oauth.Visit{Login: ann, Consented: true}, want: oauth.StepAnswer},
+		"ok/just consented": {
+			request: request(third, "consent"),
+			visit:   oauth.Visit{Login: ann, Consented: true},
+			want:    oauth.StepAnswer,
+		},
 		"ok/consented, but the login is old": {
 			request: with(request(third), func(a *oauth.Authorization) { a.MaxAge = time.Second }),
 			visit:   oauth.Visit{Login: ann, Consented: true}, want: oauth.StepLogin,
@@ -121,10 +155,12 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestNextNever goes through every combination of what a request can ask and a browser can bring, and holds the rule to what must never be.
+// TestNextNever goes through every combination of what a request can ask and a browser can bring, and holds the rule to
+// what must never be.
 func TestNextNever(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	prompts := [][]string{nil, {"none"}, {"login"}, {"create"}, {"consent"}, {"select_account"}, {"login", "consent"}, {"select_account", "consent"}}
+	prompts := [][]string{nil, {"none"}, {"login"}, {"create"}, {"consent"}, {"select_account"}, {"login", "consent"},
+		{"select_account", "consent"}}
 	logins := []oauth.BrowserSession{{}, {UserID: "usr_ann", AuthTime: now}, {UserID: "usr_ann", AuthTime: now.Add(-time.Hour)}}
 	consents := []oauth.Consent{{}, {Scope: "openid", GrantedAt: now}, {Scope: "openid email", GrantedAt: now}}
 	bools := []bool{false, true}
@@ -160,7 +196,8 @@ func TestNextNever(t *testing.T) {
 }
 
 // neverOf says what is wrong with a step, empty for nothing. It says so in other words than the rule.
-func neverOf(a *oauth.Authorization, v oauth.Visit, wanted string, given oauth.Consent, now time.Time, step oauth.Step, refusal *oauth.Error) string {
+func neverOf(a *oauth.Authorization, v oauth.Visit, wanted string, given oauth.Consent, now time.Time, step oauth.Step,
+	refusal *oauth.Error) string {
 	answered := step == oauth.StepAnswer
 	old := v.Login.AuthTime.Before(now.Add(-time.Minute))
 	switch {

@@ -16,8 +16,8 @@ const requestURIPrefix = "urn:ietf:params:oauth:request_uri:"
 // PushedRequestLifetime is how long a pushed request can be used.
 const PushedRequestLifetime = 60 * time.Second
 
-// Push answers the pushed authorization request endpoint (RFC 9126): it validates the request as the authorization endpoint would and returns the
-// request_uri that stands for it, for one use. Every error is an *Error.
+// Push answers the pushed authorization request endpoint (RFC 9126): it validates the request as the authorization
+// endpoint would and returns the request_uri that stands for it, for one use. Every error is an *Error.
 func (s *Server) Push(ctx context.Context, r Request) (requestURI string, err error) {
 	uri, err := s.push(ctx, r)
 	if err != nil {
@@ -50,14 +50,18 @@ func (s *Server) push(ctx context.Context, r Request) (string, error) {
 	}
 	uri := requestURIPrefix + rand.Text()
 	return uri, s.browser.SavePushedRequest(ctx, PushedRequest{
-		Hash: sha256.Sum256([]byte(uri)), ClientID: client.ID, Parameters: a.Parameters, ExpiresAt: time.Now().Add(PushedRequestLifetime),
+		Hash:       sha256.Sum256([]byte(uri)),
+		ClientID:   client.ID,
+		Parameters: a.Parameters,
+		ExpiresAt:  time.Now().Add(PushedRequestLifetime),
 	})
 }
 
 // takePushed uses up a pushed request. It counts for the client that pushed it only.
 func (s *Server) takePushed(ctx context.Context, client Client, uri string) (Form, error) {
 	pushed, err := s.browser.TakePushedRequest(ctx, sha256.Sum256([]byte(uri)), time.Now())
-	if errors.Is(err, ErrRequestNotFound) || err == nil && pushed.ClientID != client.ID || strings.TrimPrefix(uri, requestURIPrefix) == "" {
+	if errors.Is(err, ErrRequestNotFound) || err == nil && pushed.ClientID != client.ID ||
+		strings.TrimPrefix(uri, requestURIPrefix) == "" {
 		return nil, refuse(InvalidRequest, "the request_uri is unknown, used or expired")
 	}
 	if err != nil {

@@ -60,7 +60,10 @@ func TestRegistry(t *testing.T) {
 	})
 
 	t.Run("ok/a row that was read before a change does not replace it", func(t *testing.T) {
-		s := &changing{changes: map[string]oauth.ClientChanges{"": {Cursor: "1", Complete: true}, "1": {Cursor: "2", Deleted: []string{"a"}}}}
+		s := &changing{changes: map[string]oauth.ClientChanges{
+			"":  {Cursor: "1", Complete: true},
+			"1": {Cursor: "2", Deleted: []string{"a"}},
+		}}
 		r := oauth.NewRegistry(s)
 		sync(t, r)
 		s.client = func() (oauth.Client, error) { sync(t, r); return a, nil } // deleted while the row was on its way

@@ -43,7 +43,8 @@ type Server struct {
 }
 
 // NewServer returns a server. The verifier checks the service's own access tokens, whatever their audience.
-func NewServer(config Config, store Store, browser BrowserStore, clients *Registry, sessions *session.Manager, minter *token.Minter, v *verifier.Verifier) *Server {
+func NewServer(config Config, store Store, browser BrowserStore, clients *Registry, sessions *session.Manager,
+	minter *token.Minter, v *verifier.Verifier) *Server {
 	return &Server{config: config, store: store, browser: browser, clients: clients, sessions: sessions, minter: minter, verifier: v}
 }
 
@@ -57,7 +58,8 @@ type TokenResponse struct {
 	SessionID    session.ID
 }
 
-// openIDScopes are the scope values with which an OpenID client asks for itself, not for an API (OpenID Connect Core, section 5.4 and 11).
+// openIDScopes are the scope values with which an OpenID client asks for itself, not for an API (OpenID Connect Core,
+// section 5.4 and 11).
 func openIDScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
 
 // grantedScope is what a client gets for what it asks: nothing beyond what it is registered for; if it asks for nothing, its
@@ -123,8 +125,8 @@ func (s *Server) Login(ctx context.Context, l Login) (*TokenResponse, error) {
 	return s.start(ctx, client, l, scope)
 }
 
-// Renew starts a session in place of the one that a request of the user's came from: at its client, whatever way that logs users in, and
-// with its scope.
+// Renew starts a session in place of the one that a request of the user's came from: at its client, whatever way that
+// logs users in, and with its scope.
 func (s *Server) Renew(ctx context.Context, l Login) (*TokenResponse, error) {
 	client, err := s.clients.Client(ctx, l.ClientID)
 	if err != nil {
@@ -170,7 +172,8 @@ func (s *Server) loginClient(ctx context.Context, id, scope string) (Client, str
 }
 
 // respond mints the access token of a session for the response.
-func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, scope string, audience []string) (*TokenResponse, error) {
+func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, scope string,
+	audience []string) (*TokenResponse, error) {
 	var status token.Status
 	if s.config.Statuses != nil {
 		status = s.config.Statuses.Reference(issued.ClientID, issued.StatusNumber)
@@ -185,6 +188,10 @@ func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, s
 		return nil, AsError(err)
 	}
 	return &TokenResponse{
-		AccessToken: access.Raw, ExpiresIn: access.ExpiresAt.Sub(access.IssuedAt), RefreshToken: issued.RefreshToken, Scope: scope, SessionID: issued.ID,
+		AccessToken:  access.Raw,
+		ExpiresIn:    access.ExpiresAt.Sub(access.IssuedAt),
+		RefreshToken: issued.RefreshToken,
+		Scope:        scope,
+		SessionID:    issued.ID,
 	}, nil
 }

@@ -1,10 +1,11 @@
 // Package outbox delivers what the service has to tell others: logout tokens, security events, and what comes after them.
 //
-// A row is written in the transaction of its cause, so that it is there exactly if its cause is. Replicas share the rows: one leases a row,
-// delivers it and finishes it; the row of a replica that has died is leased again when its lease is over. So a row is delivered at least once.
+// A row is written in the transaction of its cause, so that it is there exactly if its cause is. Replicas share the
+// rows: one leases a row, delivers it and finishes it; the row of a replica that has died is leased again when its
+// lease is over. So a row is delivered at least once.
 //
-// The rows of one destination are delivered one at a time, the oldest first. A destination that does not answer takes one of the places in
-// which a worker delivers, and delays nobody else.
+// The rows of one destination are delivered one at a time, the oldest first. A destination that does not answer takes
+// one of the places in which a worker delivers, and delays nobody else.
 package outbox
 
 import (
@@ -35,16 +36,16 @@ type Outcome struct {
 
 // Source is where the rows of one kind come from.
 type Source interface {
-	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its destination. Until a
-	// time they are nobody else's.
+	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its
+	// destination. Until a time they are nobody else's.
 	LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]Row, error)
-	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that somebody else has leased since, or
-	// finished, stays as it is.
+	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that somebody else has
+	// leased since, or finished, stays as it is.
 	FinishRow(ctx context.Context, r Row, o Outcome) error
 }
 
-// Store is what the outbox needs of a database. Two rows of one destination whose transactions run at the same time have no order, and are
-// perhaps leased at the same time.
+// Store is what the outbox needs of a database. Two rows of one destination whose transactions run at the same time
+// have no order, and are perhaps leased at the same time.
 type Store interface {
 	Source
 	// SweepRows deletes at most limit dead letters that were given up before a time, and says how many.

@@ -19,7 +19,8 @@ type Kind struct {
 	Source Source
 	// Deliver delivers a row once. An error puts the row off; Deliver logs it, in words of the kind.
 	Deliver func(ctx context.Context, r Row) error
-	// Lease is how long a row is this replica's. It is longer than Deliver may take, and it is how long a row waits whose replica has died.
+	// Lease is how long a row is this replica's. It is longer than Deliver may take, and it is how long a row waits whose
+	// replica has died.
 	Lease time.Duration
 	// Timeout bounds Deliver.
 	Timeout time.Duration
@@ -61,8 +62,8 @@ func NewWorker(k Kind, observe Observe, log *slog.Logger) *Worker {
 	return &Worker{kind: k, observe: observe, log: log}
 }
 
-// Run delivers what is due until ctx ends, and then waits for what has begun. It looks at each wake-up and every second; wake returns a
-// channel that is closed at the next wake-up, which a commit of rows causes.
+// Run delivers what is due until ctx ends, and then waits for what has begun. It looks at each wake-up and every
+// second; wake returns a channel that is closed at the next wake-up, which a commit of rows causes.
 func (w *Worker) Run(ctx context.Context, wake func() <-chan struct{}) {
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -232,7 +232,8 @@ func TestWorker(t *testing.T) {
 	inBubble("ok/the row of a replica that died is delivered once its lease is over", func(t *testing.T) {
 		rows, v := newTable(), newReceivers()
 		rows.commit("a")
-		if leased, err := rows.LeaseRows(t.Context(), "k", time.Now(), time.Now().Add(30*time.Second), 8); err != nil || len(leased) != 1 {
+		if leased, err := rows.LeaseRows(t.Context(), "k", time.Now(), time.Now().Add(30*time.Second), 8); err != nil ||
+			len(leased) != 1 {
 			t.Fatal(leased, err)
 		}
 		defer run(t, kind(rows, v), rows.wake, nil)()
@@ -262,7 +263,8 @@ func TestWorker(t *testing.T) {
 		rows.commit("a", "a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(v.seen()) != 5 || rows.waiting() != 0 || len(rows.dead) != 1 || rows.dead[0].ID != 1 || rows.reasons[0] != errDown.Error() {
+		if len(v.seen()) != 5 || rows.waiting() != 0 || len(rows.dead) != 1 || rows.dead[0].ID != 1 ||
+			rows.reasons[0] != errDown.Error() {
 			t.Errorf("arrived %v, %d waiting, dead %v %q", v.seen(), rows.waiting(), rows.dead, rows.reasons)
 		}
 		if results[outbox.PutOff] != 3 || results[outbox.Dead] != 1 || results[outbox.Delivered] != 1 {

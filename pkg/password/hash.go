@@ -124,7 +124,8 @@ func parseArgon2(text string) (hash, error) {
 	h.salt, errSalt = base64.RawStdEncoding.Strict().DecodeString(fields[4])
 	h.key, errKey = base64.RawStdEncoding.Strict().DecodeString(fields[5])
 	// A short key would match by luck, and an empty one would match always.
-	if errSalt != nil || errKey != nil || len(h.salt) < 8 || len(h.salt) > 64 || len(h.key) < 16 || len(h.key) > 64 || h.String() != text {
+	if errSalt != nil || errKey != nil || len(h.salt) < 8 || len(h.salt) > 64 || len(h.key) < 16 || len(h.key) > 64 ||
+		h.String() != text {
 		return nil, fmt.Errorf("%w: argon2 salt or key is damaged", ErrUnknownHash)
 	}
 	return h, nil

@@ -10,11 +10,13 @@ import (
 
 const passphrase = "correct horse battery staple"
 
-// foreignHashes are hashes of passphrase made by other programs (argon2-cffi 25, bcrypt 5 for Python, bcryptjs 3 for Node), with the
-// cost lowered where the scheme leaves a choice. The $2y$ row is a $2b$ hash under the name that PHP gives to the same algorithm.
+// foreignHashes are hashes of passphrase made by other programs (argon2-cffi 25, bcrypt 5 for Python, bcryptjs 3 for
+// Node), with the cost lowered where the scheme leaves a choice. The $2y$ row is a $2b$ hash under the name that PHP
+// gives to the same algorithm.
 func foreignHashes() map[string]string {
 	return map[string]string{
-		"argon2id":                  "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$gy5SuVm5Z7Vw7keB9se9p87QGcomaseB/S2U1OhTsM0",
+		"argon2id": "" +
+			"$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$gy5SuVm5Z7Vw7keB9se9p87QGcomaseB/S2U1OhTsM0",
 		"argon2id, two lanes":       "$argon2id$v=19$m=1024,t=1,p=2$c2FsdHNhbHQ$t5UGPiOMY9kUrgefDfq+JWJKe6tl9Eyb",
 		"argon2i":                   "$argon2i$v=19$m=4096,t=3,p=4$MDEyMzQ1Njc4OWFiY2RlZg$RgQ/6SxliyMeOQv5qzWtkY9l1V6zDlAqk+xn5N77Wrk",
 		"bcrypt 2a":                 "$2a$10$kgOwy/3FNbgUi5InRHv8IO1Mtp/SSFNkY5.kjZmBXmqfRRfvOgjry",
@@ -52,8 +54,10 @@ func damagedHashes() []string {
 	}
 	for _, cost := range []string{
 		"m=64,t=0,p=1", "m=64,t=1,p=0", "m=0,t=1,p=1", "m=4294967295,t=1,p=1", "m=4294967296,t=1,p=1", "m=64,t=4294967295,p=1",
-		"m=64,t=1,p=255", "m=64,t=1,p=256", "m=64,t=1,p=17", "m=7,t=1,p=1", "m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=-64,t=1,p=1", "m=+64,t=1,p=1",
-		"m=064,t=1,p=1", "m=64,t=1", "m=64,t=1,p=1,p=1", "t=1,m=64,p=1", "m=64,t=1,p=1,keyid=AA", "m=64,t=1,p=1,data=AA", "m= 64,t=1,p=1", "m=6_4,t=1,p=1", "m=0x40,t=1,p=1", "",
+		"m=64,t=1,p=255", "m=64,t=1,p=256", "m=64,t=1,p=17", "m=7,t=1,p=1", "m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=-64,t=1,p=1",
+		"m=+64,t=1,p=1",
+		"m=064,t=1,p=1", "m=64,t=1", "m=64,t=1,p=1,p=1", "t=1,m=64,p=1", "m=64,t=1,p=1,keyid=AA", "m=64,t=1,p=1,data=AA",
+		"m= 64,t=1,p=1", "m=6_4,t=1,p=1", "m=0x40,t=1,p=1", "",
 	} {
 		damaged = append(damaged, "$argon2id$v=19$"+cost+"$"+salt+"$"+key)
 	}
@@ -131,7 +135,9 @@ func FuzzParseHash(f *testing.F) {
 		if parsed.String() != text {
 			t.Fatalf("%q re-encoded as %q", text, parsed)
 		}
-		if a, ok := parsed.(*argon2Hash); ok && (a.Memory > maxMemory || uint64(a.Memory)*uint64(a.Time) > maxWork || a.Threads > maxThreads || a.Time == 0 || a.Threads == 0) {
+		if a, ok := parsed.(*argon2Hash); ok &&
+			(a.Memory > maxMemory || uint64(a.Memory)*uint64(a.Time) > maxWork || a.Threads > maxThreads || a.Time == 0 ||
+				a.Threads == 0) {
 			t.Fatalf("%q is beyond the bounds", text)
 		}
 	})

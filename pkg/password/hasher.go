@@ -142,8 +142,8 @@ func (h *Hasher) VerifyNothing(ctx context.Context, plain string) error {
 	return err
 }
 
-// NeedsRehash reports whether stored is anything but an argon2id hash of the current Params. Replace it after a successful Verify,
-// only if the database still holds the same one: the password may have been changed meanwhile.
+// NeedsRehash reports whether stored is anything but an argon2id hash of the current Params. Replace it after a
+// successful Verify, only if the database still holds the same one: the password may have been changed meanwhile.
 func (h *Hasher) NeedsRehash(stored string) bool {
 	parsed, err := parseHash(stored)
 	if err != nil {

@@ -275,7 +275,12 @@ func TestPW13_Whitespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored := mustHash(t, h, typed)
-	for plain, want := range map[string]bool{typed: true, strings.TrimSpace(typed): false, typed[1:]: false, strings.ReplaceAll(typed, "\t", " "): false} {
+	for plain, want := range map[string]bool{
+		typed:                                true,
+		strings.TrimSpace(typed):             false,
+		typed[1:]:                            false,
+		strings.ReplaceAll(typed, "\t", " "): false,
+	} {
 		if ok, err := h.Verify(t.Context(), stored, plain); ok != want || err != nil {
 			t.Errorf("Verify(%q) = %t, %v", plain, ok, err)
 		}

@@ -62,8 +62,8 @@ type Policy struct {
 	MinLength int
 }
 
-// Validate reports a policy that NIST SP 800-63B-4 does not allow: a least length under MinLength, or so great that passwords of 64
-// code points would be refused.
+// Validate reports a policy that NIST SP 800-63B-4 does not allow: a least length under MinLength, or so great that
+// passwords of 64 code points would be refused.
 func (p Policy) Validate() error {
 	if p.MinLength != 0 && (p.MinLength < MinLength || p.MinLength > 64) {
 		return fmt.Errorf("least password length is %d: must be between %d and 64", p.MinLength, MinLength)
@@ -71,9 +71,9 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Check reports why plain may not become a password: ErrMalformed, ErrTooLong, ErrTooShort, or ErrCommon; nil if it may. The words
-// in about are refused as common too, whatever their case: the user's e-mail address and name, the name of the service. Of an
-// e-mail address the part before the @ is refused as well.
+// Check reports why plain may not become a password: ErrMalformed, ErrTooLong, ErrTooShort, or ErrCommon; nil if it
+// may. The words in about are refused as common too, whatever their case: the user's e-mail address and name, the name
+// of the service. Of an e-mail address the part before the @ is refused as well.
 func (p Policy) Check(plain string, about ...string) error {
 	text, err := normalize(plain)
 	if err != nil {

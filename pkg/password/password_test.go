@@ -24,7 +24,8 @@ func TestPolicyCheck(t *testing.T) {
 		{"ok/64 code points", Policy{}, strings.Repeat("correct ", 8), nil},
 		{"ok/256 code points of four bytes", Policy{}, strings.Repeat("🦊🐻", 128), nil},
 		{"ok/256 code points typed decomposed", Policy{}, strings.Repeat("e\u0301o\u0302", 128), nil},
-		{"ok/256 code points in the longest decomposed form", Policy{}, strings.Repeat("\u03b1\u0314\u0342\u0345\u03b7\u0313\u0300\u0345", 128), nil},
+		{"ok/256 code points in the longest decomposed form", Policy{},
+			strings.Repeat("\u03b1\u0314\u0342\u0345\u03b7\u0313\u0300\u0345", 128), nil},
 		{"ok/contains a common password", Policy{}, "password kqzv", nil},
 		{"ok/contains the address", Policy{}, "alice.example@mail.test kqzv", nil},
 
@@ -91,7 +92,8 @@ func TestCommonListForm(t *testing.T) {
 	for _, line := range words {
 		word, ended := strings.CutSuffix(line, "\n")
 		if !ended || word <= previous || fold(word) != word || utf8.RuneCountInString(word) < MinLength {
-			t.Errorf("%q after %q: entries must be sorted, folded, at least %d code points, and end with a newline", line, previous, MinLength)
+			t.Errorf("%q after %q: entries must be sorted, folded, at least %d code points, and end with a newline", line, previous,
+				MinLength)
 		}
 		if !isCommon(word) {
 			t.Errorf("%q is not found", word)

@@ -35,7 +35,8 @@ func (l Label) before() form {
 		return formVersion
 	case SignalAuthorization:
 		return formBare
-	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID: // nothing that still counts was sealed with these
+	// nothing that still counts was sealed with these
+	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID:
 	}
 	return formNone
 }

@@ -123,7 +123,8 @@ func TestMasterKeyIsNeverPrinted(t *testing.T) {
 	}{key, key}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%08b", "%t"} {
-		for _, value := range []any{key, &key, holder, &holder, []any{key}, []seal.MasterKey{key}, map[string]seal.MasterKey{"k": key}} {
+		for _, value := range []any{key, &key, holder, &holder, []any{key}, []seal.MasterKey{key},
+			map[string]seal.MasterKey{"k": key}} {
 			fmt.Fprintf(&out, verb+"\n", value)
 		}
 	}
@@ -136,7 +137,8 @@ func TestMasterKeyIsNeverPrinted(t *testing.T) {
 	if !strings.Contains(out.String(), "[redacted]") {
 		t.Error("nothing was redacted")
 	}
-	for _, form := range []string{masterText[:12], otherText[:12], "000102030405", "00010203", "0 1 2 3", "1, 2, 3", "0x0, 0x1", `\x01\x02`, "00000001 00000010"} {
+	for _, form := range []string{masterText[:12], otherText[:12], "000102030405", "00010203", "0 1 2 3", "1, 2, 3", "0x0, 0x1",
+		`\x01\x02`, "00000001 00000010"} {
 		if strings.Contains(strings.ToLower(out.String()), strings.ToLower(form)) {
 			t.Errorf("the key is printed as %q", form)
 		}
@@ -217,7 +219,8 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 				if (err == nil) != (c.remedy == "") || key.IsZero() != (err != nil) {
 					t.Errorf("%v", err)
 				}
-				if err != nil && (!strings.Contains(err.Error(), c.remedy) || !strings.Contains(err.Error(), path) || errors.Is(err, seal.ErrNoMasterKey)) {
+				if err != nil && (!strings.Contains(err.Error(), c.remedy) || !strings.Contains(err.Error(), path) ||
+					errors.Is(err, seal.ErrNoMasterKey)) {
 					t.Errorf("error names no remedy: %v", err)
 				}
 			}

@@ -32,7 +32,8 @@ func TestSealer(t *testing.T) {
 		if plain, err := s.Open(changed, []byte("row")); !errors.Is(err, seal.ErrKey) && !errors.Is(err, seal.ErrForm) || plain != nil {
 			t.Errorf("byte %d changed: %q, %v", i, plain, err)
 		}
-		if plain, err := s.Open(sealed[:i], []byte("row")); !errors.Is(err, seal.ErrKey) && !errors.Is(err, seal.ErrForm) || plain != nil {
+		if plain, err := s.Open(sealed[:i], []byte("row")); !errors.Is(err, seal.ErrKey) && !errors.Is(err, seal.ErrForm) ||
+			plain != nil {
 			t.Errorf("cut at %d: %q, %v", i, plain, err)
 		}
 	}
@@ -65,7 +66,8 @@ func TestForm(t *testing.T) {
 	if head := fmt.Sprintf("%x", sealed[:5]); head != "0213697307" || len(sealed) != 5+12+3+16 {
 		t.Errorf("head %s, %d bytes", head, len(sealed))
 	}
-	if plain, err := seal.New(masterKey(t, masterText), seal.UpstreamTokens).Open(decode(t, "AhNpcwdoW7MumCNS+wHLto6Ls4qcgVWgpgazWT0LkPT3rbmXwAQ="), []byte("row")); err != nil || string(plain) != "plain" {
+	if plain, err := seal.New(masterKey(t, masterText), seal.UpstreamTokens).Open(decode(t,
+		"AhNpcwdoW7MumCNS+wHLto6Ls4qcgVWgpgazWT0LkPT3rbmXwAQ="), []byte("row")); err != nil || string(plain) != "plain" {
 		t.Errorf("%q, %v", plain, err)
 	}
 }
@@ -130,7 +132,8 @@ func TestFormatsBefore(t *testing.T) {
 			if _, err := s.Open(decode(t, c.sealed), []byte(c.associated+"x")); !errors.Is(err, seal.ErrKey) {
 				t.Errorf("elsewhere: %v", err)
 			}
-			if _, err := seal.New(masterKey(t, otherText), c.label).Open(decode(t, c.sealed), []byte(c.associated)); !errors.Is(err, seal.ErrKey) {
+			if _, err := seal.New(masterKey(t, otherText), c.label).Open(decode(t, c.sealed), []byte(c.associated)); !errors.Is(err,
+				seal.ErrKey) {
 				t.Errorf("under another key: %v", err)
 			}
 			changed := decode(t, c.sealed)
@@ -142,7 +145,8 @@ func TestFormatsBefore(t *testing.T) {
 	}
 	// Labels that came later have had no other form.
 	bare := decode(t, "JFBlUU7gQy3edAyqXepPT5ouYMVRB0OqZ2kYkhib/ErjEKjdKjQoDf8=")
-	if _, err := seal.New(masterKey(t, masterText), "handstamp/v1/later").Open(bare, []byte("stm_a")); !errors.Is(err, seal.ErrForm) {
+	if _, err := seal.New(masterKey(t, masterText), "handstamp/v1/later").Open(bare, []byte("stm_a")); !errors.Is(err,
+		seal.ErrForm) {
 		t.Errorf("a new label opens an old form: %v", err)
 	}
 }

@@ -26,7 +26,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	hex := fmt.Sprintf("%x", "canary")
-	if text := strings.ToLower(out.String()); !strings.Contains(text, "[redacted]") || strings.Contains(text, "canary") || strings.Contains(text, hex) {
+	if text := strings.ToLower(out.String()); !strings.Contains(text, "[redacted]") || strings.Contains(text, "canary") ||
+		strings.Contains(text, hex) {
 		t.Error(out.String())
 	}
 	if got := fmt.Sprint(seal.Secret("")); got != "" {

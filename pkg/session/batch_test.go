@@ -93,41 +93,42 @@ func TestBatch(t *testing.T) {
 		wantIdle(t, b)
 	})
 
-	run("ok/what arrives meanwhile goes together, in order, each with an answer of its own", func(t *testing.T, g *gate, b *batcher) {
-		var got []<-chan outcome
-		for n := range 6 {
-			got = append(got, call(b, t.Context(), n))
-		}
-		if n := len(<-g.arrived); n != 1 {
-			t.Errorf("the first batch is of %d", n)
-		}
-		g.proceed <- each
-		second := <-g.arrived
-		for i, r := range second {
-			if r != numbered(i+1) {
-				t.Errorf("place %d of the second batch is %v", i, r.ID)
+	run("ok/what arrives meanwhile goes together, in order, each with an answer of its own",
+		func(t *testing.T, g *gate, b *batcher) {
+			var got []<-chan outcome
+			for n := range 6 {
+				got = append(got, call(b, t.Context(), n))
 			}
-		}
-		if len(second) != 5 {
-			t.Errorf("the second batch is of %d", len(second))
-		}
-		g.proceed <- func(rotations []Rotation) ([]*Session, error) {
-			rows, err := each(rotations)
-			rows[2] = nil // caller 3 is not as presented
-			return rows, err
-		}
-		synctest.Wait()
-		for n, c := range got {
-			if o := <-c; n == 3 {
-				if o.row != nil || o.err != nil {
-					t.Errorf("caller 3 got %+v, %v", o.row, o.err)
+			if n := len(<-g.arrived); n != 1 {
+				t.Errorf("the first batch is of %d", n)
+			}
+			g.proceed <- each
+			second := <-g.arrived
+			for i, r := range second {
+				if r != numbered(i+1) {
+					t.Errorf("place %d of the second batch is %v", i, r.ID)
 				}
-			} else {
-				wantRow(t, o, n)
 			}
-		}
-		wantIdle(t, b)
-	})
+			if len(second) != 5 {
+				t.Errorf("the second batch is of %d", len(second))
+			}
+			g.proceed <- func(rotations []Rotation) ([]*Session, error) {
+				rows, err := each(rotations)
+				rows[2] = nil // caller 3 is not as presented
+				return rows, err
+			}
+			synctest.Wait()
+			for n, c := range got {
+				if o := <-c; n == 3 {
+					if o.row != nil || o.err != nil {
+						t.Errorf("caller 3 got %+v, %v", o.row, o.err)
+					}
+				} else {
+					wantRow(t, o, n)
+				}
+			}
+			wantIdle(t, b)
+		})
 
 	run("ok/a batch is bounded, the rest goes with the next", func(t *testing.T, g *gate, b *batcher) {
 		var got []<-chan outcome

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Nothing is issued but by one of the three rules of this file, each with facts that the database told: a login passes MayIssue, a refresh
-// passes MayRefresh, and a client that acts for itself passes MayIssueToClient.
+// Nothing is issued but by one of the three rules of this file, each with facts that the database told: a login passes
+// MayIssue, a refresh passes MayRefresh, and a client that acts for itself passes MayIssueToClient.
 
 // UserState and ClientState are the facts about user and client that issuing depends on. The zero value of neither
 // lets anything pass.
@@ -22,8 +22,8 @@ type ClientState struct {
 	Disabled bool
 }
 
-// MayIssue decides whether a session may begin, with facts that were read in the transaction that writes. scope is what the token is to
-// carry, empty for all that was granted.
+// MayIssue decides whether a session may begin, with facts that were read in the transaction that writes. scope is what
+// the token is to carry, empty for all that was granted.
 func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time) error {
 	switch {
 	case !u.Known:
@@ -35,9 +35,9 @@ func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time)
 	return MayRefresh(s, scope, at)
 }
 
-// MayRefresh decides whether a session may go on, with the session's row alone. The row stands for its user, who is not asked about:
-// whatever disables or deletes a user ends the user's sessions in the same transaction ([EndingStore]). It tells about its client, which
-// ClientDisabled says is disabled or unknown.
+// MayRefresh decides whether a session may go on, with the session's row alone. The row stands for its user, who is not
+// asked about: whatever disables or deletes a user ends the user's sessions in the same transaction ([EndingStore]). It
+// tells about its client, which ClientDisabled says is disabled or unknown.
 func MayRefresh(s Session, scope string, at time.Time) error {
 	switch {
 	case s.ClientDisabled:
@@ -50,8 +50,8 @@ func MayRefresh(s Session, scope string, at time.Time) error {
 	return nil
 }
 
-// MayIssueToClient decides whether a client may have a token of its own, which has neither user nor session (RFC 6749, section 4.4).
-// allowed are the scope values that the client may ask for.
+// MayIssueToClient decides whether a client may have a token of its own, which has neither user nor session (RFC 6749,
+// section 4.4). allowed are the scope values that the client may ask for.
 func MayIssueToClient(c ClientState, scope, allowed string) error {
 	switch {
 	case !c.Known, c.Disabled:

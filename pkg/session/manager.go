@@ -11,8 +11,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// Config says how long sessions and their access tokens live, and what is added for clocks that differ. One value serves all parts of the
-// service. The zero value is not usable.
+// Config says how long sessions and their access tokens live, and what is added for clocks that differ. One value
+// serves all parts of the service. The zero value is not usable.
 type Config struct {
 	IdleLifetime time.Duration // a session that is not refreshed for so long is over
 	Lifetime     time.Duration // after this it is over however often it was refreshed
@@ -72,8 +72,8 @@ func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
 	return m.StartWith(ctx, l, m.store.Start)
 }
 
-// StartWith is Start by another store method, which does what Start does and something that belongs to it in the same transaction. The
-// sentinels of that method come back as they are.
+// StartWith is Start by another store method, which does what Start does and something that belongs to it in the same
+// transaction. The sentinels of that method come back as they are.
 func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Context, Start) (Started, error)) (Issued, error) {
 	now := time.Now()
 	s := Session{
@@ -159,7 +159,12 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 		if err != nil {
 			return Issued{}, fmt.Errorf("read session: %w", err)
 		}
-		verdict, err := Decide(s, Presentation{Presented: p, ClientID: r.ClientID, RequestHash: step.RequestHash, At: step.At}, m.grace(s))
+		verdict, err := Decide(s, Presentation{
+			Presented:   p,
+			ClientID:    r.ClientID,
+			RequestHash: step.RequestHash,
+			At:          step.At,
+		}, m.grace(s))
 		if verdict == Revoke {
 			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)
 		}

@@ -84,7 +84,14 @@ func over(t *testing.T, name string, test func(b *bench)) {
 			b.must(err)
 			defer func() { b.must(db.Close()) }()
 			now := time.Now()
-			b.user = user.User{ID: user.NewID(now), Email: "ann@example.test", PasswordHash: "hash", Roles: []string{"member"}, CreatedAt: now, UpdatedAt: now}
+			b.user = user.User{
+				ID:           user.NewID(now),
+				Email:        "ann@example.test",
+				PasswordHash: "hash",
+				Roles:        []string{"member"},
+				CreatedAt:    now,
+				UpdatedAt:    now,
+			}
 			b.must(db.CreateUser(t.Context(), b.user, b.event()))
 			b.manager = b.on(db)
 			test(b)
@@ -113,7 +120,12 @@ func (b *bench) on(s session.Store) *session.Manager {
 
 func (b *bench) login() session.Issued {
 	b.Helper()
-	issued, err := b.manager.Start(b.Context(), session.Login{User: b.user, ClientID: oauth.DefaultClientID, Scope: "openid profile", AMR: []string{"pwd"}})
+	issued, err := b.manager.Start(b.Context(), session.Login{
+		User:     b.user,
+		ClientID: oauth.DefaultClientID,
+		Scope:    "openid profile",
+		AMR:      []string{"pwd"},
+	})
 	b.must(err)
 	return issued
 }
@@ -159,7 +171,8 @@ func TestManager_Start(t *testing.T) {
 		issued := b.login()
 		row := b.row(issued.ID)
 		if row.Generation != 1 || row.ClientID != oauth.DefaultClientID || row.Scope != "openid profile" || row.Roles[0] != "member" ||
-			!row.CreatedAt.Equal(now) || !row.AuthTime.Equal(now) || !row.RotatedAt.Equal(now) || !row.IdleExpiresAt.Equal(now.Add(idle)) || !row.ExpiresAt.Equal(now.Add(lifetime)) ||
+			!row.CreatedAt.Equal(now) || !row.AuthTime.Equal(now) || !row.RotatedAt.Equal(now) ||
+			!row.IdleExpiresAt.Equal(now.Add(idle)) || !row.ExpiresAt.Equal(now.Add(lifetime)) ||
 			row.IATFloor != now.Unix() {
 			b.Errorf("row: %+v", row)
 		}
@@ -222,7 +235,8 @@ func TestManager_Start(t *testing.T) {
 func (b *bench) disableClient() {
 	b.Helper()
 	now := time.Now()
-	b.must(b.store.DisableClient(b.Context(), oauth.DefaultClientID, now, blocklist.NewEntry(verifier.BlockClient, oauth.DefaultClientID, now.Add(time.Hour)), b.event()))
+	b.must(b.store.DisableClient(b.Context(), oauth.DefaultClientID, now,
+		blocklist.NewEntry(verifier.BlockClient, oauth.DefaultClientID, now.Add(time.Hour)), b.event()))
 }
 
 func TestManager_Refresh(t *testing.T) {
@@ -273,7 +287,11 @@ func TestManager_Refresh(t *testing.T) {
 	})
 	over(t, "RT-08/ok/a narrowed scope narrows nothing that stays", func(b *bench) {
 		issued := b.login()
-		narrow, err := b.manager.Refresh(b.Context(), session.Refresh{Raw: issued.RefreshToken, ClientID: oauth.DefaultClientID, Scope: "profile"})
+		narrow, err := b.manager.Refresh(b.Context(), session.Refresh{
+			Raw:      issued.RefreshToken,
+			ClientID: oauth.DefaultClientID,
+			Scope:    "profile",
+		})
 		if err != nil || narrow.Scope != "openid profile" {
 			b.Fatalf("%+v, %v", narrow, err)
 		}
@@ -281,7 +299,11 @@ func TestManager_Refresh(t *testing.T) {
 	})
 	over(t, "RT-08/fail/more than was granted moves nothing", func(b *bench) {
 		issued := b.login()
-		_, err := b.manager.Refresh(b.Context(), session.Refresh{Raw: issued.RefreshToken, ClientID: oauth.DefaultClientID, Scope: "openid admin"})
+		_, err := b.manager.Refresh(b.Context(), session.Refresh{
+			Raw:      issued.RefreshToken,
+			ClientID: oauth.DefaultClientID,
+			Scope:    "openid admin",
+		})
 		if !errors.Is(err, session.ErrScope) || b.row(issued.ID).Generation != 1 {
 			b.Fatalf("%v, generation %d", err, b.row(issued.ID).Generation)
 		}
@@ -327,7 +349,8 @@ func TestManager_Refresh(t *testing.T) {
 		b.refresh(second.RefreshToken)
 		ctx, cancel := context.WithCancel(b.Context())
 		m := b.on(&hangUp{Store: b.store, cancel: cancel})
-		if _, err := m.Refresh(ctx, session.Refresh{Raw: first.RefreshToken, ClientID: oauth.DefaultClientID}); !errors.Is(err, session.ErrReuse) {
+		if _, err := m.Refresh(ctx, session.Refresh{Raw: first.RefreshToken, ClientID: oauth.DefaultClientID}); !errors.Is(err,
+			session.ErrReuse) {
 			b.Errorf("got %v", err)
 		}
 		b.wantEndedForReuse(first.ID)
@@ -350,7 +373,8 @@ func TestManager_Refresh(t *testing.T) {
 		mistyped := []byte(issued.RefreshToken)
 		mistyped[len(mistyped)-1] ^= 'a' ^ 'b'
 		for _, raw := range []string{"", "x", elsewhere, issued.RefreshToken[1:], issued.RefreshToken + "A", string(mistyped)} {
-			if _, err := m.Refresh(b.Context(), session.Refresh{Raw: raw, ClientID: oauth.DefaultClientID}); !errors.Is(err, session.ErrMalformed) {
+			if _, err := m.Refresh(b.Context(), session.Refresh{Raw: raw, ClientID: oauth.DefaultClientID}); !errors.Is(err,
+				session.ErrMalformed) {
 				b.Errorf("%q: %v", raw, err)
 			}
 		}
@@ -372,7 +396,8 @@ func TestManager_Refresh(t *testing.T) {
 	})
 	over(t, "fail/a row that never holds still", func(b *bench) {
 		issued := b.login()
-		_, err := b.on(&restless{b.store}).Refresh(b.Context(), session.Refresh{Raw: issued.RefreshToken, ClientID: oauth.DefaultClientID})
+		_, err := b.on(&restless{b.store}).Refresh(b.Context(),
+			session.Refresh{Raw: issued.RefreshToken, ClientID: oauth.DefaultClientID})
 		if err == nil || sentinel(err) {
 			b.Errorf("got %v, want what can be tried again", err)
 		}
@@ -464,7 +489,8 @@ func TestRT03_LostAnswer(t *testing.T) {
 					b.Fatalf("got %+v, %v; want the token that was lost", again, err)
 				}
 				after := b.row(issued.ID)
-				if after.Generation != 2 || !after.RotatedAt.Equal(before.RotatedAt) || !after.IdleExpiresAt.Equal(before.IdleExpiresAt) || after.LastRequestHash != before.LastRequestHash {
+				if after.Generation != 2 || !after.RotatedAt.Equal(before.RotatedAt) || !after.IdleExpiresAt.Equal(before.IdleExpiresAt) ||
+					after.LastRequestHash != before.LastRequestHash {
 					b.Fatalf("a repeat changed the row to %+v", after)
 				}
 			}
@@ -495,7 +521,13 @@ func TestRT03_LostAnswer(t *testing.T) {
 	} {
 		over(t, name, func(b *bench) {
 			now := time.Now()
-			b.must(b.store.CreateClient(b.Context(), oauth.Client{ID: "app", Type: oauth.Public, RefreshGrace: &test.grace, CreatedAt: now, UpdatedAt: now}, b.event()))
+			b.must(b.store.CreateClient(b.Context(), oauth.Client{
+				ID:           "app",
+				Type:         oauth.Public,
+				RefreshGrace: &test.grace,
+				CreatedAt:    now,
+				UpdatedAt:    now,
+			}, b.event()))
 			issued, err := b.manager.Start(b.Context(), session.Login{User: b.user, ClientID: "app"})
 			b.must(err)
 			r := session.Refresh{Raw: issued.RefreshToken, ClientID: "app"}
@@ -509,8 +541,8 @@ func TestRT03_LostAnswer(t *testing.T) {
 	}
 }
 
-// RT-11: each call to the store fails in turn, before and after its work. No failure is answered with tokens or as a decision, and the
-// request can be repeated.
+// RT-11: each call to the store fails in turn, before and after its work. No failure is answered with tokens or as a
+// decision, and the request can be repeated.
 func TestRT11_StorageFailures(t *testing.T) {
 	type request struct {
 		prepare func(b *bench) session.Refresh
@@ -574,7 +606,8 @@ func TestRT11_StorageFailures(t *testing.T) {
 						b.Errorf("repeated after %s had failed: %v, want %v", failing.Failed(), err, test.want)
 					}
 					if row := b.row(p.ID); row.Generation != test.ends || (err == nil && issued.Generation != row.Generation) {
-						b.Errorf("repeated after %s had failed: generation %d, answered %d; want %d", failing.Failed(), row.Generation, issued.Generation, test.ends)
+						b.Errorf("repeated after %s had failed: generation %d, answered %d; want %d", failing.Failed(), row.Generation,
+							issued.Generation, test.ends)
 					}
 					if errors.Is(test.want, session.ErrReuse) && b.row(p.ID).RevokedAt.IsZero() {
 						b.Errorf("repeated after %s had failed: the session lives", failing.Failed())
@@ -586,7 +619,9 @@ func TestRT11_StorageFailures(t *testing.T) {
 	for _, when := range []storetest.When{storetest.Before, storetest.After} {
 		over(t, "login/"+when.String(), func(b *bench) {
 			m := b.on(storetest.Fail(b.store, 1, when))
-			if issued, err := m.Start(b.Context(), session.Login{User: b.user, ClientID: oauth.DefaultClientID}); !errors.Is(err, storetest.ErrInjected) || sentinel(err) || issued.RefreshToken != "" {
+			if issued, err := m.Start(b.Context(),
+				session.Login{User: b.user, ClientID: oauth.DefaultClientID}); !errors.Is(err, storetest.ErrInjected) || sentinel(err) ||
+				issued.RefreshToken != "" {
 				b.Errorf("%+v, %v", issued, err)
 			}
 			b.refresh(b.login().RefreshToken)
@@ -642,13 +677,15 @@ func TestManager_Find(t *testing.T) {
 		if _, _, err := b.manager.Find(b.Context(), "hsr_x"); !errors.Is(err, session.ErrMalformed) {
 			b.Errorf("got %v", err)
 		}
-		if _, _, err := b.manager.Find(b.Context(), b.codec.Format(session.Presented{ID: session.NewID(time.Now()), Generation: 1})); !errors.Is(err, session.ErrEnded) {
+		if _, _, err := b.manager.Find(b.Context(),
+			b.codec.Format(session.Presented{ID: session.NewID(time.Now()), Generation: 1})); !errors.Is(err, session.ErrEnded) {
 			b.Errorf("got %v", err)
 		}
 	})
 	over(t, "fail/a storage failure is no verdict", func(b *bench) {
 		issued := b.login()
-		if _, _, err := b.on(storetest.Fail(b.store, 1, storetest.Before)).Find(b.Context(), issued.RefreshToken); err == nil || sentinel(err) {
+		if _, _, err := b.on(storetest.Fail(b.store, 1, storetest.Before)).Find(b.Context(), issued.RefreshToken); err == nil ||
+			sentinel(err) {
 			b.Errorf("got %v", err)
 		}
 	})

@@ -83,7 +83,8 @@ func (c *Codec) Parse(raw string) (Presented, error) {
 		return Presented{}, ErrMalformed
 	}
 	// The decoder skips line breaks, but then fewer than 45 bytes come out of 60 characters.
-	if n, err := base64.RawURLEncoding.Decode(b[:], []byte(raw[len(TokenPrefix):])); err != nil || n != tokenLen || b[0] != tokenVersion {
+	if n, err := base64.RawURLEncoding.Decode(b[:], []byte(raw[len(TokenPrefix):])); err != nil || n != tokenLen ||
+		b[0] != tokenVersion {
 		return Presented{}, ErrMalformed
 	}
 	var check [tokenLen - offCheck]byte

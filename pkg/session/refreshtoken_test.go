@@ -58,7 +58,8 @@ func TestRefreshToken(t *testing.T) {
 		}
 	})
 	t.Run("fail/other lengths and prefixes", func(t *testing.T) {
-		for _, s := range []string{"", TokenPrefix, raw[:len(raw)-1], raw + "A", raw + "\n", "\n" + raw, " " + raw, strings.ToUpper(raw), "hsc_" + raw[4:], raw[:20] + "\r\n" + raw[22:]} {
+		for _, s := range []string{"", TokenPrefix, raw[:len(raw)-1], raw + "A", raw + "\n", "\n" + raw, " " + raw,
+			strings.ToUpper(raw), "hsc_" + raw[4:], raw[:20] + "\r\n" + raw[22:]} {
 			if _, err := c.Parse(s); err == nil {
 				t.Fatalf("accepted %q", s)
 			}

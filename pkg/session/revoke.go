@@ -11,8 +11,8 @@ import (
 // By says who ends sessions, and from where.
 type By = audit.By
 
-// Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line ends what it cannot begin.
-// Its errors are those of the store, which say what was being done.
+// Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line ends what
+// it cannot begin. Its errors are those of the store, which say what was being done.
 type Ender struct {
 	store  EndingStore
 	config Config
@@ -83,7 +83,8 @@ func (n *Ender) blockUntil(at time.Time) time.Time {
 	return at.Add(n.config.Outlived()).Truncate(time.Second)
 }
 
-// Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that end sessions.
+// Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that
+// end sessions.
 func (n *Ender) Ending(reason Reason, userID string, by By) Ending {
 	return n.ending(audit.SessionsEnded(time.Now(), userID, string(reason), by), reason)
 }

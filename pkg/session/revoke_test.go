@@ -52,7 +52,15 @@ func TestEnder(t *testing.T) {
 	by := session.By{Actor: "usr_2", ClientID: "console", Origin: audit.Origin{RequestID: "r1"}}
 	id := session.ID{1}
 	event := func(kind audit.Kind, sid string, reason session.Reason) audit.Event {
-		return audit.Event{Kind: kind, Actor: "usr_2", UserID: "usr_1", SessionID: sid, ClientID: "console", Reason: string(reason), Origin: by.Origin}
+		return audit.Event{
+			Kind:      kind,
+			Actor:     "usr_2",
+			UserID:    "usr_1",
+			SessionID: sid,
+			ClientID:  "console",
+			Reason:    string(reason),
+			Origin:    by.Origin,
+		}
 	}
 	for name, test := range map[string]struct {
 		end    func(ctx context.Context, n *session.Ender) error

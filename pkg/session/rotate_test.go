@@ -48,11 +48,17 @@ func (c presentationCase) build() (Session, Presentation) {
 	rotated := time.Date(2026, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
 	s := Session{
 		ID: ID{1}, Nonce: Nonce{2}, ClientID: "app", Generation: 7, RotatedAt: rotated,
-		CreatedAt: rotated.Add(-24 * time.Hour), IdleExpiresAt: rotated.Add(7 * 24 * time.Hour), ExpiresAt: rotated.Add(30 * 24 * time.Hour),
+		CreatedAt:     rotated.Add(-24 * time.Hour),
+		IdleExpiresAt: rotated.Add(7 * 24 * time.Hour),
+		ExpiresAt:     rotated.Add(30 * 24 * time.Hour),
 	}
 	p := Presentation{Presented: Presented{ID: s.ID, Nonce: s.Nonce}, ClientID: s.ClientID}
 	p.At = rotated.Add(map[string]time.Duration{
-		"at once": 0, "within": c.grace / 2, "at the end": c.grace, "after": c.grace + time.Microsecond, "long after": 6 * 24 * time.Hour,
+		"at once":    0,
+		"within":     c.grace / 2,
+		"at the end": c.grace,
+		"after":      c.grace + time.Microsecond,
+		"long after": 6 * 24 * time.Hour,
 	}[c.age])
 	p.Generation = map[string]uint32{"newest": 7, "before": 6, "older": 5, "future": 8}[c.generation]
 	if c.nonce == "wrong" {
@@ -116,7 +122,13 @@ func TestDecide(t *testing.T) {
 func TestDecide_Bounds(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	session := func(generation uint32) Session {
-		return Session{ClientID: "app", Generation: generation, RotatedAt: at, IdleExpiresAt: at.Add(time.Hour), ExpiresAt: at.Add(time.Hour)}
+		return Session{
+			ClientID:      "app",
+			Generation:    generation,
+			RotatedAt:     at,
+			IdleExpiresAt: at.Add(time.Hour),
+			ExpiresAt:     at.Add(time.Hour),
+		}
 	}
 	for name, test := range map[string]struct {
 		g, G uint32
@@ -141,8 +153,8 @@ func TestDecide_Bounds(t *testing.T) {
 	}
 }
 
-// RT-04: a thief and an owner take turns, each one behind the other. The grace period counts from the rotation, so the first turn outside
-// of it ends the session, whoever takes it and however many there were within.
+// RT-04: a thief and an owner take turns, each one behind the other. The grace period counts from the rotation, so the
+// first turn outside of it ends the session, whoever takes it and however many there were within.
 func TestRT04_GraceIsNotExtended(t *testing.T) {
 	const grace = 10 * time.Second
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -184,8 +184,8 @@ type ChainStore interface {
 	// order of the requests; nil where nothing matched. iat_floor becomes max(At, iat_floor) and is the iat of the
 	// access token to mint. Of several rotations of one session in one call one succeeds.
 	Rotate(ctx context.Context, rotations []Rotation) ([]*Session, error)
-	// Repeat prepares the repetition of generation From: iat_floor becomes max(At, iat_floor), nothing else changes. Nil if the row is not
-	// exactly as presented (To, RequestHash and IdleExpiresAt are not used).
+	// Repeat prepares the repetition of generation From: iat_floor becomes max(At, iat_floor), nothing else changes. Nil
+	// if the row is not exactly as presented (To, RequestHash and IdleExpiresAt are not used).
 	Repeat(ctx context.Context, r Rotation) (*Session, error)
 	// Session reads one. ErrNotFound.
 	Session(ctx context.Context, id ID) (Session, error)

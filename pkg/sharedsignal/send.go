@@ -16,7 +16,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
-// KindPush are the streams that have something to push, as rows of the outbox. The destination is the stream, the payload its client.
+// KindPush are the streams that have something to push, as rows of the outbox. The destination is the stream, the
+// payload its client.
 const KindPush = "signal"
 
 // Limits of pushing.
@@ -53,13 +54,14 @@ func (s *Sender) Kind() outbox.Kind {
 		Deliver: s.Deliver,
 		Lease:   pushLease,
 		Timeout: pushLease,
-		Wait:    func(attempts int) time.Duration { return min(longestWait, time.Second<<min(attempts, 10)) }, // 1 s, 2 s, 4 s, ... 5 min
-		Places:  pushPlaces,
+		// 1 s, 2 s, 4 s, ... 5 min
+		Wait:   func(attempts int) time.Duration { return min(longestWait, time.Second<<min(attempts, 10)) },
+		Places: pushPlaces,
 	}
 }
 
-// streams is the source of KindPush. Events have a table of their own because receivers may also fetch them, so the row is the stream: it is
-// due while it has events that it may deliver.
+// streams is the source of KindPush. Events have a table of their own because receivers may also fetch them, so the row
+// is the stream: it is due while it has events that it may deliver.
 type streams struct{ store EventStore }
 
 // LeaseRows implements outbox.Source.
@@ -141,7 +143,8 @@ func (s *Sender) Deliver(ctx context.Context, r outbox.Row) error {
 			return err
 		}
 		if o.failure != nil {
-			s.log.WarnContext(ctx, "security events not delivered", "client_id", stream.ClientID, "stream_id", stream.ID, "attempt", r.Attempts+1, "error", o.failure)
+			s.log.WarnContext(ctx, "security events not delivered", "client_id", stream.ClientID, "stream_id", stream.ID, "attempt",
+				r.Attempts+1, "error", o.failure)
 			return o.failure
 		}
 		if len(events) < limit || round == pushRounds || time.Now().After(end) || ctx.Err() != nil {
@@ -198,7 +201,8 @@ func (s *Sender) send(ctx context.Context, stream Stream, e Event) error {
 		return nil
 	case response.StatusCode == http.StatusBadRequest:
 		refusal := &refusedError{}
-		if body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10)); err == nil && json.Unmarshal(body, refusal) == nil && refusal.Code != "" {
+		if body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10)); err == nil && json.Unmarshal(body, refusal) == nil &&
+			refusal.Code != "" {
 			return refusal
 		}
 	}

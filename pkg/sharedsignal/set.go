@@ -27,8 +27,8 @@ type identifier struct {
 	Session *identifier `json:"session,omitempty"`
 }
 
-// ParseSubject reads the subject of a request to leave out or take in: a user as iss_sub, a session as opaque with its sid, or a complex
-// subject of one or both. A session has one user, so a subject of both is the session. ErrSubject.
+// ParseSubject reads the subject of a request to leave out or take in: a user as iss_sub, a session as opaque with its
+// sid, or a complex subject of one or both. A session has one user, so a subject of both is the session. ErrSubject.
 func ParseSubject(raw json.RawMessage, issuer string) (Subject, error) {
 	var s identifier
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -57,8 +57,8 @@ func ParseSubject(raw json.RawMessage, issuer string) (Subject, error) {
 	return Subject{}, ErrSubject
 }
 
-// claims are RFC 8417, section 2.2, as the framework profiles them (section 4.1): sub_id and no sub, no exp. iat is when it happened, so
-// that a token that is sent again is the same one.
+// claims are RFC 8417, section 2.2, as the framework profiles them (section 4.1): sub_id and no sub, no exp. iat is
+// when it happened, so that a token that is sent again is the same one.
 type claims struct {
 	Issuer   string         `json:"iss"`
 	Audience string         `json:"aud"`
@@ -97,8 +97,9 @@ func SET(ctx context.Context, minter Minter, issuer string, s Stream, e Event) (
 	switch e.Kind {
 	case KindSessionRevoked:
 		c.Subject = identifier{
-			Format: "complex",
-			User:   &identifier{Format: "iss_sub", Issuer: issuer, Subject: e.UserID}, Session: &identifier{Format: "opaque", ID: e.SessionID.String()},
+			Format:  "complex",
+			User:    &identifier{Format: "iss_sub", Issuer: issuer, Subject: e.UserID},
+			Session: &identifier{Format: "opaque", ID: e.SessionID.String()},
 		}
 		told := sessionRevoked{At: e.At.Unix(), Initiating: initiating(session.Reason(e.Reason))}
 		if e.Reason != "" {

@@ -1,9 +1,9 @@
-// Package sharedsignal tells receivers that registered for it that sessions have ended: as CAEP session-revoked events in security event
-// tokens (RFC 8417), by the OpenID Shared Signals Framework 1.0.
+// Package sharedsignal tells receivers that registered for it that sessions have ended: as CAEP session-revoked events
+// in security event tokens (RFC 8417), by the OpenID Shared Signals Framework 1.0.
 //
-// An event is a row, which the transaction that ends the session adds for each stream; so none is lost, whatever happens to the
-// service afterwards. It stays until the receiver has acknowledged it, and its token has the same jti and claims however often it is sent. Events
-// are pushed (RFC 8935) by [Sender] or fetched (RFC 8936).
+// An event is a row, which the transaction that ends the session adds for each stream; so none is lost, whatever
+// happens to the service afterwards. It stays until the receiver has acknowledged it, and its token has the same jti
+// and claims however often it is sent. Events are pushed (RFC 8935) by [Sender] or fetched (RFC 8936).
 package sharedsignal
 
 import (
@@ -125,8 +125,8 @@ type Subject struct {
 	SessionID session.ID
 }
 
-// Store is what the feature needs of a database. What ends a session adds an event to each stream that is not disabled, wants it and does
-// not leave out its user or itself. A stream is found by its ID and its client.
+// Store is what the feature needs of a database. What ends a session adds an event to each stream that is not disabled,
+// wants it and does not leave out its user or itself. A stream is found by its ID and its client.
 type Store interface {
 	StreamStore
 	EventStore
@@ -138,7 +138,8 @@ type StreamStore interface {
 	CreateStream(ctx context.Context, s Stream) error
 	// Stream returns the client's stream. ErrStreamNotFound.
 	Stream(ctx context.Context, clientID string) (Stream, error)
-	// UpdateStream replaces what the receiver decides on: method, endpoint, authorization, description and events. ErrStreamNotFound.
+	// UpdateStream replaces what the receiver decides on: method, endpoint, authorization, description and events.
+	// ErrStreamNotFound.
 	UpdateStream(ctx context.Context, s Stream) error
 	// SetStreamStatus changes the status. A disabled stream loses its events. ErrStreamNotFound.
 	SetStreamStatus(ctx context.Context, id, clientID string, status Status, reason string, at time.Time) error
@@ -158,12 +159,14 @@ type EventStore interface {
 	SignalEvents(ctx context.Context, streamID string, limit int) ([]Event, error)
 	// Acknowledge removes events of a stream.
 	Acknowledge(ctx context.Context, streamID string, jtis []string) error
-	// LeaseStreams returns at most limit streams that have something to push and are due, of enabled clients. Until a time they are nobody else's.
+	// LeaseStreams returns at most limit streams that have something to push and are due, of enabled clients. Until a time
+	// they are nobody else's.
 	LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]Stream, error)
 	// FinishPush ends a lease: it removes events that were delivered, counts the refusal of others, removes those that were refused
 	// MaxRefusals times, and makes the stream due at a time.
 	FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error
-	// SweepSignals disables streams with an event from before a time, at most limit of them, puts an event that says so in place of theirs,
-	// and removes events that belong to no stream or are older and of a disabled one. It says how many it has changed.
+	// SweepSignals disables streams with an event from before a time, at most limit of them, puts an event that says so in
+	// place of theirs, and removes events that belong to no stream or are older and of a disabled one. It says how many it
+	// has changed.
 	SweepSignals(ctx context.Context, before, at time.Time, limit int) (int, error)
 }

@@ -53,7 +53,8 @@ func sealer(t *testing.T) Sealer {
 func TestSET(t *testing.T) {
 	id := session.NewID(time.Unix(1_700_000_000, 0))
 	at := time.Unix(1_700_000_000, 500)
-	subject := fmt.Sprintf(`{"format":"complex","user":{"format":"iss_sub","iss":%q,"sub":"usr_a"},"session":{"format":"opaque","id":%q}}`, issuer, id)
+	subject := fmt.Sprintf(`{"format":"complex","user":{"format":"iss_sub","iss":%q,"sub":"usr_a"},`+
+		`"session":{"format":"opaque","id":%q}}`, issuer, id)
 	stream := `{"format":"opaque","id":"stm_a"}`
 	for name, c := range map[string]struct {
 		event Event
@@ -61,13 +62,18 @@ func TestSET(t *testing.T) {
 		kind  string
 		told  string
 	}{
-		"logout":       {Event{Kind: KindSessionRevoked, Reason: "logout"}, subject, EventSessionRevoked, `{"event_timestamp":1700000000,"initiating_entity":"user","reason_admin":{"en":"logout"}}`},
-		"disabled":     {Event{Kind: KindSessionRevoked, Reason: "user_disabled"}, subject, EventSessionRevoked, `{"event_timestamp":1700000000,"initiating_entity":"admin","reason_admin":{"en":"user_disabled"}}`},
-		"reuse":        {Event{Kind: KindSessionRevoked, Reason: "reuse"}, subject, EventSessionRevoked, `{"event_timestamp":1700000000,"initiating_entity":"policy","reason_admin":{"en":"reuse"}}`},
-		"no telling":   {Event{Kind: KindSessionRevoked, Reason: "revoked"}, subject, EventSessionRevoked, `{"event_timestamp":1700000000,"reason_admin":{"en":"revoked"}}`},
+		"logout": {Event{Kind: KindSessionRevoked, Reason: "logout"}, subject, EventSessionRevoked,
+			`{"event_timestamp":1700000000,"initiating_entity":"user","reason_admin":{"en":"logout"}}`},
+		"disabled": {Event{Kind: KindSessionRevoked, Reason: "user_disabled"}, subject, EventSessionRevoked,
+			`{"event_timestamp":1700000000,"initiating_entity":"admin","reason_admin":{"en":"user_disabled"}}`},
+		"reuse": {Event{Kind: KindSessionRevoked, Reason: "reuse"}, subject, EventSessionRevoked,
+			`{"event_timestamp":1700000000,"initiating_entity":"policy","reason_admin":{"en":"reuse"}}`},
+		"no telling": {Event{Kind: KindSessionRevoked, Reason: "revoked"}, subject, EventSessionRevoked,
+			`{"event_timestamp":1700000000,"reason_admin":{"en":"revoked"}}`},
 		"verification": {Event{Kind: KindVerification, State: "s"}, stream, EventVerification, `{"state":"s"}`},
 		"unasked":      {Event{Kind: KindVerification}, stream, EventVerification, `{}`},
-		"updated":      {Event{Kind: KindStreamUpdated, State: "disabled", Reason: "why"}, stream, EventStreamUpdated, `{"reason":"why","status":"disabled"}`},
+		"updated": {Event{Kind: KindStreamUpdated, State: "disabled", Reason: "why"}, stream, EventStreamUpdated,
+			`{"reason":"why","status":"disabled"}`},
 	} {
 		t.Run("ok/"+name, func(t *testing.T) {
 			c.event.JTI, c.event.UserID, c.event.SessionID, c.event.At = "j", "usr_a", id, at
@@ -75,7 +81,8 @@ func TestSET(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := fmt.Sprintf(`{"iss":%q,"aud":"receiver","iat":1700000000,"jti":"j","sub_id":%s,"events":{%q:%s}}`, issuer, c.sub, c.kind, c.told)
+			want := fmt.Sprintf(`{"iss":%q,"aud":"receiver","iat":1700000000,"jti":"j","sub_id":%s,"events":{%q:%s}}`, issuer, c.sub,
+				c.kind, c.told)
 			if got := payload(t, raw); got != want {
 				t.Errorf("%s\nwant\n%s", got, want)
 			}
@@ -85,7 +92,8 @@ func TestSET(t *testing.T) {
 
 func TestParseSubject(t *testing.T) {
 	id := session.NewID(time.Unix(1_700_000_000, 0))
-	userOf, sessionOf := fmt.Sprintf(`{"format":"iss_sub","iss":%q,"sub":"usr_a"}`, issuer), fmt.Sprintf(`{"format":"opaque","id":%q}`, id)
+	userOf, sessionOf := fmt.Sprintf(`{"format":"iss_sub","iss":%q,"sub":"usr_a"}`,
+		issuer), fmt.Sprintf(`{"format":"opaque","id":%q}`, id)
 	for raw, want := range map[string]Subject{
 		userOf: {UserID: "usr_a"}, sessionOf: {SessionID: id},
 		`{"format":"complex","user":` + userOf + `}`:                             {UserID: "usr_a"},
@@ -96,8 +104,10 @@ func TestParseSubject(t *testing.T) {
 		}
 	}
 	for _, raw := range []string{
-		``, `null`, `[]`, `{}`, `"x"`, `{"format":"complex"}`, `{"format":"email","email":"a@example.test"}`, `{"format":"opaque","id":"ses_x"}`, `{"format":"opaque","id":"usr_a"}`,
-		`{"format":"iss_sub","iss":"https://elsewhere.example","sub":"usr_a"}`, `{"format":"iss_sub","sub":"usr_a"}`, fmt.Sprintf(`{"format":"iss_sub","iss":%q,"sub":""}`, issuer),
+		``, `null`, `[]`, `{}`, `"x"`, `{"format":"complex"}`, `{"format":"email","email":"a@example.test"}`,
+		`{"format":"opaque","id":"ses_x"}`, `{"format":"opaque","id":"usr_a"}`,
+		`{"format":"iss_sub","iss":"https://elsewhere.example","sub":"usr_a"}`, `{"format":"iss_sub","sub":"usr_a"}`,
+		fmt.Sprintf(`{"format":"iss_sub","iss":%q,"sub":""}`, issuer),
 		`{"format":"complex","user":{"format":"complex","user":` + userOf + `}}`,
 	} {
 		if got, err := ParseSubject(json.RawMessage(raw), issuer); !errors.Is(err, ErrSubject) {
@@ -147,7 +157,12 @@ func (q *queue) Stream(context.Context, string) (Stream, error) { return q.strea
 
 // due is the stream as a row of the outbox.
 func (q *queue) due() outbox.Row {
-	return outbox.Row{Destination: q.stream.ID, Payload: []byte(q.stream.ClientID), Attempts: q.stream.Attempts, LeasedUntil: time.Now().Add(pushLease)}
+	return outbox.Row{
+		Destination: q.stream.ID,
+		Payload:     []byte(q.stream.ClientID),
+		Attempts:    q.stream.Attempts,
+		LeasedUntil: time.Now().Add(pushLease),
+	}
 }
 
 // rounds are what was finished in each round of a lease; the end of the lease belongs to the last.
@@ -205,7 +220,8 @@ func TestPush(t *testing.T) {
 	}
 	t.Run("ok/all of them, in rounds", func(t *testing.T) {
 		got := push(t, 2*pushEvents+3, 0, accept)
-		if len(got) != 3 || len(got[0].delivered) != pushEvents || got[0].wait < 20*time.Second || len(got[2].delivered) != 3 || got[2].wait > time.Second || got[2].attempts != 0 {
+		if len(got) != 3 || len(got[0].delivered) != pushEvents || got[0].wait < 20*time.Second || len(got[2].delivered) != 3 ||
+			got[2].wait > time.Second || got[2].attempts != 0 {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -217,7 +233,8 @@ func TestPush(t *testing.T) {
 			}
 			accept(n, w)
 		})
-		if len(got) != 1 || len(got[0].delivered) != 2 || len(got[0].refused) != 0 || got[0].attempts != 1 || got[0].wait != time.Second {
+		if len(got) != 1 || len(got[0].delivered) != 2 || len(got[0].refused) != 0 || got[0].attempts != 1 ||
+			got[0].wait != time.Second {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -227,7 +244,13 @@ func TestPush(t *testing.T) {
 		}
 	})
 	t.Run("fail/the wait doubles, up to five minutes", func(t *testing.T) {
-		for attempts, wait := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 5: 32 * time.Second, 9: longestWait, 1000: longestWait} {
+		for attempts, wait := range map[int]time.Duration{
+			0:    time.Second,
+			1:    2 * time.Second,
+			5:    32 * time.Second,
+			9:    longestWait,
+			1000: longestWait,
+		} {
 			got := push(t, 3, attempts, func(_ int, w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) })
 			if len(got) != 1 || got[0].wait != wait || got[0].attempts != attempts+1 || attempts > 0 && calls != 1 {
 				t.Errorf("after %d: %+v, %d calls", attempts, got, calls)
@@ -240,12 +263,16 @@ func TestPush(t *testing.T) {
 		}
 	})
 	t.Run("fail/a 400 that does not say why is a failure", func(t *testing.T) {
-		if got := push(t, 1, 0, func(_ int, w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest) }); len(got) != 1 || len(got[0].refused) != 0 || got[0].attempts != 1 {
+		if got := push(t, 1, 0, func(_ int, w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest) }); len(got) != 1 ||
+			len(got[0].refused) != 0 || got[0].attempts != 1 {
 			t.Errorf("%+v", got)
 		}
 	})
 	t.Run("fail/an authorization that cannot be opened", func(t *testing.T) {
-		q := &queue{stream: Stream{ID: "stm_a", EndpointURL: receiver.URL, Sealed: []byte("of another key")}, events: []Event{{JTI: "a", Kind: KindVerification}}}
+		q := &queue{
+			stream: Stream{ID: "stm_a", EndpointURL: receiver.URL, Sealed: []byte("of another key")},
+			events: []Event{{JTI: "a", Kind: KindVerification}},
+		}
 		calls = 0
 		s := NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler))
 		outbox.NewWorker(s.Kind(), nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())

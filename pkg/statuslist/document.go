@@ -57,7 +57,8 @@ type list struct {
 	signedAt  time.Time
 }
 
-// Document returns a list by the client's name and the number in its address. ErrNotFound; any other error is a failure of the storage or the keys.
+// Document returns a list by the client's name and the number in its address. ErrNotFound; any other error is a failure
+// of the storage or the keys.
 func (p *Publisher) Document(ctx context.Context, name, number string) (Document, error) {
 	n, ok := parseList(number)
 	if !ok {
@@ -177,7 +178,8 @@ func (p *Publisher) refresh(ctx context.Context, l *list, client Client, number 
 	return nil
 }
 
-// revoke sets the bit of an index. The first is the least significant one of the first byte (draft-ietf-oauth-status-list, section 4.1).
+// revoke sets the bit of an index. The first is the least significant one of the first byte
+// (draft-ietf-oauth-status-list, section 4.1).
 func revoke(bits []byte, index int) { bits[index>>3] |= 1 << (index & 7) }
 
 // encode compresses bits and writes them as text (draft-ietf-oauth-status-list, section 4.2).
@@ -217,7 +219,11 @@ func (p *Publisher) sign(ctx context.Context, name string, number int64, bits []
 	}
 	believe := min(believeFor, p.Lifetime) // for longer the key might not be published
 	c := claims{
-		Issuer: p.Issuer, Subject: p.uri(name, number), IssuedAt: now.Unix(), ExpiresAt: now.Add(believe).Unix(), TTL: int64(min(ttl, believe) / time.Second),
+		Issuer:    p.Issuer,
+		Subject:   p.uri(name, number),
+		IssuedAt:  now.Unix(),
+		ExpiresAt: now.Add(believe).Unix(),
+		TTL:       int64(min(ttl, believe) / time.Second),
 	}
 	c.StatusList.Bits, c.StatusList.List, c.StatusList.Aggregation = 1, encoded, p.Issuer+Path
 	return p.Minter.Sign(ctx, token.TypeStatusList, "", c)

@@ -1,10 +1,11 @@
-// Package statuslist publishes which access tokens are revoked as status lists (draft-ietf-oauth-status-list), for resource servers that
-// know this form and not the blocklist.
+// Package statuslist publishes which access tokens are revoked as status lists (draft-ietf-oauth-status-list), for
+// resource servers that know this form and not the blocklist.
 //
-// A status list is one bit for each token that refers to it. The tokens of a session share one number, which its row got at login; what ends
-// the session or changes what its tokens say revokes the number in the same transaction, and in the latter case the session goes on with
-// another one. So a refresh writes nothing for this. Numbers are never given twice; a list is a stretch of Size numbers, and a
-// number is remembered as revoked only until the last token that carries it has expired.
+// A status list is one bit for each token that refers to it. The tokens of a session share one number, which its row
+// got at login; what ends the session or changes what its tokens say revokes the number in the same transaction, and in
+// the latter case the session goes on with another one. So a refresh writes nothing for this. Numbers are never given
+// twice; a list is a stretch of Size numbers, and a number is remembered as revoked only until the last token that
+// carries it has expired.
 //
 // Each client has lists of its own name over the same numbers, so that disabling a client, which may have any number of
 // sessions, is one decision: its lists say that all is revoked.
@@ -46,8 +47,8 @@ var ErrNotFound = errors.New("status list not found")
 type Store interface {
 	// RevokedStatuses lists the revoked numbers from first to last, in order.
 	RevokedStatuses(ctx context.Context, first, last int64) ([]int64, error)
-	// StatusRange returns the least and the greatest number that a session has or that is revoked, those of clients' own tokens left out;
-	// zeros if there is none.
+	// StatusRange returns the least and the greatest number that a session has or that is revoked, those of clients' own
+	// tokens left out; zeros if there is none.
 	StatusRange(ctx context.Context) (least, greatest int64, err error)
 	// BlockToken is [blocklist.Store.Block] for a token that carries a number and was minted at iat: the number is revoked too, and
 	// a session that has it gets another one.
@@ -101,8 +102,9 @@ func (p *Publisher) Reference(clientID string, number int64) token.Status {
 	return token.Status{Index: p.shuffle(number), URI: p.uri(name(clientID), number/Size)}
 }
 
-// OwnReference is what a token says that a client gets for itself. There is no row to keep a number in, so it is drawn from the first list:
-// that somebody else's token has the same one and is revoked with it happens once in a million, and its client gets another.
+// OwnReference is what a token says that a client gets for itself. There is no row to keep a number in, so it is drawn
+// from the first list: that somebody else's token has the same one and is revoked with it happens once in a million,
+// and its client gets another.
 func (p *Publisher) OwnReference(clientID string) token.Status {
 	var random [4]byte
 	_, _ = rand.Read(random[:])                                                               // never fails
@@ -140,9 +142,9 @@ func parseList(s string) (int64, bool) {
 	return int64(n), err == nil && strconv.FormatUint(n, 10) == s
 }
 
-// shuffle gives the index of a number within its list, and unshuffle the number of an index. Indexes in a row would tell whoever has two
-// tokens how many logins there were in between (draft-ietf-oauth-status-list, section 12.5). This is a Feistel network over the
-// low bits of the number.
+// shuffle gives the index of a number within its list, and unshuffle the number of an index. Indexes in a row would
+// tell whoever has two tokens how many logins there were in between (draft-ietf-oauth-status-list, section 12.5). This
+// is a Feistel network over the low bits of the number.
 func (p *Publisher) shuffle(number int64) int {
 	list, n := uint64(number/Size), uint32(number%Size) //nolint:gosec // not negative
 	left, right := n>>halfBits, n&half

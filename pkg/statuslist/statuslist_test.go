@@ -57,7 +57,12 @@ const issuer = "https://login.example.test"
 func publisher(t *testing.T, f *facts, clients ...Client) *Publisher {
 	t.Helper()
 	p, err := New(Options{
-		Issuer: issuer, Store: f, Minter: unsigned{}, Key: []byte("sixteen bytes..."), Clients: func() []Client { return clients }, Lifetime: 15 * time.Minute,
+		Issuer:   issuer,
+		Store:    f,
+		Minter:   unsigned{},
+		Key:      []byte("sixteen bytes..."),
+		Clients:  func() []Client { return clients },
+		Lifetime: 15 * time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +152,8 @@ func TestReference(t *testing.T) {
 		t.Errorf("a session without a number refers to %+v", got)
 	}
 	for range 1000 {
-		if got := p.OwnReference("app"); !strings.HasSuffix(got.URI, "/0") || got == p.Reference("app", 0) || p.unshuffle(0, got.Index) < 1 {
+		if got := p.OwnReference("app"); !strings.HasSuffix(got.URI, "/0") || got == p.Reference("app", 0) ||
+			p.unshuffle(0, got.Index) < 1 {
 			t.Fatalf("own reference %+v", got)
 		}
 	}
@@ -157,9 +163,13 @@ func TestReference(t *testing.T) {
 		t.Errorf("reference %+v", l)
 	}
 	for status, want := range map[token.Status]int64{
-		l: number, {Index: l.Index, URI: "https://elsewhere.example/" + name("app") + "/7"}: 0, {Index: Size, URI: l.URI}: 0, {Index: -1, URI: l.URI}: 0,
+		l: number,
+		{Index: l.Index, URI: "https://elsewhere.example/" + name("app") + "/7"}: 0,
+		{Index: Size, URI: l.URI}: 0,
+		{Index: -1, URI: l.URI}:   0,
 	} {
-		if err := p.Revoke(t.Context(), status, time.Now(), blocklist.Entry{}, audit.Event{}); err != nil || f.blocked[len(f.blocked)-1] != want {
+		if err := p.Revoke(t.Context(), status, time.Now(), blocklist.Entry{}, audit.Event{}); err != nil ||
+			f.blocked[len(f.blocked)-1] != want {
 			t.Errorf("%+v: %v, %d, want %d", status, err, f.blocked, want)
 		}
 	}
@@ -191,7 +201,8 @@ func TestDocument(t *testing.T) {
 		if !bytes.Equal(bits, wanted) {
 			t.Error("other bits are set than those of the revoked numbers")
 		}
-		if now := time.Now().Unix(); c.Issuer != issuer || c.IssuedAt != now || c.ExpiresAt != now+300 || c.TTL != 30 || c.StatusList.Bits != 1 {
+		if now := time.Now().Unix(); c.Issuer != issuer || c.IssuedAt != now || c.ExpiresAt != now+300 || c.TTL != 30 ||
+			c.StatusList.Bits != 1 {
 			t.Errorf("claims %+v", c)
 		}
 		if _, bits := bitsOf(t, get("gone", "3").Raw); bytes.Count(bits, []byte{0xff}) != Size/8 {
@@ -230,7 +241,8 @@ func TestDocument(t *testing.T) {
 		get("app", "4")
 
 		uris, err := p.URIs(t.Context())
-		if err != nil || len(uris) != 6 || !slices.Contains(uris, p.Reference("app", last).URI) || !slices.Contains(uris, p.OwnReference("gone").URI) {
+		if err != nil || len(uris) != 6 || !slices.Contains(uris, p.Reference("app", last).URI) ||
+			!slices.Contains(uris, p.OwnReference("gone").URI) {
 			t.Errorf("%q, %v", uris, err)
 		}
 		f.err = errors.New("down")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// mostMethods is how many methods an interface may declare. A sum of interfaces declares none of its own: who needs a feature's data
-// should not have to name another feature's.
+// mostMethods is how many methods an interface may declare. A sum of interfaces declares none of its own: who needs a
+// feature's data should not have to name another feature's.
 const mostMethods = 8
 
 func TestInterfacesAreSmall(t *testing.T) {

@@ -19,8 +19,8 @@ type Hint struct {
 	SessionID string // sid
 }
 
-// ParseHint reads an ID token that this issuer signed. It may have expired: whoever holds it has been its client, and that is all it tells.
-// ErrHint.
+// ParseHint reads an ID token that this issuer signed. It may have expired: whoever holds it has been its client, and
+// that is all it tells. ErrHint.
 func ParseHint(raw, issuer string, keys func(kid string) (*verifier.Key, bool)) (Hint, error) {
 	if len(raw) > verifier.MaxTokenSize {
 		return Hint{}, ErrHint
@@ -29,7 +29,8 @@ func ParseHint(raw, issuer string, keys func(kid string) (*verifier.Key, bool)) 
 		jwt.RegisteredClaims
 		SessionID string `json:"sid"`
 	}
-	parser := jwt.NewParser(jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding(), jwt.WithValidMethods([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}))
+	parser := jwt.NewParser(jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding(),
+		jwt.WithValidMethods([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}))
 	parsed, err := parser.ParseWithClaims(raw, &claims, func(t *jwt.Token) (any, error) {
 		kid, _ := t.Header["kid"].(string)
 		key, ok := keys(kid)

@@ -61,18 +61,19 @@ func NewMinter(issuer string, keys Keys) *Minter { return &Minter{issuer, keys} 
 
 // Access says what an access token is to carry.
 type Access struct {
-	Subject   string         // sub: a user's ID, or the client's ID for a token that a client gets for itself
-	Audience  []string       // aud; at least one
-	ClientID  string         // client_id
-	Scope     string         // scope; always there, also empty
-	SessionID string         // sid; left out if empty
-	Roles     []string       // roles; always a list, also an empty one
-	AuthTime  time.Time      // auth_time; left out if zero
-	AMR       []string       // amr (RFC 8176); left out if empty
-	ACR       string         // acr; left out if empty
-	Status    Status         // status; left out if its URI is empty
-	IssuedAt  time.Time      // iat, cut to seconds; now if zero
-	Lifetime  time.Duration  // the longest time to exp; it is shortened by up to 5 % at random, so that refreshes do not come in waves
+	Subject   string    // sub: a user's ID, or the client's ID for a token that a client gets for itself
+	Audience  []string  // aud; at least one
+	ClientID  string    // client_id
+	Scope     string    // scope; always there, also empty
+	SessionID string    // sid; left out if empty
+	Roles     []string  // roles; always a list, also an empty one
+	AuthTime  time.Time // auth_time; left out if zero
+	AMR       []string  // amr (RFC 8176); left out if empty
+	ACR       string    // acr; left out if empty
+	Status    Status    // status; left out if its URI is empty
+	IssuedAt  time.Time // iat, cut to seconds; now if zero
+	// the longest time to exp; it is shortened by up to 5 % at random, so that refreshes do not come in waves
+	Lifetime  time.Duration
 	Algorithm string         // the default algorithm if empty
 	Extra     map[string]any // further claims; they cannot replace those above, see Reserved
 }

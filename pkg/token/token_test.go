@@ -101,11 +101,14 @@ func TestMint(t *testing.T) {
 		change func(*token.Access)
 		want   map[string]any // besides those that every token of the table has
 	}{
-		"ok/minimal":      {func(*token.Access) {}, nil},
-		"ok/audiences":    {func(a *token.Access) { a.Audience = []string{"a", "b"} }, map[string]any{"aud": []any{"a", "b"}}},
-		"ok/roles":        {func(a *token.Access) { a.Roles = []string{"admin", `"quoted"\`} }, map[string]any{"roles": []any{"admin", `"quoted"\`}}},
-		"ok/escapes":      {func(a *token.Access) { a.Scope = "é\x00\n\x1f\x7f</script>\u2028😀" }, map[string]any{"scope": "é\x00\n\x1f\x7f</script>\u2028😀"}},
-		"ok/extra":        {func(a *token.Access) { a.Extra = map[string]any{"tenant": "t<1>", "level": 3} }, map[string]any{"tenant": "t<1>", "level": 3.0}},
+		"ok/minimal":   {func(*token.Access) {}, nil},
+		"ok/audiences": {func(a *token.Access) { a.Audience = []string{"a", "b"} }, map[string]any{"aud": []any{"a", "b"}}},
+		"ok/roles": {func(a *token.Access) { a.Roles = []string{"admin", `"quoted"\`} },
+			map[string]any{"roles": []any{"admin", `"quoted"\`}}},
+		"ok/escapes": {func(a *token.Access) { a.Scope = "é\x00\n\x1f\x7f</script>\u2028😀" },
+			map[string]any{"scope": "é\x00\n\x1f\x7f</script>\u2028😀"}},
+		"ok/extra": {func(a *token.Access) { a.Extra = map[string]any{"tenant": "t<1>", "level": 3} },
+			map[string]any{"tenant": "t<1>", "level": 3.0}},
 		"ok/client's own": {func(a *token.Access) { a.Subject = "default" }, map[string]any{"sub": "default"}},
 		"ok/everything else": {
 			func(a *token.Access) {
@@ -131,7 +134,11 @@ func TestMint(t *testing.T) {
 					t.Fatal(err)
 				}
 				header, claims := parts(t, minted.Raw)
-				if diff := gocmp.Diff(map[string]any{"alg": cmp.Or(algorithm, verifier.EdDSA), "kid": key.ID, "typ": "at+jwt"}, header); diff != "" {
+				if diff := gocmp.Diff(map[string]any{
+					"alg": cmp.Or(algorithm, verifier.EdDSA),
+					"kid": key.ID,
+					"typ": "at+jwt",
+				}, header); diff != "" {
 					t.Error(diff)
 				}
 				want := map[string]any{
@@ -164,7 +171,8 @@ func accept(t *testing.T, k *keyring.Keyring, raw string, access token.Access) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claims.Subject != access.Subject || claims.ClientID != access.ClientID || !slices.Equal(claims.Roles, access.Roles) || claims.SessionID != access.SessionID {
+	if claims.Subject != access.Subject || claims.ClientID != access.ClientID || !slices.Equal(claims.Roles, access.Roles) ||
+		claims.SessionID != access.SessionID {
 		t.Errorf("verified as %+v", claims)
 	}
 	if _, err := jwt.Parse(raw, func(token *jwt.Token) (any, error) {
@@ -252,7 +260,8 @@ func TestLifetimeIsSpread(t *testing.T) {
 		seen[life], ids[minted.ID] = true, true
 	}
 	if len(seen) < 40 || !seen[full] || !seen[full*95/100] || len(ids) != 600 {
-		t.Errorf("%d different lifetimes of 46, full %v, least %v; %d different IDs", len(seen), seen[full], seen[full*95/100], len(ids))
+		t.Errorf("%d different lifetimes of 46, full %v, least %v; %d different IDs", len(seen), seen[full], seen[full*95/100],
+			len(ids))
 	}
 }
 
@@ -324,7 +333,8 @@ func FuzzMint(f *testing.F) {
 			return
 		}
 		_, claims := parts(t, minted.Raw)
-		if claims["sub"] != subject || claims["scope"] != scope || !gocmp.Equal(claims["roles"], []any{role, subject}) || claims["x-"+role] != scope {
+		if claims["sub"] != subject || claims["scope"] != scope || !gocmp.Equal(claims["roles"], []any{role, subject}) ||
+			claims["x-"+role] != scope {
 			t.Errorf("%+v became %q", access, claims)
 		}
 	})
@@ -334,7 +344,8 @@ func BenchmarkMint(b *testing.B) {
 	k := keys(b)
 	m := token.NewMinter(issuer, k)
 	access := minimal()
-	access.Scope, access.SessionID, access.Roles = "openid profile offline_access", "ses_abcdefghijklmnopqrstuvwxyz", []string{"admin", "editor"}
+	access.Scope, access.SessionID = "openid profile offline_access", "ses_abcdefghijklmnopqrstuvwxyz"
+	access.Roles = []string{"admin", "editor"}
 	access.AuthTime, access.AMR = time.Now(), []string{"pwd"}
 	for _, algorithm := range []string{verifier.ES256, verifier.EdDSA, verifier.RS256} {
 		access.Algorithm = algorithm

@@ -26,7 +26,10 @@ import (
 func countingServer(t *testing.T) (*httptest.Server, *x509.CertPool, *atomic.Int64) {
 	t.Helper()
 	var connections atomic.Int64
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		_, _ = io.WriteString(w, "{}")
+	}))
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
@@ -44,8 +47,9 @@ func TestGet(t *testing.T) {
 		answer http.HandlerFunc
 		want   error
 	}{
-		"ok/JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }, nil},
-		"fail/redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", http.StatusFound) }, statusError(302)},
+		"ok/JSON": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }, nil},
+		"fail/redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", http.StatusFound) },
+			statusError(302)},
 		"fail/not found": {http.NotFound, statusError(404)},
 		"fail/not JSON":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, errNotJSON},
 		"fail/packed": {func(w http.ResponseWriter, _ *http.Request) {

@@ -89,7 +89,8 @@ func (p *Provider) callFailed(doing string, err error) *Error {
 	switch {
 	case errors.Is(err, egress.ErrAddress):
 		return p.fail(ErrMisconfigured, doing, fmt.Errorf("%w (allow_private_network permits private networks for a provider)", err))
-	case hasStatus && !status.unavailable(), errors.Is(err, egress.ErrTooLarge), errors.Is(err, errNotJSON), errors.Is(err, egress.ErrURL):
+	case hasStatus && !status.unavailable(), errors.Is(err, egress.ErrTooLarge), errors.Is(err, errNotJSON),
+		errors.Is(err, egress.ErrURL):
 		return p.fail(ErrInvalidAnswer, doing, err)
 	}
 	return p.fail(ErrUnavailable, doing, err)
@@ -109,7 +110,8 @@ func (p *Provider) tokenFailed(doing string, err error, grantRefused error) *Err
 	switch answer.ErrorCode {
 	case "":
 		return p.callFailed(doing, status)
-	case "invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type", "redirect_uri_mismatch", "incorrect_client_credentials":
+	case "invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type", "redirect_uri_mismatch",
+		"incorrect_client_credentials":
 		return p.refuse(ErrMisconfigured, doing, answer.ErrorCode, answer.ErrorDescription)
 	case "invalid_grant", "bad_verification_code", "bad_refresh_token", "interaction_required", "login_required", "consent_required":
 		return p.refuse(grantRefused, doing, answer.ErrorCode, answer.ErrorDescription)

@@ -16,8 +16,8 @@ import (
 
 const githubPublished = "testdata/github/openapi.json"
 
-// fakegithub is not GitHub. What it answers for the REST API is held against GitHub's published description (testdata/github/openapi.json, cut
-// from @octokit/openapi).
+// fakegithub is not GitHub. What it answers for the REST API is held against GitHub's published description
+// (testdata/github/openapi.json, cut from @octokit/openapi).
 type fakegithub struct{ *upstreamtest.GitHub }
 
 func newFakeGitHub(t *testing.T) fakegithub { return fakegithub{upstreamtest.NewGitHub(t, false)} }
@@ -79,8 +79,10 @@ func TestOA08_GitHub(t *testing.T) {
 		emails []map[string]any
 		want   string
 	}{
-		"ok/primary and verified":         {[]map[string]any{email("b@example.com", false, true), email("a@example.com", true, true)}, "a@example.com"},
-		"fail/primary unverified":         {[]map[string]any{email("a@example.com", true, false), email("b@example.com", false, true)}, ""},
+		"ok/primary and verified": {[]map[string]any{email("b@example.com", false, true),
+			email("a@example.com", true, true)}, "a@example.com"},
+		"fail/primary unverified": {[]map[string]any{email("a@example.com", true, false),
+			email("b@example.com", false, true)}, ""},
 		"fail/only the one that is shown": {[]map[string]any{}, ""},
 		"fail/verified is a text":         {[]map[string]any{{"email": "a@example.com", "primary": true, "verified": "true"}}, ""},
 		"fail/PRIMARY":                    {[]map[string]any{{"email": "a@example.com", "PRIMARY": true, "verified": true}}, ""},
@@ -128,8 +130,11 @@ func TestOA08_GitHub(t *testing.T) {
 	})
 	t.Run("fail/errors with status 200", func(t *testing.T) {
 		g := newFakeGitHub(t)
-		for code, want := range map[string]error{"bad_verification_code": upstream.ErrInvalidAnswer, "incorrect_client_credentials": upstream.ErrMisconfigured,
-			"redirect_uri_mismatch": upstream.ErrMisconfigured} {
+		for code, want := range map[string]error{
+			"bad_verification_code":        upstream.ErrInvalidAnswer,
+			"incorrect_client_credentials": upstream.ErrMisconfigured,
+			"redirect_uri_mismatch":        upstream.ErrMisconfigured,
+		} {
 			g.Fail = code
 			_, _, err := login(t, g.provider(t))
 			if e, ok := errors.AsType[*upstream.Error](err); !errors.Is(err, want) || !ok || e.Code != code {
@@ -152,7 +157,8 @@ func TestOA08_GitHub(t *testing.T) {
 		b, _ := begin(t, g.provider(t), upstream.Request{LoginHint: "octocat"})
 		u, _ := url.Parse(b.URL)
 		q := u.Query()
-		if q.Get("scope") != "read:user user:email" || q.Has("nonce") || q.Get("login") != "octocat" || q.Get("code_challenge_method") != "S256" {
+		if q.Get("scope") != "read:user user:email" || q.Has("nonce") || q.Get("login") != "octocat" ||
+			q.Get("code_challenge_method") != "S256" {
 			t.Errorf("query %v", q)
 		}
 	})
@@ -173,7 +179,13 @@ func TestGenericOAuth2(t *testing.T) {
 		return id, err
 	}
 	id, err := try()
-	if want := (upstream.Identity{Provider: "up", Subject: "42", Email: "ada@example.com", EmailVerified: true, Name: "Ada"}); err != nil || *id != want {
+	if want := (upstream.Identity{
+		Provider:      "up",
+		Subject:       "42",
+		Email:         "ada@example.com",
+		EmailVerified: true,
+		Name:          "Ada",
+	}); err != nil || *id != want {
 		t.Errorf("%+v, %v", id, err)
 	}
 	config.Claims.EmailVerified = "" // a member that happens to be called so proves nothing

@@ -28,7 +28,8 @@ const (
 )
 
 // identify finds out who the tokens are of.
-func (p *Provider) identify(ctx context.Context, m *metadata, answer *oauth2.Token, nonce string, cb Callback) (*Identity, error) {
+func (p *Provider) identify(ctx context.Context, m *metadata, answer *oauth2.Token, nonce string, cb Callback) (*Identity,
+	error) {
 	switch p.cfg.Type {
 	case GitHub:
 		return p.githubIdentity(ctx, m, answer.AccessToken)
@@ -259,7 +260,8 @@ func (p *Provider) githubIdentity(ctx context.Context, m *metadata, access strin
 
 // finish holds the identity to what every provider must give, and drops what is not usable.
 func (p *Provider) finish(id *Identity) (*Identity, error) {
-	if id.Subject == "" || len(id.Subject) > subjectLimit || !utf8.ValidString(id.Subject) || strings.ContainsFunc(id.Subject, unicode.IsControl) {
+	if id.Subject == "" || len(id.Subject) > subjectLimit || !utf8.ValidString(id.Subject) ||
+		strings.ContainsFunc(id.Subject, unicode.IsControl) {
 		return nil, p.fail(ErrInvalidAnswer, "read the user", errors.New("there is no usable subject"))
 	}
 	id.Provider = p.cfg.ID

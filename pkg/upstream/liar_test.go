@@ -106,7 +106,8 @@ func login(t *testing.T, p *upstream.Provider) (*upstream.Identity, *upstream.To
 	return complete(t, p, b, values)
 }
 
-func complete(t *testing.T, p *upstream.Provider, b upstream.Begun, values url.Values) (*upstream.Identity, *upstream.Tokens, error) {
+func complete(t *testing.T, p *upstream.Provider, b upstream.Begun, values url.Values) (*upstream.Identity, *upstream.Tokens,
+	error) {
 	t.Helper()
 	cb, err := upstream.ParseCallback(values)
 	if err != nil {

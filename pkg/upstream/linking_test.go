@@ -23,7 +23,13 @@ func TestDecide(t *testing.T) {
 	disabled := func(p upstream.Person) upstream.Person { p.Disabled = true; return p }
 	linked := func(p upstream.Person) upstream.Person { p.HasProvider = true; return p }
 	login := func(id upstream.Identity, candidates ...upstream.Person) upstream.Situation {
-		return upstream.Situation{Identity: id, EmailTrusted: true, SignupAllowed: true, EmailRequired: true, Known: upstream.Known{Candidates: candidates}}
+		return upstream.Situation{
+			Identity:      id,
+			EmailTrusted:  true,
+			SignupAllowed: true,
+			EmailRequired: true,
+			Known:         upstream.Known{Candidates: candidates},
+		}
 	}
 	with := func(s upstream.Situation, change func(*upstream.Situation)) upstream.Situation { change(&s); return s }
 
@@ -289,18 +295,21 @@ func TestLinker(t *testing.T) {
 	t.Run("OA-17 sign-up off at the server or the provider", func(t *testing.T) {
 		m, l, p := setup(t)
 		l.SignupAllowed = false
-		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrSignupClosed) || len(m.users) != 0 {
+		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrSignupClosed) ||
+			len(m.users) != 0 {
 			t.Errorf("error %v", err)
 		}
 		m, l, p = setup(t, func(c *upstream.Config) { c.DisableSignup = true })
-		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrSignupClosed) || len(m.users) != 0 {
+		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrSignupClosed) ||
+			len(m.users) != 0 {
 			t.Errorf("error %v", err)
 		}
 	})
 	t.Run("OA-07 untrusted provider", func(t *testing.T) {
 		m, l, p := setup(t, func(c *upstream.Config) { c.TrustEmail = new(false) })
 		m.users["u"] = &memoryUser{email: "ada@example.com", verified: true}
-		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrEmailRequired) || len(m.identities) != 0 {
+		if _, err := l.Resolve(t.Context(), p, ada, "", audit.Origin{}); !errors.Is(err, upstream.ErrEmailRequired) ||
+			len(m.identities) != 0 {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -312,7 +321,8 @@ func TestOA17_UnknownProvider(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	for p := range all.All() {
-		if p.ID() != "up" || p.Name() != "Google" || p.Type() != upstream.Google || !p.TrustsEmail() || p.KeepsTokens() || p.FormPost() {
+		if p.ID() != "up" || p.Name() != "Google" || p.Type() != upstream.Google || !p.TrustsEmail() || p.KeepsTokens() ||
+			p.FormPost() {
 			t.Errorf("provider %+v", p)
 		}
 	}

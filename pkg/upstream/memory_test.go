@@ -118,7 +118,8 @@ func (m *memory) link(l upstream.Link) error {
 func (m *memory) LinkIdentity(_ context.Context, l upstream.Link, verifiedEmail string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if u := m.users[l.UserID]; verifiedEmail != "" && (u == nil || !u.verified || user.EmailKey(u.email) != user.EmailKey(verifiedEmail)) {
+	if u := m.users[l.UserID]; verifiedEmail != "" &&
+		(u == nil || !u.verified || user.EmailKey(u.email) != user.EmailKey(verifiedEmail)) {
 		return upstream.ErrConflict
 	}
 	return m.link(l)
@@ -128,7 +129,8 @@ func (m *memory) AdoptUser(_ context.Context, a upstream.Adoption) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	u := m.users[a.UserID]
-	if u == nil || u.disabled || u.verified || user.EmailKey(u.email) != user.EmailKey(a.Email) || m.identities[[2]string{a.Identity.Provider, a.Identity.Subject}] != nil {
+	if u == nil || u.disabled || u.verified || user.EmailKey(u.email) != user.EmailKey(a.Email) ||
+		m.identities[[2]string{a.Identity.Provider, a.Identity.Subject}] != nil {
 		return upstream.ErrConflict
 	}
 	for key, i := range m.identities {

@@ -55,7 +55,8 @@ func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata,
 	}
 	// The browser is sent to one of these and the client secret to another, so they keep the rules of the configuration.
 	for _, endpoint := range []struct{ name, address string }{
-		{"authorization_endpoint", m.Authorization}, {"token_endpoint", m.Token}, {"jwks_uri", m.JWKS}, {"userinfo_endpoint", m.Userinfo},
+		{"authorization_endpoint", m.Authorization}, {"token_endpoint", m.Token}, {"jwks_uri", m.JWKS},
+		{"userinfo_endpoint", m.Userinfo},
 	} {
 		if endpoint.address == "" && endpoint.name == "userinfo_endpoint" {
 			continue // the one that a provider may be without

@@ -29,7 +29,14 @@ func TestOIDCProvider(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := upstream.Identity{Provider: "up", Subject: "ada@example.com", Email: "ada@example.com", EmailVerified: true, Name: "Name of ada@example.com", AuthTime: id.AuthTime}
+		want := upstream.Identity{
+			Provider:      "up",
+			Subject:       "ada@example.com",
+			Email:         "ada@example.com",
+			EmailVerified: true,
+			Name:          "Name of ada@example.com",
+			AuthTime:      id.AuthTime,
+		}
 		if *id != want {
 			t.Errorf("identity %+v, want %+v", *id, want)
 		}
@@ -56,7 +63,8 @@ func TestOIDCProvider(t *testing.T) {
 	t.Run("fail/denied", func(t *testing.T) {
 		b, values := begin(t, p, upstream.Request{LoginHint: "deny"})
 		_, _, err := complete(t, p, b, values)
-		if e, ok := errors.AsType[*upstream.Error](err); !errors.Is(err, upstream.ErrDenied) || !ok || e.Description != "<b>the user said no</b>" {
+		if e, ok := errors.AsType[*upstream.Error](err); !errors.Is(err, upstream.ErrDenied) || !ok ||
+			e.Description != "<b>the user said no</b>" {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -69,8 +77,14 @@ func TestOIDCProvider(t *testing.T) {
 		}
 	})
 	t.Run("fail/wrong client secret", func(t *testing.T) {
-		wrong, err := trusting(t, nil, upstream.Config{ID: "up", Type: upstream.OIDC, Issuer: issuer, ClientID: clientID, ClientSecret: "wrong",
-			AllowPrivateNetwork: true}).Provider("up")
+		wrong, err := trusting(t, nil, upstream.Config{
+			ID:                  "up",
+			Type:                upstream.OIDC,
+			Issuer:              issuer,
+			ClientID:            clientID,
+			ClientSecret:        "wrong",
+			AllowPrivateNetwork: true,
+		}).Provider("up")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +94,13 @@ func TestOIDCProvider(t *testing.T) {
 	})
 	t.Run("fail/OA-12 not allowed on loopback", func(t *testing.T) {
 		u, _ := url.Parse(issuer)
-		outside, err := upstream.NewProviders([]upstream.Config{{ID: "up", Type: upstream.OIDC, Issuer: "https://" + u.Host, ClientID: clientID, ClientSecret: clientSecret}},
+		outside, err := upstream.NewProviders([]upstream.Config{{
+			ID:           "up",
+			Type:         upstream.OIDC,
+			Issuer:       "https://" + u.Host,
+			ClientID:     clientID,
+			ClientSecret: clientSecret,
+		}},
 			upstream.Options{Key: masterKey(t)})
 		if err != nil {
 			t.Fatal(err)

@@ -111,8 +111,9 @@ type Request struct {
 	UserID      string // the logged-in user who adds an identity; empty for a login
 	Continue    string // kept in the attempt for the caller
 	LoginHint   string // address or name that the user has typed already
-	Prompt      string // none, login, consent or select_account (OpenID Connect Core 1.0, section 3.1.2.1); empty for the provider's choice
-	UILocales   string // languages, space-separated
+	// none, login, consent or select_account (OpenID Connect Core 1.0, section 3.1.2.1); empty for the provider's choice
+	Prompt    string
+	UILocales string // languages, space-separated
 }
 
 // Begun is a login under way.

@@ -69,7 +69,8 @@ func TestLogin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tokens.Access == "" || tokens.Refresh == "" || tokens.Scope != "openid email" || time.Until(tokens.ExpiresAt) < 59*time.Minute {
+		if tokens.Access == "" || tokens.Refresh == "" || tokens.Scope != "openid email" ||
+			time.Until(tokens.ExpiresAt) < 59*time.Minute {
 			t.Fatalf("tokens %+v", tokens)
 		}
 		fresh, err := p.Refresh(t.Context(), tokens.Refresh, tokens.Scope)
@@ -104,7 +105,13 @@ func TestLogin(t *testing.T) {
 	})
 	t.Run("ok/hints reach the provider", func(t *testing.T) {
 		l := newLiar(t, "")
-		b, _ := begin(t, l.provider(t), upstream.Request{LoginHint: "ada@example.com", Prompt: "select_account", UILocales: "de en", Continue: "c", UserID: "u"})
+		b, _ := begin(t, l.provider(t), upstream.Request{
+			LoginHint: "ada@example.com",
+			Prompt:    "select_account",
+			UILocales: "de en",
+			Continue:  "c",
+			UserID:    "u",
+		})
 		u, _ := url.Parse(b.URL)
 		q := u.Query()
 		if q.Get("login_hint") != "ada@example.com" || q.Get("prompt") != "select_account" || q.Get("ui_locales") != "de en" {
@@ -402,7 +409,8 @@ func TestOA06_IDToken(t *testing.T) {
 		}),
 		"fail/HS256 with public key": raw(func(l liar, c jwt.MapClaims) string {
 			der, _ := x509.MarshalPKIXPublicKey(&l.Key.PublicKey)
-			return upstreamtest.Signed(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), map[string]any{"kid": "k1"}, c)
+			return upstreamtest.Signed(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+				map[string]any{"kid": "k1"}, c)
 		}),
 		"fail/HS256 promised by metadata": func(l liar) {
 			l.Metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"none", "HS256"} }
@@ -413,7 +421,11 @@ func TestOA06_IDToken(t *testing.T) {
 		"fail/oct key published": func(l liar) {
 			l.Metadata = func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{"HS256", "RS256"} }
 			l.JWKS = func(keys []map[string]any) any {
-				return map[string]any{"keys": append(keys, map[string]any{"kty": "oct", "kid": "k2", "k": base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))})}
+				return map[string]any{"keys": append(keys, map[string]any{
+					"kty": "oct",
+					"kid": "k2",
+					"k":   base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef")),
+				})}
 			}
 			l.Sign = func(c jwt.MapClaims) string {
 				return upstreamtest.Signed(jwt.SigningMethodHS256, []byte("0123456789abcdef0123456789abcdef"), map[string]any{"kid": "k2"}, c)
@@ -588,7 +600,11 @@ func appleConfig(t *testing.T, c *upstream.Config) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	c.Type, c.ClientSecret = upstream.Apple, ""
-	c.Apple = upstream.AppleKey{TeamID: "TEAM", KeyID: "KEY", PrivateKey: seal.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))}
+	c.Apple = upstream.AppleKey{
+		TeamID:     "TEAM",
+		KeyID:      "KEY",
+		PrivateKey: seal.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	}
 	return key
 }
 
@@ -600,8 +616,8 @@ func appleToken(t *testing.T, l liar, key *ecdsa.PrivateKey) func(http.ResponseW
 				t.Errorf("kid %v", token.Header["kid"])
 			}
 			return &key.PublicKey, nil
-		}, jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience("https://appleid.apple.com"), jwt.WithIssuer("TEAM"), jwt.WithSubject(clientID),
-			jwt.WithExpirationRequired(), jwt.WithIssuedAt())
+		}, jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience("https://appleid.apple.com"), jwt.WithIssuer("TEAM"),
+			jwt.WithSubject(clientID), jwt.WithExpirationRequired(), jwt.WithIssuedAt())
 		if err != nil {
 			t.Errorf("client secret: %v", err)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -661,12 +677,15 @@ func TestOA09_Microsoft(t *testing.T) {
 		"fail/tenant not allowed":          {tenants: []string{other}, err: upstream.ErrNotAllowed},
 		"fail/tid of another tenant":       {claims: map[string]any{"tid": other}, err: upstream.ErrInvalidAnswer},
 		"fail/tid missing":                 {claims: map[string]any{"tid": ""}, err: upstream.ErrInvalidAnswer},
-		"fail/tid is the placeholder":      {claims: map[string]any{"tid": "{tenantid}", "iss": "{tenantid}"}, err: upstream.ErrInvalidAnswer},
-		"fail/tid is a path":               {claims: map[string]any{"tid": "x/../" + tenant}, err: upstream.ErrInvalidAnswer},
-		"fail/oid missing":                 {claims: map[string]any{"oid": nil}, err: upstream.ErrInvalidAnswer},
-		"fail/iss of another tenant":       {claims: map[string]any{"iss": other}, err: upstream.ErrInvalidAnswer},
-		"fail/key of another tenant":       {keyOf: other, err: upstream.ErrInvalidAnswer},
-		"fail/metadata of another place":   {template: "https://evil.example/{tenantid}/v2.0", err: upstream.ErrInvalidAnswer},
+		"fail/tid is the placeholder": {
+			claims: map[string]any{"tid": "{tenantid}", "iss": "{tenantid}"},
+			err:    upstream.ErrInvalidAnswer,
+		},
+		"fail/tid is a path":             {claims: map[string]any{"tid": "x/../" + tenant}, err: upstream.ErrInvalidAnswer},
+		"fail/oid missing":               {claims: map[string]any{"oid": nil}, err: upstream.ErrInvalidAnswer},
+		"fail/iss of another tenant":     {claims: map[string]any{"iss": other}, err: upstream.ErrInvalidAnswer},
+		"fail/key of another tenant":     {keyOf: other, err: upstream.ErrInvalidAnswer},
+		"fail/metadata of another place": {template: "https://evil.example/{tenantid}/v2.0", err: upstream.ErrInvalidAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLiar(t, "/common/v2.0")
@@ -779,9 +798,11 @@ func TestOA11_NothingSecretInErrorsOrLogs(t *testing.T) {
 	}
 	config := l.Config(upstream.OIDC)
 	logger.Info("all", "begun", b, "tokens", tokens, "config", config, "secret", config.ClientSecret)
-	fmt.Fprintf(&log, "%v %+v %#v %+v %#v %s %q %x", *tokens, *tokens, *tokens, config, config, config.ClientSecret, config.ClientSecret, config.ClientSecret)
+	fmt.Fprintf(&log, "%v %+v %#v %+v %#v %s %q %x", *tokens, *tokens, *tokens, config, config, config.ClientSecret,
+		config.ClientSecret, config.ClientSecret)
 	hexed := hex.EncodeToString([]byte(clientSecret))
-	for _, secret := range []string{canary, clientSecret, hexed, string(tokens.Access), string(tokens.Refresh), string(b.Browser), "eyJ"} {
+	for _, secret := range []string{canary, clientSecret, hexed, string(tokens.Access), string(tokens.Refresh), string(b.Browser),
+		"eyJ"} {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("%q is in the log:\n%s", secret, log.String())
 		}
@@ -866,15 +887,23 @@ func TestVerifyIDToken(t *testing.T) {
 		nonce  string
 		err    error
 	}{
-		"ok/hashed nonce":                        {map[string]any{"aud": "ios-app", "nonce": hex.EncodeToString(sum[:])}, "nonce of the app", nil},
-		"ok/plain nonce":                         {map[string]any{"aud": "android-app", "nonce": "nonce of the app"}, "nonce of the app", nil},
-		"ok/for the server, made by the app":     {map[string]any{"aud": clientID, "azp": "android-app", "nonce": "n"}, "n", nil},
-		"fail/azp of a stranger":                 {map[string]any{"aud": clientID, "azp": "evil-app", "nonce": "n"}, "n", upstream.ErrInvalidAnswer},
-		"fail/aud of a stranger":                 {map[string]any{"aud": "evil-app", "nonce": "n"}, "n", upstream.ErrInvalidAnswer},
-		"fail/no nonce":                          {map[string]any{"aud": "ios-app", "nonce": ""}, "", upstream.ErrInvalidAnswer},
-		"fail/other nonce":                       {map[string]any{"aud": "ios-app", "nonce": "n"}, "m", upstream.ErrInvalidAnswer},
-		"fail/hash shown as the nonce of a hash": {map[string]any{"aud": "ios-app", "nonce": "n"}, hex.EncodeToString(sum[:]), upstream.ErrInvalidAnswer},
-		"fail/expired":                           {map[string]any{"aud": "ios-app", "nonce": "n", "exp": time.Now().Add(-time.Minute).Unix()}, "n", upstream.ErrInvalidAnswer},
+		"ok/hashed nonce": {map[string]any{"aud": "ios-app", "nonce": hex.EncodeToString(sum[:])},
+			"nonce of the app", nil},
+		"ok/plain nonce": {map[string]any{"aud": "android-app", "nonce": "nonce of the app"},
+			"nonce of the app", nil},
+		"ok/for the server, made by the app": {map[string]any{"aud": clientID, "azp": "android-app", "nonce": "n"}, "n", nil},
+		"fail/azp of a stranger": {map[string]any{"aud": clientID, "azp": "evil-app", "nonce": "n"}, "n",
+			upstream.ErrInvalidAnswer},
+		"fail/aud of a stranger": {map[string]any{"aud": "evil-app", "nonce": "n"}, "n", upstream.ErrInvalidAnswer},
+		"fail/no nonce":          {map[string]any{"aud": "ios-app", "nonce": ""}, "", upstream.ErrInvalidAnswer},
+		"fail/other nonce":       {map[string]any{"aud": "ios-app", "nonce": "n"}, "m", upstream.ErrInvalidAnswer},
+		"fail/hash shown as the nonce of a hash": {map[string]any{"aud": "ios-app", "nonce": "n"}, hex.EncodeToString(sum[:]),
+			upstream.ErrInvalidAnswer},
+		"fail/expired": {map[string]any{
+			"aud":   "ios-app",
+			"nonce": "n",
+			"exp":   time.Now().Add(-time.Minute).Unix(),
+		}, "n", upstream.ErrInvalidAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l.Claims = func(m jwt.MapClaims) { maps.Copy(m, c.claims) }
@@ -928,7 +957,8 @@ func TestProviderDown(t *testing.T) {
 	t.Run("fail/nobody there", func(t *testing.T) {
 		l := newLiar(t, "")
 		l.Close()
-		if _, err := l.provider(t).Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err, upstream.ErrUnavailable) {
+		if _, err := l.provider(t).Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err,
+			upstream.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -968,7 +998,8 @@ func TestProviderDown(t *testing.T) {
 		} {
 			l := newLiar(t, "")
 			l.Metadata = lie
-			if _, err := l.provider(t).Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err, upstream.ErrInvalidAnswer) {
+			if _, err := l.provider(t).Begin(t.Context(), upstream.Request{RedirectURI: redirectURI}); !errors.Is(err,
+				upstream.ErrInvalidAnswer) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

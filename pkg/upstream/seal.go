@@ -30,7 +30,12 @@ type sealedTokens struct {
 // Seal encrypts the tokens of an identity. They open for this identity only, so a row that is copied over another
 // user's gives that user nothing.
 func (s Sealer) Seal(t Tokens, provider, subject string) []byte {
-	text, err := json.Marshal(sealedTokens{Access: string(t.Access), Refresh: string(t.Refresh), ExpiresAt: unixOf(t.ExpiresAt), Scope: t.Scope})
+	text, err := json.Marshal(sealedTokens{
+		Access:    string(t.Access),
+		Refresh:   string(t.Refresh),
+		ExpiresAt: unixOf(t.ExpiresAt),
+		Scope:     t.Scope,
+	})
 	if err != nil {
 		panic(err) // only types that JSON can't hold
 	}
@@ -50,7 +55,12 @@ func (s Sealer) Open(sealed []byte, provider, subject string) (Tokens, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return Tokens{}, fmt.Errorf("%w: unknown content", ErrSealed)
 	}
-	return Tokens{Access: seal.Secret(t.Access), Refresh: seal.Secret(t.Refresh), ExpiresAt: timeOf(t.ExpiresAt), Scope: t.Scope}, nil
+	return Tokens{
+		Access:    seal.Secret(t.Access),
+		Refresh:   seal.Secret(t.Refresh),
+		ExpiresAt: timeOf(t.ExpiresAt),
+		Scope:     t.Scope,
+	}, nil
 }
 
 // sealContext is unambiguous because no provider ID contains a zero byte.

@@ -15,7 +15,12 @@ import (
 
 func TestOA11_Sealer(t *testing.T) {
 	s := upstream.NewSealer(masterKey(t))
-	tokens := upstream.Tokens{Access: "access-canary", Refresh: "refresh-canary", ExpiresAt: time.Unix(1_900_000_000, 0), Scope: "a b"}
+	tokens := upstream.Tokens{
+		Access:    "access-canary",
+		Refresh:   "refresh-canary",
+		ExpiresAt: time.Unix(1_900_000_000, 0),
+		Scope:     "a b",
+	}
 	sealed := s.Seal(tokens, "up", "s")
 	if bytes.Contains(sealed, []byte("canary")) || bytes.Contains(sealed, []byte("redacted")) {
 		t.Error("to be read")

@@ -30,8 +30,8 @@ type LoginStore interface {
 	audit.Store
 }
 
-// Failures slow down an address from which many wrong passwords come, whosever passwords they are. Only failures count, so that many
-// users behind one address are not held up.
+// Failures slow down an address from which many wrong passwords come, whosever passwords they are. Only failures count,
+// so that many users behind one address are not held up.
 type Failures interface {
 	// Wait is how long an address has to wait before its next attempt; zero if not at all.
 	Wait(ip string) time.Duration
@@ -57,10 +57,10 @@ func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Thrott
 	}
 }
 
-// Authenticate returns the user whose address and password these are. Every attempt that is not refused before
-// costs one statement and one password hash, whoever it is for; an address with too many failures costs neither. A hash of an older
-// kind is replaced on the way.
-// ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong, *password.BusyError; any other error is a storage failure.
+// Authenticate returns the user whose address and password these are. Every attempt that is not refused before costs
+// one statement and one password hash, whoever it is for; an address with too many failures costs neither. A hash of an
+// older kind is replaced on the way. ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong,
+// *password.BusyError; any other error is a storage failure.
 func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
 	if wait := a.failures.Wait(origin.IP); wait > 0 {
 		return User{}, &AttemptError{RetryAfter: wait}

@@ -121,7 +121,8 @@ func ParseEmail(s string) (string, error) {
 }
 
 func notInEmail(r rune) bool {
-	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`"()<>,;:\`, r) || r == utf8.RuneError || unicode.Is(unicode.Cf, r)
+	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`"()<>,;:\`, r) || r == utf8.RuneError ||
+		unicode.Is(unicode.Cf, r)
 }
 
 // EmailKey is the form in which addresses are compared: NFC, case folded. Both databases store it, so that

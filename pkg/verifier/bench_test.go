@@ -90,7 +90,8 @@ func BenchmarkVerifyRubbish(b *testing.B) {
 	s := newSigner("key-ec")
 	for name, raw := range map[string]string{
 		"8MiB": strings.Repeat("x", 8<<20), "dots": strings.Repeat(".", 1_000_000), "8KiB": strings.Repeat("x", MaxTokenSize),
-		"deep": encode([]byte(`{"alg":`+strings.Repeat("[", 700))) + ".e30.AAAA", "unknown_kid": s.sign(`{"alg":"ES256","kid":"x","typ":"at+jwt"}`, claims(testIssuer)),
+		"deep":        encode([]byte(`{"alg":`+strings.Repeat("[", 700))) + ".e30.AAAA",
+		"unknown_kid": s.sign(`{"alg":"ES256","kid":"x","typ":"at+jwt"}`, claims(testIssuer)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

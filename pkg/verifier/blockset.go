@@ -30,8 +30,8 @@ type shard struct {
 	used  int // guarded by BlockSet.mu
 }
 
-// slot is filled before its tag is published and its key never changes after that, so readers need no lock. Nothing is ever removed
-// from a table; Purge publishes a new one.
+// slot is filled before its tag is published and its key never changes after that, so readers need no lock. Nothing is
+// ever removed from a table; Purge publishes a new one.
 type slot struct {
 	key   BlockKey
 	times atomic.Uint64 // NotBefore<<32 | DropAfter

@@ -38,10 +38,11 @@ func newCache(size int) *cache {
 	}
 }
 
-// newMAC returns a function of the first n bytes of m.text, under a key that nobody else knows. It is GMAC with a constant nonce:
-// that would give the key away to who sees its values, but they stay in this memory, and then the chance that a stranger can find
-// two texts with one value is the universal hash's, below 2^-118 (NIST SP 800-38D, GHASH). It takes a tenth of the time of SHA-256,
-// which serves where GCM with a chosen nonce is forbidden (GODEBUG=fips140=only).
+// newMAC returns a function of the first n bytes of m.text, under a key that nobody else knows. It is GMAC with a
+// constant nonce: that would give the key away to who sees its values, but they stay in this memory, and then the
+// chance that a stranger can find two texts with one value is the universal hash's, below 2^-118 (NIST SP 800-38D,
+// GHASH). It takes a tenth of the time of SHA-256, which serves where GCM with a chosen nonce is forbidden
+// (GODEBUG=fips140=only).
 func newMAC() func(m *macSpace, n int) cacheKey {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key)          // never fails, see crypto/rand

@@ -47,7 +47,8 @@ func (c *Claims) HasRole(roles ...string) bool {
 	return slices.ContainsFunc(roles, func(role string) bool { return slices.Contains(c.Roles, role) })
 }
 
-// Decode unmarshals the claim of exactly this name into v, as encoding/json does. It reports false if the token has no such claim.
+// Decode unmarshals the claim of exactly this name into v, as encoding/json does. It reports false if the token has no
+// such claim.
 func (c *Claims) Decode(name string, v any) (bool, error) {
 	members, _ := parseObject(c.payload, nil)
 	for _, m := range members {
@@ -69,8 +70,9 @@ func (c *Claims) blockKeys() []BlockKey {
 	return c.keys[:]
 }
 
-// parseClaims reads an authentic payload. It returns ErrMalformed if a required claim is missing, a claim that it knows has another
-// JSON type than the standards give it, or a name is repeated. Claims that it does not know are left to Decode.
+// parseClaims reads an authentic payload. It returns ErrMalformed if a required claim is missing, a claim that it knows
+// has another JSON type than the standards give it, or a name is repeated. Claims that it does not know are left to
+// Decode.
 func parseClaims(payload string, key *Key) (*Claims, error) {
 	var space [24]member
 	members, ok := parseObject(payload, space[:0])

@@ -25,7 +25,12 @@ func TestKeyOf(t *testing.T) {
 
 func TestFeedWireForm(t *testing.T) {
 	e := Entry{Key: BlockKey{1, 2, 3}, NotBefore: 0x01020304, DropAfter: 0xfffefdfc}
-	f := Feed{Issuer: "https://a.example", Cursor: "c1", AsOf: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Entries: Entries(nil).Append(e)}
+	f := Feed{
+		Issuer:  "https://a.example",
+		Cursor:  "c1",
+		AsOf:    time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Entries: Entries(nil).Append(e),
+	}
 	b, err := json.Marshal(f)
 	if err != nil {
 		t.Fatal(err)

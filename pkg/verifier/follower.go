@@ -39,8 +39,9 @@ var (
 	errNotLoaded = errors.New("the blocklist is not loaded")
 )
 
-// follower keeps a BlockSet up to date with the issuer's feed. Two goroutines work at it: listen (stream.go) holds the stream, poll
-// fetches the first snapshot and whatever the stream does not bring. Both may merge the same entries; that changes nothing.
+// follower keeps a BlockSet up to date with the issuer's feed. Two goroutines work at it: listen (stream.go) holds the
+// stream, poll fetches the first snapshot and whatever the stream does not bring. Both may merge the same entries; that
+// changes nothing.
 type follower struct {
 	*settings
 	remote *remote
@@ -103,15 +104,15 @@ func (f *follower) current() error {
 	return nil
 }
 
-// since returns the time since t. The monotonic clock may stand still while the machine sleeps, and the wall clock may be set; the
-// larger difference is the careful one.
+// since returns the time since t. The monotonic clock may stand still while the machine sleeps, and the wall clock may
+// be set; the larger difference is the careful one.
 func since(t time.Time) time.Duration {
 	now := time.Now()
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
-// resync waits for a poll if the process was suspended: all that a token then lacks is one answer of the issuer. In an outage polls
-// go on failing, and tokens do not wait for them. It reports whether it waited.
+// resync waits for a poll if the process was suspended: all that a token then lacks is one answer of the issuer. In an
+// outage polls go on failing, and tokens do not wait for them. It reports whether it waited.
 func (f *follower) resync(ctx context.Context) bool {
 	f.mu.Lock()
 	resynced := f.resynced
@@ -267,9 +268,9 @@ func (f *follower) take(doc *Feed, now time.Time, snapshot bool) error {
 	return nil
 }
 
-// creditAsOf notes that the issuer said, at the instant now of our clock, that it had looked at the instant asOf of its own. Saying
-// the same again shows that it has not looked since; and what was said long ago and waited on the way for a suspended process counts
-// from when it was said. The caller holds f.mu.
+// creditAsOf notes that the issuer said, at the instant now of our clock, that it had looked at the instant asOf of its
+// own. Saying the same again shows that it has not looked since; and what was said long ago and waited on the way for a
+// suspended process counts from when it was said. The caller holds f.mu.
 func (f *follower) creditAsOf(asOf, now time.Time) {
 	if asOf.Equal(f.asOf) {
 		return
@@ -332,8 +333,8 @@ func (f *follower) currentMode() FeedMode {
 	return FeedPolling
 }
 
-// purge drops the entries that can refuse nothing any more: both by our clock, which decides when a token has expired here, and by
-// the issuer's, so that setting one of them forward brings no token back.
+// purge drops the entries that can refuse nothing any more: both by our clock, which decides when a token has expired
+// here, and by the issuer's, so that setting one of them forward brings no token back.
 func (f *follower) purge() {
 	f.mu.Lock()
 	t := f.asOf

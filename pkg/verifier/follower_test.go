@@ -54,7 +54,8 @@ func TestFollowStream(t *testing.T) {
 		expect(t, v, "minted after the entry", i.session("a"), nil)
 		time.Sleep(10 * time.Minute)
 		expectFeed(t, v, "after ten quiet minutes", FeedStream)
-		if s := v.Status(); s.Staleness > 6*time.Second || s.Entries != 2 || s.Keys != 1 || s.FeedErr != nil || s.KeysErr != nil || s.KeysAge > 5*time.Minute {
+		if s := v.Status(); s.Staleness > 6*time.Second || s.Entries != 2 || s.Keys != 1 || s.FeedErr != nil || s.KeysErr != nil ||
+			s.KeysAge > 5*time.Minute {
 			t.Errorf("status = %+v", s)
 		}
 		if n := i.count(feedPath); n > 3 {
@@ -133,8 +134,8 @@ func TestFollowThroughRestart(t *testing.T) {
 	})
 }
 
-// A stream that breaks now and then, as each deployment of the issuer breaks it, is back within two seconds each time. The client's
-// own time limit has no part in that.
+// A stream that breaks now and then, as each deployment of the issuer breaks it, is back within two seconds each time.
+// The client's own time limit has no part in that.
 func TestStreamComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newBubbleIssuer(t, newSigner("k"))
@@ -450,9 +451,11 @@ func TestCloseWaits(t *testing.T) {
 // What a broken or hostile issuer sends is bounded and is taken for no word at all.
 func TestFeedOfNonsense(t *testing.T) {
 	for name, body := range map[string]string{
-		"not JSON": "<html>", "another issuer": `{"iss":"https://other.example","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":""}`,
-		"no cursor": `{"iss":"ISS","as_of":"2026-01-01T00:00:00Z","entries":""}`, "cut entries": `{"iss":"ISS","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":"AAAA"}`,
-		"bad base64": `{"iss":"ISS","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":"!"}`, "empty": "",
+		"not JSON":       "<html>",
+		"another issuer": `{"iss":"https://other.example","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":""}`,
+		"no cursor":      `{"iss":"ISS","as_of":"2026-01-01T00:00:00Z","entries":""}`,
+		"cut entries":    `{"iss":"ISS","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":"AAAA"}`,
+		"bad base64":     `{"iss":"ISS","cursor":"c","as_of":"2026-01-01T00:00:00Z","entries":"!"}`, "empty": "",
 	} {
 		t.Run("fail/"+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -487,14 +490,17 @@ func TestEventReader(t *testing.T) {
 			list = append(list, e)
 		}
 	}
-	list, _ := read(": comment\nretry: 250\n\nevent:a\nid: 1\ndata: x\ndata:y\r\n\r\n\n\ndata: unnamed\n\nevent: b\ndata\nother: z\n\nevent: cut\ndata: off")
-	if len(list) != 3 || list[0].retry != 250*time.Millisecond || list[1].name != "a" || list[1].id != "1" || string(list[1].data) != "x\ny" || list[2].name != "b" {
+	list, _ := read(": comment\nretry: 250\n\nevent:a\nid: 1\ndata: x\ndata:y\r\n\r\n\n\ndata: unnamed\n\nevent: b\ndata\nother: " +
+		"z\n\nevent: cut\ndata: off")
+	if len(list) != 3 || list[0].retry != 250*time.Millisecond || list[1].name != "a" || list[1].id != "1" ||
+		string(list[1].data) != "x\ny" || list[2].name != "b" {
 		t.Errorf("events = %+v", list)
 	}
 	if _, err := read("data: " + strings.Repeat("x", maxEvent)); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("an endless line: %v", err)
 	}
-	if _, err := read(strings.Repeat("data: "+strings.Repeat("x", 1<<20)+"\n", 20)); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := read(strings.Repeat("data: "+strings.Repeat("x", 1<<20)+"\n", 20)); err == nil ||
+		!strings.Contains(err.Error(), "more than") {
 		t.Errorf("an endless event: %v", err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzVerify holds that nothing panics, and that of all texts only the good token itself is accepted. (The mirrored ES256 signature
-// would be too: to find it takes the knowledge of how, which a fuzzer has not.)
+// FuzzVerify holds that nothing panics, and that of all texts only the good token itself is accepted. (The mirrored
+// ES256 signature would be too: to find it takes the knowledge of how, which a fuzzer has not.)
 func FuzzVerify(f *testing.F) {
 	v := local(f)
 	good := map[string]bool{}
@@ -46,13 +46,15 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		var got map[string]string
-		if err := json.Unmarshal([]byte(header), &got); err != nil || !reflect.DeepEqual(got, map[string]string{"alg": h.alg, "kid": h.kid, "typ": "at+jwt"}) {
+		if err := json.Unmarshal([]byte(header), &got); err != nil ||
+			!reflect.DeepEqual(got, map[string]string{"alg": h.alg, "kid": h.kid, "typ": "at+jwt"}) {
 			t.Errorf("parseHeader(%q) = %q, %q, but encoding/json reads %v, %v", header, h.alg, h.kid, got, err)
 		}
 	})
 }
 
-// FuzzPayload holds that an authentic payload never makes anything panic, and that a claim has the value that encoding/json reads.
+// FuzzPayload holds that an authentic payload never makes anything panic, and that a claim has the value that
+// encoding/json reads.
 func FuzzPayload(f *testing.F) {
 	f.Add(claims(testIssuer))
 	f.Add(claims(testIssuer, "cnf", `{"a":[1,{"b":null}]}`))
@@ -154,7 +156,8 @@ func loneSurrogate(text string) bool {
 
 // FuzzEvents holds that a stream of nonsense makes nothing panic and is never taken for more than it is.
 func FuzzEvents(f *testing.F) {
-	f.Add("retry: 1000\n\nevent: entries\nid: 1\ndata: {}\n\n: x\r\n\r\nevent: heartbeat\ndata: {\"as_of\":\"2026-01-01T00:00:00Z\"}\n\n")
+	f.Add("retry: 1000\n\nevent: entries\nid: 1\ndata: {}\n\n: x\r\n\r\nevent: heartbeat\ndata: " +
+		"{\"as_of\":\"2026-01-01T00:00:00Z\"}\n\n")
 	f.Add("event: reset\n\n")
 	f.Fuzz(func(t *testing.T, stream string) {
 		er := eventReader{r: newSmallReader(stream), heard: func() {}}

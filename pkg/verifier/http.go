@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Middleware lets a request pass to next only with a valid access token, whose claims next finds with ClaimsFrom. Any other request
-// is answered by WriteError.
+// Middleware lets a request pass to next only with a valid access token, whose claims next finds with ClaimsFrom. Any
+// other request is answered by WriteError.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := TokenFrom(r)
@@ -179,9 +179,9 @@ func require(check func(*Claims) error) func(http.Handler) http.Handler {
 	}
 }
 
-// Challenge returns how to answer a request that failed with err, an error of Verify, TokenFrom or a Check method: the status, and
-// the value of the WWW-Authenticate header (RFC 6750, section 3; RFC 9470, section 3), which is empty for a status that needs none.
-// An error that it does not know is a fault of the server: 500.
+// Challenge returns how to answer a request that failed with err, an error of Verify, TokenFrom or a Check method: the
+// status, and the value of the WWW-Authenticate header (RFC 6750, section 3; RFC 9470, section 3), which is empty for a
+// status that needs none. An error that it does not know is a fault of the server: 500.
 func Challenge(err error) (status int, challenge string) {
 	r := refuse(err)
 	return r.status, r.challenge()
@@ -221,13 +221,21 @@ func refuse(err error) refusal {
 	case errors.Is(err, ErrNoToken):
 		return refusal{status: http.StatusUnauthorized, code: "unauthorized", description: "An access token is required"}
 	case errors.Is(err, ErrRequest):
-		return refusal{status: http.StatusBadRequest, code: "invalid_request", description: "One bearer token must be in one Authorization header"}
+		return refusal{
+			status:      http.StatusBadRequest,
+			code:        "invalid_request",
+			description: "One bearer token must be in one Authorization header",
+		}
 	case errors.Is(err, ErrExpired):
 		return refusal{status: http.StatusUnauthorized, code: "invalid_token", description: "The access token expired"}
 	case errors.Is(err, ErrInvalid):
 		return refusal{status: http.StatusUnauthorized, code: "invalid_token", description: "The access token is not valid"}
 	case errors.Is(err, ErrUnavailable):
-		return refusal{status: http.StatusServiceUnavailable, code: "temporarily_unavailable", description: "The access token cannot be checked now"}
+		return refusal{
+			status:      http.StatusServiceUnavailable,
+			code:        "temporarily_unavailable",
+			description: "The access token cannot be checked now",
+		}
 	}
 	return refusal{status: http.StatusInternalServerError, code: "server_error", description: "Internal server error"}
 }
@@ -235,14 +243,17 @@ func refuse(err error) refusal {
 func (e *InsufficientError) refuse() refusal {
 	switch {
 	case e.Scopes != nil:
-		return refusal{http.StatusForbidden, "insufficient_scope", "The access token lacks a required scope", "scope", strings.Join(e.Scopes, " ")}
+		return refusal{http.StatusForbidden, "insufficient_scope", "The access token lacks a required scope", "scope",
+			strings.Join(e.Scopes, " ")}
 	case e.Roles != nil:
 		return refusal{status: http.StatusForbidden, code: "insufficient_scope", description: "The user lacks a required role"}
 	case e.ACR != nil:
-		return refusal{http.StatusUnauthorized, "insufficient_user_authentication", "Another way to authenticate is required", "acr_values", strings.Join(e.ACR, " ")}
+		return refusal{http.StatusUnauthorized, "insufficient_user_authentication", "Another way to authenticate is required",
+			"acr_values", strings.Join(e.ACR, " ")}
 	}
 	maxAge := strconv.FormatInt(int64(e.MaxAge/time.Second), 10)
-	return refusal{http.StatusUnauthorized, "insufficient_user_authentication", "More recent authentication is required", "max_age", maxAge}
+	return refusal{http.StatusUnauthorized, "insufficient_user_authentication", "More recent authentication is required",
+		"max_age", maxAge}
 }
 
 // challenge returns the value of WWW-Authenticate. Who did not know that a token is needed did nothing wrong, and is not given an

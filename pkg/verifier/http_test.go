@@ -57,8 +57,10 @@ func TestJWT17_CredentialsInRequests(t *testing.T) {
 		{"fail/equals signs", "", []string{"Bearer =="}, 400, request},
 		{"fail/not a token", "", []string{"Bearer x"}, 401, invalid},
 		{"fail/padding", "", []string{"Bearer " + raw + "="}, 401, invalid},
-		{"fail/expired", "", []string{"Bearer " + s.sign(s.header(), claims(testIssuer, "exp", "2", "iat", "1"))}, 401, `Bearer error="invalid_token", error_description="The access token expired"`},
-		{"fail/made up and expired", "", []string{"Bearer " + newSigner(s.kid).sign(s.header(), claims(testIssuer, "exp", "2", "iat", "1"))}, 401, invalid},
+		{"fail/expired", "", []string{"Bearer " + s.sign(s.header(), claims(testIssuer, "exp", "2", "iat", "1"))}, 401,
+			`Bearer error="invalid_token", error_description="The access token expired"`},
+		{"fail/made up and expired", "", []string{"Bearer " + newSigner(s.kid).sign(s.header(),
+			claims(testIssuer, "exp", "2", "iat", "1"))}, 401, invalid},
 		{"fail/wrong audience", "", []string{"Bearer " + s.sign(s.header(), claims(testIssuer, "aud", `"x"`))}, 401, invalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -79,7 +81,8 @@ func TestJWT17_CredentialsInRequests(t *testing.T) {
 				return
 			}
 			var body map[string]string
-			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body["error"] == "" || w.Header().Get("Cache-Control") != "no-store" {
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body["error"] == "" ||
+				w.Header().Get("Cache-Control") != "no-store" {
 				t.Errorf("body = %s, header = %v", w.Body, w.Header())
 			}
 		})
@@ -99,17 +102,26 @@ func TestGuards(t *testing.T) {
 	}{
 		{"ok/scope", RequireScope("reports:read"), nil, 200, ""},
 		{"ok/scopes", RequireScope("reports:read", "openid"), nil, 200, ""},
-		{"fail/scope", RequireScope("openid", "reports:write"), nil, 403, `Bearer error="insufficient_scope", error_description="The access token lacks a required scope", scope="openid reports:write"`},
-		{"fail/part of a scope", RequireScope("reports"), nil, 403, `Bearer error="insufficient_scope", error_description="The access token lacks a required scope", scope="reports"`},
-		{"fail/no scope at all", RequireScope("openid"), []string{"scope", ""}, 403, `Bearer error="insufficient_scope", error_description="The access token lacks a required scope", scope="openid"`},
+		{"fail/scope", RequireScope("openid", "reports:write"), nil, 403,
+			`Bearer error="insufficient_scope", error_description="The access token lacks a required scope", ` +
+				`scope="openid reports:write"`},
+		{"fail/part of a scope", RequireScope("reports"), nil, 403,
+			`Bearer error="insufficient_scope", error_description="The access token lacks a required scope", scope="reports"`},
+		{"fail/no scope at all", RequireScope("openid"), []string{"scope", ""}, 403,
+			`Bearer error="insufficient_scope", error_description="The access token lacks a required scope", scope="openid"`},
 		{"ok/one of the roles", RequireRole("owner", "admin"), nil, 200, ""},
-		{"fail/role", RequireRole("owner"), nil, 403, `Bearer error="insufficient_scope", error_description="The user lacks a required role"`},
-		{"fail/no role named", RequireRole(), nil, 403, `Bearer error="insufficient_scope", error_description="The user lacks a required role"`},
+		{"fail/role", RequireRole("owner"), nil, 403,
+			`Bearer error="insufficient_scope", error_description="The user lacks a required role"`},
+		{"fail/no role named", RequireRole(), nil, 403,
+			`Bearer error="insufficient_scope", error_description="The user lacks a required role"`},
 		{"ok/recent", RequireAuthTime(5 * time.Minute), []string{"auth_time", ago(4 * time.Minute)}, 200, ""},
-		{"fail/long ago", RequireAuthTime(5 * time.Minute), []string{"auth_time", ago(6 * time.Minute)}, 401, stepUp + `"More recent authentication is required", max_age="300"`},
-		{"fail/never said", RequireAuthTime(5 * time.Minute), []string{"auth_time", ""}, 401, stepUp + `"More recent authentication is required", max_age="300"`},
+		{"fail/long ago", RequireAuthTime(5 * time.Minute), []string{"auth_time", ago(6 * time.Minute)}, 401,
+			stepUp + `"More recent authentication is required", max_age="300"`},
+		{"fail/never said", RequireAuthTime(5 * time.Minute), []string{"auth_time", ""}, 401,
+			stepUp + `"More recent authentication is required", max_age="300"`},
 		{"ok/acr", RequireACR("2", "3"), []string{"acr", `"3"`}, 200, ""},
-		{"fail/acr", RequireACR("2", `x"\`), []string{"acr", `"1"`}, 401, stepUp + `"Another way to authenticate is required", acr_values="2 x\"\\"`},
+		{"fail/acr", RequireACR("2", `x"\`), []string{"acr", `"1"`}, 401,
+			stepUp + `"Another way to authenticate is required", acr_values="2 x\"\\"`},
 		{"fail/no acr", RequireACR(""), nil, 401, stepUp + `"Another way to authenticate is required", acr_values=""`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,14 +142,16 @@ func TestGuards(t *testing.T) {
 }
 
 func TestChallengeOfEveryError(t *testing.T) {
-	for _, err := range []error{ErrInvalid, ErrMalformed, ErrUnknownKey, ErrSignature, ErrIssuer, ErrAudience, ErrExpired, ErrNotYetValid, ErrLifetime, ErrBlocked} {
+	for _, err := range []error{ErrInvalid, ErrMalformed, ErrUnknownKey, ErrSignature, ErrIssuer, ErrAudience, ErrExpired,
+		ErrNotYetValid, ErrLifetime, ErrBlocked} {
 		if status, challenge := Challenge(err); status != 401 || !strings.Contains(challenge, `error="invalid_token"`) {
 			t.Errorf("%v: %d %s", err, status, challenge)
 		}
 	}
 	w := httptest.NewRecorder()
 	WriteError(w, errors.Join(errors.New("inside"), ErrUnavailable))
-	if w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Header().Get("WWW-Authenticate") != "" || strings.Contains(w.Body.String(), "inside") {
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Header().Get("WWW-Authenticate") != "" ||
+		strings.Contains(w.Body.String(), "inside") {
 		t.Errorf("unavailable: %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	w = httptest.NewRecorder()
@@ -145,7 +159,8 @@ func TestChallengeOfEveryError(t *testing.T) {
 	if w.Code != 500 || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("unknown error: %d %s", w.Code, w.Body)
 	}
-	for _, err := range []*InsufficientError{{Scopes: []string{"a"}}, {Roles: []string{"b"}}, {ACR: []string{"c"}}, {MaxAge: time.Minute}} {
+	for _, err := range []*InsufficientError{{Scopes: []string{"a"}}, {Roles: []string{"b"}}, {ACR: []string{"c"}},
+		{MaxAge: time.Minute}} {
 		if !strings.HasPrefix(err.Error(), "verifier: ") {
 			t.Errorf("%q", err.Error())
 		}

@@ -117,7 +117,8 @@ func local(t testing.TB, options ...Option) *Verifier {
 		keys[s.kid] = s.key(t)
 	}
 	find := func(kid string) (*Key, bool) { k, ok := keys[kid]; return k, ok }
-	v, err := New(t.Context(), testIssuer, append([]Option{WithAudience(testAudience), WithKeys(find), WithoutFeed()}, options...)...)
+	v, err := New(t.Context(), testIssuer, append([]Option{WithAudience(testAudience), WithKeys(find), WithoutFeed()},
+		options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,14 @@ type issuer struct {
 }
 
 func newIssuerState(s ...signer) *issuer {
-	return &issuer{signers: s, maxAge: "max-age=300", changed: make(chan struct{}), requests: map[string]int{}, fail: map[string]int{}, heartbeat: 5 * time.Second}
+	return &issuer{
+		signers:   s,
+		maxAge:    "max-age=300",
+		changed:   make(chan struct{}),
+		requests:  map[string]int{},
+		fail:      map[string]int{},
+		heartbeat: 5 * time.Second,
+	}
 }
 
 // newIssuer starts an issuer on a loopback socket.

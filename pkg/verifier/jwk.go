@@ -28,7 +28,8 @@ const (
 	maxRSABits = 8192
 )
 
-// ErrKey is returned for a key that cannot be used: an unknown type or curve, a point off its curve, an RSA key of an unsafe size.
+// ErrKey is returned for a key that cannot be used: an unknown type or curve, a point off its curve, an RSA key of an
+// unsafe size.
 var ErrKey = errors.New("verifier: unusable key")
 
 // JWK is a public signing key in wire form (RFC 7517). It has no field that a private or symmetric key could travel in.
@@ -49,8 +50,8 @@ type JWKSet struct {
 	Keys []JWK `json:"keys"`
 }
 
-// NewJWK returns the wire form of an *ecdsa.PublicKey (P-256), ed25519.PublicKey or *rsa.PublicKey. The algorithm follows from the
-// type of the key. It returns ErrKey for any other key.
+// NewJWK returns the wire form of an *ecdsa.PublicKey (P-256), ed25519.PublicKey or *rsa.PublicKey. The algorithm
+// follows from the type of the key. It returns ErrKey for any other key.
 func NewJWK(kid string, public crypto.PublicKey) (JWK, error) {
 	alg, err := Algorithm(public)
 	if err != nil {

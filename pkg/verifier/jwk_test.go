@@ -17,7 +17,8 @@ func TestJWKRoundTrip(t *testing.T) {
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ed, _, _ := ed25519.GenerateKey(rand.Reader)
 	rs, _ := rsa.GenerateKey(rand.Reader, 2048)
-	for alg, public := range map[string]interface{ Equal(crypto.PublicKey) bool }{ES256: &ec.PublicKey, EdDSA: ed, RS256: &rs.PublicKey} {
+	for alg, public := range map[string]interface{ Equal(crypto.PublicKey) bool }{ES256: &ec.PublicKey, EdDSA: ed,
+		RS256: &rs.PublicKey} {
 		k, err := NewJWK("k1", public)
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +44,11 @@ func TestJWKRoundTrip(t *testing.T) {
 
 func TestThumbprint(t *testing.T) {
 	// RFC 7638, section 3.1, and RFC 8037, appendix A.3.
-	rsaKey := JWK{Kty: "RSA", E: "AQAB", N: "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}
+	rsaKey := JWK{
+		Kty: "RSA",
+		E:   "AQAB",
+		N:   "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw", //nolint:lll // a number
+	}
 	if got, want := rsaKey.Thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"; got != want {
 		t.Errorf("RSA thumbprint = %s, want %s", got, want)
 	}
@@ -82,7 +87,11 @@ func TestJWKRefused(t *testing.T) {
 		})
 	}
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	for name, public := range map[string]any{"fail/P-384": &p384.PublicKey, "fail/short Ed25519": ed25519.PublicKey("x"), "fail/secret": []byte("x")} {
+	for name, public := range map[string]any{
+		"fail/P-384":         &p384.PublicKey,
+		"fail/short Ed25519": ed25519.PublicKey("x"),
+		"fail/secret":        []byte("x"),
+	} {
 		if _, err := NewJWK("k", public); !errors.Is(err, ErrKey) {
 			t.Errorf("%s: NewJWK = %v, want ErrKey", name, err)
 		}

@@ -20,8 +20,9 @@ const (
 	longestKeyMaxAge = 24 * time.Hour
 )
 
-// keyFetcher keeps the issuer's keys in memory (RFC 7517). The last good set is kept for as long as no other can be had: an issuer
-// that is down must not take its resource servers with it, and a key that was revoked is named in the blocklist.
+// keyFetcher keeps the issuer's keys in memory (RFC 7517). The last good set is kept for as long as no other can be
+// had: an issuer that is down must not take its resource servers with it, and a key that was revoked is named in the
+// blocklist.
 type keyFetcher struct {
 	remote *remote
 	hook   func(error)
@@ -74,8 +75,8 @@ func (f *keyFetcher) key(ctx context.Context, kid string) (*Key, error) {
 	return nil, ErrUnknownKey
 }
 
-// ask returns a channel that is closed when the fetch under way ends. If there is none it starts one, or returns nil if that is not
-// due: before the first success the pace is that of run.
+// ask returns a channel that is closed when the fetch under way ends. If there is none it starts one, or returns nil if
+// that is not due: before the first success the pace is that of run.
 func (f *keyFetcher) ask() chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

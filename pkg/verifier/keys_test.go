@@ -106,7 +106,8 @@ func TestBadKeySets(t *testing.T) {
 	keyA, _ := NewJWK("a", a.private.Public())
 	keyB, _ := NewJWK("b", b.private.Public())
 	text := func(k JWK) string {
-		return fmt.Sprintf(`{"kty":%q,"crv":%q,"x":%q,"y":%q,"kid":%q,"alg":%q,"use":"sig","key_ops":["verify"],"x5t":"x"}`, k.Kty, k.Crv, k.X, k.Y, k.Kid, k.Alg)
+		return fmt.Sprintf(`{"kty":%q,"crv":%q,"x":%q,"y":%q,"kid":%q,"alg":%q,"use":"sig","key_ops":["verify"],"x5t":"x"}`, k.Kty,
+			k.Crv, k.X, k.Y, k.Kid, k.Alg)
 	}
 	twin := keyB
 	twin.Kid = "a"
@@ -114,7 +115,8 @@ func TestBadKeySets(t *testing.T) {
 		body string
 		want error
 	}{
-		"ok/other kinds beside":  {`{"keys":[{"kty":"oct","k":"AAAA","kid":"a","alg":"HS256"},{"kty":"EC","crv":"P-521","kid":"c"},` + text(keyA) + `]}`, nil},
+		"ok/other kinds beside": {`{"keys":[{"kty":"oct","k":"AAAA","kid":"a","alg":"HS256"},` +
+			`{"kty":"EC","crv":"P-521","kid":"c"},` + text(keyA) + `]}`, nil},
 		"ok/again":               {`{"keys":[` + text(keyB) + `,` + text(keyA) + `],"more":1}`, nil},
 		"fail/empty":             {`{"keys":[]}`, ErrUnavailable},
 		"fail/null":              {`{"keys":null}`, ErrUnavailable},
@@ -142,8 +144,17 @@ func TestBadKeySets(t *testing.T) {
 
 func TestKeyMaxAge(t *testing.T) {
 	for header, want := range map[string]time.Duration{
-		"": defaultKeyMaxAge, "public": defaultKeyMaxAge, "public, max-age=60": time.Minute, `Max-Age="60"`: time.Minute, "max-age=1": time.Second, "max-age=0": uncachedKeys,
-		"no-store": uncachedKeys, "max-age=60, no-cache": uncachedKeys, "max-age=x": uncachedKeys, "max-age=-1": uncachedKeys, "max-age=999999999": longestKeyMaxAge,
+		"":                     defaultKeyMaxAge,
+		"public":               defaultKeyMaxAge,
+		"public, max-age=60":   time.Minute,
+		`Max-Age="60"`:         time.Minute,
+		"max-age=1":            time.Second,
+		"max-age=0":            uncachedKeys,
+		"no-store":             uncachedKeys,
+		"max-age=60, no-cache": uncachedKeys,
+		"max-age=x":            uncachedKeys,
+		"max-age=-1":           uncachedKeys,
+		"max-age=999999999":    longestKeyMaxAge,
 	} {
 		a := answer{header: http.Header{"Cache-Control": {header}}}
 		if got := a.keyMaxAge(); got != want {
@@ -211,7 +222,8 @@ func TestContextBoundsTheWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		b := newSigner("b")
-		if _, err := v.Verify(ctx, b.sign(b.header(), claims(i.url))); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := v.Verify(ctx, b.sign(b.header(), claims(i.url))); !errors.Is(err, ErrUnavailable) ||
+			!errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Verify = %v, want ErrUnavailable and the cause", err)
 		}
 		close(hang)

@@ -79,14 +79,15 @@ func WithAudience(audiences ...string) Option {
 	}
 }
 
-// WithAnyAudience accepts tokens for anybody, in place of WithAudience. It is for the issuer itself, which must be able to tell
-// about and revoke every token that it made. A resource server that used it would accept tokens that a stranger's service was given.
+// WithAnyAudience accepts tokens for anybody, in place of WithAudience. It is for the issuer itself, which must be able
+// to tell about and revoke every token that it made. A resource server that used it would accept tokens that a
+// stranger's service was given.
 func WithAnyAudience() Option {
 	return func(s *settings) error { s.anyAudience = true; return nil }
 }
 
-// WithHTTPClient sets the client that talks to the issuer, for a private certificate authority or a proxy. Its Timeout is not used
-// (each request has its own), and redirects are never followed.
+// WithHTTPClient sets the client that talks to the issuer, for a private certificate authority or a proxy. Its Timeout
+// is not used (each request has its own), and redirects are never followed.
 func WithHTTPClient(c *http.Client) Option {
 	return func(s *settings) error {
 		if c == nil {
@@ -97,8 +98,8 @@ func WithHTTPClient(c *http.Client) Option {
 	}
 }
 
-// WithLeeway sets the difference of clocks that is forgiven, in whole seconds: a token is refused from exp+leeway on, and while iat
-// or nbf is later than now+max(leeway, FutureLeeway). The default is 0: expiry is exact.
+// WithLeeway sets the difference of clocks that is forgiven, in whole seconds: a token is refused from exp+leeway on,
+// and while iat or nbf is later than now+max(leeway, FutureLeeway). The default is 0: expiry is exact.
 func WithLeeway(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 || d > 5*time.Minute {
@@ -120,8 +121,8 @@ func WithMaxLifetime(d time.Duration) Option {
 	}
 }
 
-// WithKeys takes the keys from a function in the same process instead of the issuer's JWKS. It must answer from memory, and with the
-// same *Key for as long as the key is the same.
+// WithKeys takes the keys from a function in the same process instead of the issuer's JWKS. It must answer from memory,
+// and with the same *Key for as long as the key is the same.
 func WithKeys(key func(kid string) (*Key, bool)) Option {
 	return func(s *settings) error { s.keys = key; return nil }
 }
@@ -136,10 +137,10 @@ func WithoutFeed() Option {
 	return func(s *settings) error { s.withoutFeed = true; return nil }
 }
 
-// WithMaxStaleness sets how old the knowledge of revocations may become, and the policy from then on. It is at least 10 seconds, the
-// time of two heartbeats; the clocks of issuer and resource server must not differ by more than 30 seconds. The defaults are
-// DefaultMaxStaleness and FailOpen. Until the blocklist was loaded once, every token is answered with ErrUnavailable, whatever the
-// policy: an empty list is not the same as no revocations.
+// WithMaxStaleness sets how old the knowledge of revocations may become, and the policy from then on. It is at least 10
+// seconds, the time of two heartbeats; the clocks of issuer and resource server must not differ by more than 30
+// seconds. The defaults are DefaultMaxStaleness and FailOpen. Until the blocklist was loaded once, every token is
+// answered with ErrUnavailable, whatever the policy: an empty list is not the same as no revocations.
 func WithMaxStaleness(d time.Duration, policy Policy) Option {
 	return func(s *settings) error {
 		if d < 10*time.Second {

@@ -66,8 +66,8 @@ type header struct {
 	part, alg, kid string
 }
 
-// parseHeader reads an encoded header. It must be an object of exactly alg, kid and typ, all strings, and
-// typ must be at+jwt (RFC 9068, section 2.1), so a token made for another purpose is never taken for an access token, nothing in a
+// parseHeader reads an encoded header. It must be an object of exactly alg, kid and typ, all strings, and typ must be
+// at+jwt (RFC 9068, section 2.1), so a token made for another purpose is never taken for an access token, nothing in a
 // token can name a key's whereabouts, and there is no crit to understand (RFC 7515, section 4.1.11).
 func parseHeader(part string) (*header, error) {
 	text, err := decodePart(part)
@@ -183,7 +183,8 @@ func verifyES256(public *ecdsa.PublicKey, signed string, sig []byte) bool {
 
 // inOrder reports whether 0 < b < n, the order of P-256 (SEC 1, section 4.1.4, step 1).
 func inOrder(b []byte) bool {
-	const n = "\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51"
+	const n = "\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff" +
+		"\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51"
 	return string(b) < n && len(bytes.TrimLeft(b, "\x00")) > 0
 }
 

@@ -58,7 +58,8 @@ func newRemote(issuer string, client *http.Client) (*remote, error) {
 		return nil, fmt.Errorf("verifier: issuer: %w", err)
 	}
 	if !trustworthy(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
-		return nil, fmt.Errorf("verifier: issuer %q must be an https URL without query and fragment, or http on a loopback address", issuer)
+		return nil, fmt.Errorf("verifier: issuer %q must be an https URL without query and fragment, or http on a loopback address",
+			issuer)
 	}
 	var c http.Client
 	if client != nil {
@@ -67,7 +68,11 @@ func newRemote(issuer string, client *http.Client) (*remote, error) {
 	c.Timeout = 0 // it would end the stream
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	// The well-known part goes between host and path (RFC 8414, section 3.1).
-	meta := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")}
+	meta := url.URL{
+		Scheme: u.Scheme,
+		Host:   u.Host,
+		Path:   "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/"),
+	}
 	return &remote{issuer: issuer, metaURL: meta.String(), client: &c}, nil
 }
 

@@ -291,7 +291,8 @@ func unquoteAll(value string) ([]string, bool) {
 	return list, true
 }
 
-// integer returns the number that a value is, if it is written as a positive integer below 2^53, which every JSON reader can hold.
+// integer returns the number that a value is, if it is written as a positive integer below 2^53, which every JSON
+// reader can hold.
 func integer(value string) (int64, bool) {
 	if len(value) == 0 || len(value) > 16 {
 		return 0, false

@@ -28,10 +28,10 @@ type Verifier struct {
 
 // New returns a Verifier for tokens of issuer, which is the exact iss of its tokens. WithAudience is required.
 //
-// New fetches the issuer's metadata, keys and blocklist and waits for the first attempt to succeed or fail, at most until ctx is
-// done; ctx has no part in the work that goes on in the background until Close. It is an error if an option is wrong or the server
-// at issuer says that it is another one. It is not an error if the issuer cannot be reached: a resource server may be started
-// first. Verify then answers ErrUnavailable until the issuer is there.
+// New fetches the issuer's metadata, keys and blocklist and waits for the first attempt to succeed or fail, at most
+// until ctx is done; ctx has no part in the work that goes on in the background until Close. It is an error if an
+// option is wrong or the server at issuer says that it is another one. It is not an error if the issuer cannot be
+// reached: a resource server may be started first. Verify then answers ErrUnavailable until the issuer is there.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	v := &Verifier{issuer: issuer, settings: settings{maxStaleness: DefaultMaxStaleness, pollInterval: DefaultPollInterval}}
 	for _, option := range options {
@@ -171,7 +171,8 @@ func (v *Verifier) cached(ctx context.Context, id cacheKey) *Claims {
 	return claims
 }
 
-// authenticate returns the claims of raw if it is an access token that the issuer made for this resource server, at whatever time.
+// authenticate returns the claims of raw if it is an access token that the issuer made for this resource server, at
+// whatever time.
 func (v *Verifier) authenticate(ctx context.Context, raw string) (*Claims, error) {
 	token, err := split(raw)
 	if err != nil {

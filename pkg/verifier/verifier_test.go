@@ -35,14 +35,28 @@ import (
 // Tokens that another library makes are accepted, and everything in them arrives.
 func TestVerifyTokensOfAnotherLibrary(t *testing.T) {
 	v := local(t)
-	methods := map[string]jwt.SigningMethod{ES256: jwt.SigningMethodES256, EdDSA: jwt.SigningMethodEdDSA, RS256: jwt.SigningMethodRS256}
+	methods := map[string]jwt.SigningMethod{
+		ES256: jwt.SigningMethodES256,
+		EdDSA: jwt.SigningMethodEdDSA,
+		RS256: jwt.SigningMethodRS256,
+	}
 	for alg, s := range signers() {
 		t.Run("ok/"+alg, func(t *testing.T) {
 			now := time.Now().Truncate(time.Second)
 			token := jwt.NewWithClaims(methods[alg], jwt.MapClaims{
-				"iss": testIssuer, "sub": "usr_ü\n\"", "aud": []string{"https://other.example", testAudience}, "exp": now.Unix() + 900, "iat": now.Unix(),
-				"nbf": now.Unix() - 1, "jti": "j", "client_id": "app", "sid": "s", "scope": "a b", "roles": []string{"admin"}, "auth_time": now.Unix() - 5,
-				"amr": []string{"pwd", "otp"}, "acr": "2", "cnf": map[string]any{"jkt": "x", "n": []any{1.5, nil, true}},
+				"iss":       testIssuer,
+				"sub":       "usr_ü\n\"",
+				"aud":       []string{"https://other.example", testAudience},
+				"exp":       now.Unix() + 900,
+				"iat":       now.Unix(),
+				"nbf":       now.Unix() - 1,
+				"jti":       "j",
+				"client_id": "app",
+				"sid":       "s",
+				"scope":     "a b",
+				"roles":     []string{"admin"},
+				"auth_time": now.Unix() - 5,
+				"amr":       []string{"pwd", "otp"}, "acr": "2", "cnf": map[string]any{"jkt": "x", "n": []any{1.5, nil, true}},
 			})
 			token.Header["kid"], token.Header["typ"] = s.kid, "at+jwt"
 			raw, err := token.SignedString(s.private)
@@ -54,9 +68,18 @@ func TestVerifyTokensOfAnotherLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := &Claims{
-				Issuer: testIssuer, Subject: "usr_ü\n\"", Audience: []string{"https://other.example", testAudience}, ExpiresAt: now.Add(900 * time.Second),
-				IssuedAt: now, NotBefore: now.Add(-time.Second), ID: "j", ClientID: "app", SessionID: "s", Scope: []string{"a", "b"}, Roles: []string{"admin"},
-				AuthTime: now.Add(-5 * time.Second), AMR: []string{"pwd", "otp"}, ACR: "2", KeyID: s.kid, payload: got.payload, key: got.key,
+				Issuer:    testIssuer,
+				Subject:   "usr_ü\n\"",
+				Audience:  []string{"https://other.example", testAudience},
+				ExpiresAt: now.Add(900 * time.Second),
+				IssuedAt:  now,
+				NotBefore: now.Add(-time.Second),
+				ID:        "j",
+				ClientID:  "app",
+				SessionID: "s",
+				Scope:     []string{"a", "b"},
+				Roles:     []string{"admin"},
+				AuthTime:  now.Add(-5 * time.Second), AMR: []string{"pwd", "otp"}, ACR: "2", KeyID: s.kid, payload: got.payload, key: got.key,
 				keys: [4]BlockKey{KeyOf(BlockJTI, "j"), KeyOf(BlockClient, "app"), KeyOf(BlockKID, s.kid), KeyOf(BlockSID, "s")},
 			}
 			if !reflect.DeepEqual(got, want) {
@@ -121,7 +144,8 @@ func TestJWT01_NoAlgorithm(t *testing.T) {
 	w := httptest.NewRecorder()
 	WriteError(w, ErrSignature)
 	body := w.Body.String()
-	for _, alg := range []string{`"none"`, `"None"`, `"NONE"`, `"nOnE"`, `""`, "", `5`, `["ES256"]`, `null`, `{"ES256":1}`, `"es256"`, `" ES256"`} {
+	for _, alg := range []string{`"none"`, `"None"`, `"NONE"`, `"nOnE"`, `""`, "", `5`, `["ES256"]`, `null`, `{"ES256":1}`,
+		`"es256"`, `" ES256"`} {
 		header := `{"alg":` + alg + `,"kid":"key-ec","typ":"at+jwt"}`
 		if alg == "" {
 			header = `{"kid":"key-ec","typ":"at+jwt"}`
@@ -160,7 +184,8 @@ func TestJWT02_AlgorithmConfusion(t *testing.T) {
 		}
 		for _, alg := range []string{"HS256", "HS384", "HS512", s.alg} {
 			for _, secret := range secrets {
-				signed := encode(fmt.Appendf(nil, `{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, s.kid)) + "." + encode([]byte(claims(testIssuer)))
+				signed := encode(fmt.Appendf(nil, `{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg,
+					s.kid)) + "." + encode([]byte(claims(testIssuer)))
 				mac := hmac.New(sha256.New, secret)
 				mac.Write([]byte(signed))
 				refused(t, v, signed+"."+encode(mac.Sum(nil)), ErrSignature)
@@ -211,14 +236,15 @@ func TestJWT04_StrangeKeyIDs(t *testing.T) {
 		i := newBubbleIssuer(t, s)
 		v := i.follow(t, WithoutFeed())
 		kids := []string{
-			"../../../../dev/null", "/etc/hostname", "' OR 1=1--", `a\"; DROP TABLE keys`, `\u0000`, `\r\nX: y`, "unknown", "k1 ", "K1", `\u006b2`, "",
-			strings.Repeat("k", 700),
+			"../../../../dev/null", "/etc/hostname", "' OR 1=1--", `a\"; DROP TABLE keys`, `\u0000`, `\r\nX: y`, "unknown", "k1 ", "K1",
+			`\u006b2`, "", strings.Repeat("k", 700),
 		}
 		for round := range 3 {
 			for _, kid := range kids {
 				refused(t, v, s.sign(`{"alg":"ES256","kid":"`+kid+`","typ":"at+jwt"}`, claims(i.url)), ErrInvalid)
 			}
-			for _, kid := range []string{`5`, `{}`, `["k1"]`, `null`, `true`, `"k1" ,"kid":"k1"`, `"` + strings.Repeat("k", 64<<10) + `"`} {
+			for _, kid := range []string{`5`, `{}`, `["k1"]`, `null`, `true`, `"k1" ,"kid":"k1"`,
+				`"` + strings.Repeat("k", 64<<10) + `"`} {
 				refused(t, v, s.sign(`{"alg":"ES256","kid":`+kid+`,"typ":"at+jwt"}`, claims(i.url)), ErrMalformed)
 			}
 			if got, want := i.count(jwksPath), round+2; got != want {
@@ -245,7 +271,8 @@ func TestJWT05_KeysInTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, extra := range []string{
-		`"jku":"` + listener.URL + `"`, `"x5u":"` + listener.URL + `"`, `"jwk":` + string(jwkJSON), `"x5c":["` + base64.StdEncoding.EncodeToString(cert) + `"]`,
+		`"jku":"` + listener.URL + `"`, `"x5u":"` + listener.URL + `"`, `"jwk":` + string(jwkJSON),
+		`"x5c":["` + base64.StdEncoding.EncodeToString(cert) + `"]`,
 	} {
 		for _, kid := range []string{`"kid":"key-ec",`, `"kid":"attacker",`, ""} {
 			refused(t, v, attacker.sign(`{"alg":"ES256",`+kid+extra+`,"typ":"at+jwt"}`, claims(testIssuer)), ErrMalformed)
@@ -259,7 +286,8 @@ func TestJWT05_KeysInTheToken(t *testing.T) {
 
 func TestJWT06_CriticalHeaders(t *testing.T) {
 	v, s := local(t), signers()[ES256]
-	for _, extra := range []string{`"crit":["exp"]`, `"crit":[]`, `"crit":["b64"],"b64":false`, `"b64":false`, `"crit":["absent"]`, `"crit":null`, `"cty":"JWT"`, `"zip":"DEF"`} {
+	for _, extra := range []string{`"crit":["exp"]`, `"crit":[]`, `"crit":["b64"],"b64":false`, `"b64":false`,
+		`"crit":["absent"]`, `"crit":null`, `"cty":"JWT"`, `"zip":"DEF"`} {
 		refused(t, v, s.sign(`{"alg":"ES256","kid":"key-ec","typ":"at+jwt",`+extra+`}`, claims(testIssuer)), ErrMalformed)
 	}
 	// b64:false with the payload as it is (RFC 7797)
@@ -297,8 +325,10 @@ func TestJWT08_Size(t *testing.T) {
 		}
 	}
 	for _, payload := range []string{
-		claims(testIssuer, "exp", "1e308"), claims(testIssuer, "exp", strings.Repeat("9", 4000)), claims(testIssuer, "exp", "1"+strings.Repeat("0", 4000)+"e-4000"),
-		claims(testIssuer, "x", strings.Repeat("[", maxDepth)+strings.Repeat("]", maxDepth)), claims(testIssuer, "x", strings.Repeat(`{"a":`, 500)+"1"+strings.Repeat("}", 500)),
+		claims(testIssuer, "exp", "1e308"), claims(testIssuer, "exp", strings.Repeat("9", 4000)),
+		claims(testIssuer, "exp", "1"+strings.Repeat("0", 4000)+"e-4000"),
+		claims(testIssuer, "x", strings.Repeat("[", maxDepth)+strings.Repeat("]", maxDepth)),
+		claims(testIssuer, "x", strings.Repeat(`{"a":`, 500)+"1"+strings.Repeat("}", 500)),
 	} {
 		refused(t, v, s.sign(s.header(), payload), ErrMalformed)
 	}
@@ -326,10 +356,22 @@ func TestJWT09_PsychicSignatures(t *testing.T) {
 	der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(good[:32]), new(big.Int).SetBytes(good[32:])})
 	ff := slices.Repeat([]byte{0xff}, 32)
 	for name, signature := range map[string][]byte{
-		"r=s=0": slices.Concat(zero, zero), "r=0": slices.Concat(zero, good[32:]), "s=0": slices.Concat(good[:32], zero), "r=n": slices.Concat(n, good[32:]),
-		"s=n": slices.Concat(good[:32], n), "r=s=n": slices.Concat(n, n), "r=s=1": slices.Concat(one, one), "ff": slices.Concat(ff, ff), "63 bytes": good[:63],
-		"65 bytes": append(slices.Clone(good), 0), "65 bytes, zero first": append([]byte{0}, good...), "96 bytes": slices.Concat(good, zero),
-		"DER": der, "one byte": {0}, "s+n": slices.Concat(good[:32], plus.Bytes()[:32]), "swapped": slices.Concat(good[32:], good[:32]),
+		"r=s=0":                slices.Concat(zero, zero),
+		"r=0":                  slices.Concat(zero, good[32:]),
+		"s=0":                  slices.Concat(good[:32], zero),
+		"r=n":                  slices.Concat(n, good[32:]),
+		"s=n":                  slices.Concat(good[:32], n),
+		"r=s=n":                slices.Concat(n, n),
+		"r=s=1":                slices.Concat(one, one),
+		"ff":                   slices.Concat(ff, ff),
+		"63 bytes":             good[:63],
+		"65 bytes":             append(slices.Clone(good), 0),
+		"65 bytes, zero first": append([]byte{0}, good...),
+		"96 bytes":             slices.Concat(good, zero),
+		"DER":                  der,
+		"one byte":             {0},
+		"s+n":                  slices.Concat(good[:32], plus.Bytes()[:32]),
+		"swapped":              slices.Concat(good[32:], good[:32]),
 	} {
 		t.Run("fail/"+name, func(t *testing.T) { refused(t, v, signed+"."+encode(signature), ErrSignature) })
 	}
@@ -337,7 +379,8 @@ func TestJWT09_PsychicSignatures(t *testing.T) {
 	for alg, s := range signers() { // short, long and zero signatures of the other algorithms
 		signed := encode([]byte(s.header())) + "." + encode([]byte(claims(testIssuer)))
 		good := s.signature(signed)
-		for _, signature := range [][]byte{good[1:], good[:len(good)-1], append([]byte{0}, good...), append(slices.Clone(good), 0), make([]byte, len(good)), slices.Repeat([]byte{0xff}, len(good))} {
+		for _, signature := range [][]byte{good[1:], good[:len(good)-1], append([]byte{0}, good...), append(slices.Clone(good), 0),
+			make([]byte, len(good)), slices.Repeat([]byte{0xff}, len(good))} {
 			t.Run("fail/"+alg, func(t *testing.T) { refused(t, v, signed+"."+encode(signature), ErrSignature) })
 		}
 	}
@@ -350,12 +393,23 @@ func TestJWT11_ClaimTypes(t *testing.T) {
 		return err
 	}
 	texts := []string{`null`, `""`, `5`, `true`, `[]`, `["x"]`, `{}`, `1.5`}
-	times := []string{`null`, `"1"`, `"9999999999"`, `1.5`, `-1`, `0`, `-0`, `true`, `[]`, `{}`, `9223372036854775808`, `9007199254740992`, `1e10`, `9999999999.0`, `""`}
+	times := []string{`null`, `"1"`, `"9999999999"`, `1.5`, `-1`, `0`, `-0`, `true`, `[]`, `{}`, `9223372036854775808`,
+		`9007199254740992`, `1e10`, `9999999999.0`, `""`}
 	lists := []string{`null`, `5`, `{}`, `true`, `[1]`, `["x",null]`, `[["x"]]`, `"x"`}
 	bad := map[string][]string{
-		"iss": texts, "sub": texts, "jti": texts, "sid": texts, "client_id": texts, "acr": texts, "exp": times, "iat": times, "nbf": times, "auth_time": times,
-		"roles": lists, "amr": lists, "scope": {`null`, `5`, `["a"]`, `{}`},
-		"aud": {`null`, `""`, `5`, `[]`, `[""]`, `["` + testAudience + `",""]`, `["` + testAudience + `",5]`, `[["` + testAudience + `"]]`, `{"a":"` + testAudience + `"}`, `true`},
+		"iss":       texts,
+		"sub":       texts,
+		"jti":       texts,
+		"sid":       texts,
+		"client_id": texts,
+		"acr":       texts,
+		"exp":       times,
+		"iat":       times,
+		"nbf":       times,
+		"auth_time": times,
+		"roles":     lists, "amr": lists, "scope": {`null`, `5`, `["a"]`, `{}`},
+		"aud": {`null`, `""`, `5`, `[]`, `[""]`, `["` + testAudience + `",""]`, `["` + testAudience + `",5]`,
+			`[["` + testAudience + `"]]`, `{"a":"` + testAudience + `"}`, `true`},
 	}
 	for name, values := range bad {
 		for _, value := range values {
@@ -376,7 +430,8 @@ func TestJWT11_ClaimTypes(t *testing.T) {
 			t.Errorf("ok/without %s: %v", name, err)
 		}
 	}
-	for _, aud := range []string{`"` + testAudience + `/"`, `"x` + testAudience + `"`, `["` + strings.ToUpper(testAudience) + `"]`, `"https://api"`} {
+	for _, aud := range []string{`"` + testAudience + `/"`, `"x` + testAudience + `"`,
+		`["` + strings.ToUpper(testAudience) + `"]`, `"https://api"`} {
 		if err := verify("aud", aud); !errors.Is(err, ErrAudience) {
 			t.Errorf("fail/aud %s: %v, want ErrAudience", aud, err)
 		}
@@ -388,12 +443,23 @@ func TestJWT11_ClaimTypes(t *testing.T) {
 	}
 	good := claims(testIssuer)
 	for name, payload := range map[string]string{
-		"repeated sub": `{"sub":"usr_0",` + good[1:], "repeated by escape": `{"s\u0075b":"usr_0",` + good[1:], "repeated unknown": `{"x":1,"x":1,` + good[1:],
-		"repeated inside": claims(testIssuer, "cnf", `{"a":1,"b":{"c":1,"c":2}}`), "repeated in a list": claims(testIssuer, "x", `[{"a":1,"a":1}]`),
-		"invalid UTF-8": strings.Replace(good, "usr_1", "usr_\xff", 1), "lone surrogate": strings.Replace(good, "usr_1", `\ud800`, 1),
-		"array": "[" + good + "]", "two objects": good + good, "junk behind": good + "x", "comma": strings.Replace(good, "}", ",}", 1), "empty": "{}", "null": "null",
-		"byte order mark": "\ufeff" + good, "control character": strings.Replace(good, "usr_1", "usr\x01", 1), "bad escape": strings.Replace(good, "usr_1", `\x41`, 1),
-		"single quotes": strings.ReplaceAll(good, `"`, `'`), "comment": good + "//", "NUL behind": good + "\x00",
+		"repeated sub":       `{"sub":"usr_0",` + good[1:],
+		"repeated by escape": `{"s\u0075b":"usr_0",` + good[1:],
+		"repeated unknown":   `{"x":1,"x":1,` + good[1:],
+		"repeated inside":    claims(testIssuer, "cnf", `{"a":1,"b":{"c":1,"c":2}}`),
+		"repeated in a list": claims(testIssuer, "x", `[{"a":1,"a":1}]`),
+		"invalid UTF-8":      strings.Replace(good, "usr_1", "usr_\xff", 1),
+		"lone surrogate":     strings.Replace(good, "usr_1", `\ud800`, 1),
+		"array":              "[" + good + "]",
+		"two objects":        good + good,
+		"junk behind":        good + "x",
+		"comma":              strings.Replace(good, "}", ",}", 1),
+		"empty":              "{}",
+		"null":               "null",
+		"byte order mark":    "\ufeff" + good,
+		"control character":  strings.Replace(good, "usr_1", "usr\x01", 1),
+		"bad escape":         strings.Replace(good, "usr_1", `\x41`, 1),
+		"single quotes":      strings.ReplaceAll(good, `"`, `'`), "comment": good + "//", "NUL behind": good + "\x00",
 	} {
 		t.Run("fail/"+name, func(t *testing.T) { refused(t, v, s.sign(s.header(), payload), ErrMalformed) })
 	}
@@ -402,8 +468,11 @@ func TestJWT11_ClaimTypes(t *testing.T) {
 		t.Errorf("ok/names in other case: %v, %v", c, err)
 	}
 	for name, header := range map[string]string{
-		"repeated alg": `{"alg":"EdDSA","alg":"EdDSA","kid":"key-ed","typ":"at+jwt"}`, "repeated by escape": `{"alg":"EdDSA","kid":"key-ed","typ":"at+jwt","\u0061lg":"none"}`,
-		"upper case": `{"ALG":"EdDSA","kid":"key-ed","typ":"at+jwt"}`, "array": `["EdDSA"]`, "no typ": `{"alg":"EdDSA","kid":"key-ed"}`,
+		"repeated alg":       `{"alg":"EdDSA","alg":"EdDSA","kid":"key-ed","typ":"at+jwt"}`,
+		"repeated by escape": `{"alg":"EdDSA","kid":"key-ed","typ":"at+jwt","\u0061lg":"none"}`,
+		"upper case":         `{"ALG":"EdDSA","kid":"key-ed","typ":"at+jwt"}`,
+		"array":              `["EdDSA"]`,
+		"no typ":             `{"alg":"EdDSA","kid":"key-ed"}`,
 	} {
 		t.Run("fail/header "+name, func(t *testing.T) { refused(t, v, s.sign(header, good), ErrMalformed) })
 	}
@@ -421,9 +490,12 @@ func TestJWT12_TimeLimits(t *testing.T) {
 			{"ok/a second before exp", nil, []string{"exp", fmt.Sprint(now + 1)}, nil},
 			{"fail/at exp", nil, []string{"exp", fmt.Sprint(now), "iat", fmt.Sprint(now - 900)}, ErrExpired},
 			{"fail/after exp", nil, []string{"exp", fmt.Sprint(now - 1), "iat", fmt.Sprint(now - 900)}, ErrExpired},
-			{"ok/within leeway", []Option{WithLeeway(10 * time.Second)}, []string{"exp", fmt.Sprint(now - 9), "iat", fmt.Sprint(now - 900)}, nil},
-			{"fail/at leeway", []Option{WithLeeway(10 * time.Second)}, []string{"exp", fmt.Sprint(now - 10), "iat", fmt.Sprint(now - 900)}, ErrExpired},
-			{"fail/beyond leeway", []Option{WithLeeway(10 * time.Second)}, []string{"exp", fmt.Sprint(now - 11), "iat", fmt.Sprint(now - 900)}, ErrExpired},
+			{"ok/within leeway", []Option{WithLeeway(10 * time.Second)},
+				[]string{"exp", fmt.Sprint(now - 9), "iat", fmt.Sprint(now - 900)}, nil},
+			{"fail/at leeway", []Option{WithLeeway(10 * time.Second)},
+				[]string{"exp", fmt.Sprint(now - 10), "iat", fmt.Sprint(now - 900)}, ErrExpired},
+			{"fail/beyond leeway", []Option{WithLeeway(10 * time.Second)},
+				[]string{"exp", fmt.Sprint(now - 11), "iat", fmt.Sprint(now - 900)}, ErrExpired},
 			{"ok/iat 30 s ahead", nil, []string{"iat", fmt.Sprint(now + 30)}, nil},
 			{"fail/iat 31 s ahead", nil, []string{"iat", fmt.Sprint(now + 31)}, ErrNotYetValid},
 			{"ok/iat within a larger leeway", []Option{WithLeeway(time.Minute)}, []string{"iat", fmt.Sprint(now + 60)}, nil},
@@ -449,10 +521,12 @@ func TestJWT12_TimeLimits(t *testing.T) {
 
 func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 	v, s := local(t), signers()[ES256]
-	for _, typ := range []string{`"JWT"`, `"jwt"`, `"AT+JWT"`, `"application/at+jwt"`, `"at+jwt "`, `"logout+jwt"`, `"blocklist+jwt"`, `"dpop+jwt"`, `"secevent+jwt"`, `"client-authentication+jwt"`, `""`, `null`, `["at+jwt"]`} {
+	for _, typ := range []string{`"JWT"`, `"jwt"`, `"AT+JWT"`, `"application/at+jwt"`, `"at+jwt "`, `"logout+jwt"`,
+		`"blocklist+jwt"`, `"dpop+jwt"`, `"secevent+jwt"`, `"client-authentication+jwt"`, `""`, `null`, `["at+jwt"]`} {
 		refused(t, v, s.sign(`{"alg":"ES256","kid":"key-ec","typ":`+typ+`}`, claims(testIssuer)), ErrMalformed)
 	}
-	for _, issuer := range []string{"https://staging.issuer.example", "https://issuer.example/tenant"} { // the same key, another environment
+	// the same key, another environment
+	for _, issuer := range []string{"https://staging.issuer.example", "https://issuer.example/tenant"} {
 		refused(t, v, s.sign(s.header(), claims(issuer)), ErrIssuer)
 	}
 	refused(t, v, s.sign(s.header(), claims(testIssuer, "aud", `"https://billing.example"`)), ErrAudience)
@@ -464,11 +538,16 @@ func TestJWT15_Spelling(t *testing.T) {
 		raw := s.sign(s.header(), claims(testIssuer))
 		parts := strings.Split(raw, ".")
 		spellings := []string{
-			"", ".", "..", "...", raw + "A", raw + "AAAA", raw + ".", raw + ".x", raw + ".x.y", "." + raw, raw + "=", raw + "==", raw + "\n", " " + raw, raw + " ",
-			raw + "%", raw + "\x00", parts[0] + "." + parts[1], parts[0] + ".." + parts[2], "." + parts[1] + "." + parts[2], parts[0] + "=." + parts[1] + "." + parts[2],
-			parts[0] + "." + parts[1] + "." + parts[2][:10] + "\n" + parts[2][10:], parts[0] + "." + parts[1] + "." + parts[2][:10] + "\r\n" + parts[2][10:],
-			parts[0] + "\n." + parts[1] + "." + parts[2], strings.Join([]string{parts[0], parts[1], parts[2], parts[0], parts[1]}, "."), "Bearer " + raw,
-			s.sign(s.header(), raw), encode([]byte(raw)), `{"protected":"` + parts[0] + `"}`, strings.ReplaceAll(strings.ReplaceAll(raw, "-", "+"), "_", "/") + "+",
+			"", ".", "..", "...", raw + "A", raw + "AAAA", raw + ".", raw + ".x", raw + ".x.y", "." + raw, raw + "=", raw + "==",
+			raw + "\n", " " + raw, raw + " ",
+			raw + "%", raw + "\x00", parts[0] + "." + parts[1], parts[0] + ".." + parts[2], "." + parts[1] + "." + parts[2],
+			parts[0] + "=." + parts[1] + "." + parts[2],
+			parts[0] + "." + parts[1] + "." + parts[2][:10] + "\n" + parts[2][10:],
+			parts[0] + "." + parts[1] + "." + parts[2][:10] + "\r\n" + parts[2][10:],
+			parts[0] + "\n." + parts[1] + "." + parts[2], strings.Join([]string{parts[0], parts[1], parts[2], parts[0], parts[1]}, "."),
+			"Bearer " + raw,
+			s.sign(s.header(), raw), encode([]byte(raw)), `{"protected":"` + parts[0] + `"}`,
+			strings.ReplaceAll(strings.ReplaceAll(raw, "-", "+"), "_", "/") + "+",
 		}
 		for n := 1; n < 12; n++ {
 			spellings = append(spellings, raw[:len(raw)-n])
@@ -496,7 +575,8 @@ func TestJWT15_Spelling(t *testing.T) {
 // The claims of a forged token are not read: whatever they say, the answer is the same.
 func TestForgedClaimsAreNotRead(t *testing.T) {
 	v, forger := local(t), newSigner("key-ec")
-	for _, payload := range []string{claims(testIssuer, "exp", "1", "iat", "0"), claims("https://other.example"), claims(testIssuer, "aud", `"x"`), "not JSON", "{}", claims(testIssuer, "exp", "1e308")} {
+	for _, payload := range []string{claims(testIssuer, "exp", "1", "iat", "0"), claims("https://other.example"),
+		claims(testIssuer, "aud", `"x"`), "not JSON", "{}", claims(testIssuer, "exp", "1e308")} {
 		if _, err := v.Verify(t.Context(), forger.sign(forger.header(), payload)); !errors.Is(err, ErrSignature) {
 			t.Errorf("%s: %v, want ErrSignature", short(payload), err)
 		}

@@ -13,9 +13,12 @@ import (
 
 // NewHasher returns the hasher of passwords.
 func NewHasher(c Config) (*password.Hasher, error) {
+	//nolint:gosec // bounded by the configuration
+	params := password.Params{Memory: uint32(c.Argon2Memory), Time: uint32(c.Argon2Time), Threads: uint8(c.Argon2Threads)}
 	return password.NewHasher(password.Config{
-		Params:      password.Params{Memory: uint32(c.Argon2Memory), Time: uint32(c.Argon2Time), Threads: uint8(c.Argon2Threads)}, //nolint:gosec // bounded by the configuration
-		Concurrency: c.PasswordConcurrency, Queue: c.PasswordQueue,
+		Params:      params,
+		Concurrency: c.PasswordConcurrency,
+		Queue:       c.PasswordQueue,
 	})
 }
 
@@ -31,7 +34,8 @@ func (b *builder) accounts(context.Context) (err error) {
 		Addresses: limit.NewAddresses(limit.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}),
 		counter:   b.Figures.LoginFailures,
 	}
-	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}, failures)
+	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery},
+		failures)
 	b.signup = &user.Signup{
 		Store:  b.Store,
 		Hasher: b.Hasher,

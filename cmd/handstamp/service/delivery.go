@@ -20,7 +20,8 @@ func (b *builder) delivery(context.Context) error {
 	return nil
 }
 
-// deliveryFigures registers what is counted of deliveries. Their labels are the kinds of the outbox and its results, no text of a caller.
+// deliveryFigures registers what is counted of deliveries. Their labels are the kinds of the outbox and its results, no
+// text of a caller.
 func deliveryFigures(registry *prometheus.Registry) outbox.Observe {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "handstamp_delivery_attempts_total",

@@ -25,7 +25,8 @@ func MasterKey(ctx context.Context, c Config, keys keyring.Store) (seal.MasterKe
 		return seal.MasterKey{}, listErr
 	}
 	if len(records) > 0 {
-		return seal.MasterKey{}, fmt.Errorf("%w, but the database holds signing keys that one has sealed: put that file back into %s, or set HANDSTAMP_MASTER_KEY", err, c.KeysDir)
+		return seal.MasterKey{}, fmt.Errorf("%w, but the database holds signing keys that one has sealed: put that file back into "+
+			"%s, or set HANDSTAMP_MASTER_KEY", err, c.KeysDir)
 	}
 	return seal.CreateMasterKey(c.KeysDir)
 }

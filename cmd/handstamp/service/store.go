@@ -45,7 +45,8 @@ func CheckSchema(ctx context.Context, s store.Store) error {
 		return err
 	}
 	if current < newest {
-		return fmt.Errorf("%w: the database is at version %d, this program needs %d; run handstamp migrate up", store.ErrSchema, current, newest)
+		return fmt.Errorf("%w: the database is at version %d, this program needs %d; run handstamp migrate up", store.ErrSchema,
+			current, newest)
 	}
 	return nil // a newer schema is one that this program was promised to run on: changes first expand, then contract
 }

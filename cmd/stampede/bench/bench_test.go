@@ -36,7 +36,8 @@ func TestFigure(t *testing.T) {
 		in    float64
 		holds bool
 	}{
-		{below(1), 1, false}, {atMost(1), 1, true}, {atLeast(1), 1, true}, {exactly(0), 0, true}, {exactly(0), 0.1, false}, {ratioUnder(2), 1.9, true},
+		{below(1), 1, false}, {atMost(1), 1, true}, {atLeast(1), 1, true}, {exactly(0), 0, true}, {exactly(0), 0.1, false},
+		{ratioUnder(2), 1.9, true},
 	} {
 		if tc.goal.holds(tc.in) != tc.holds {
 			t.Errorf("%v %v", tc.goal, tc.in)
@@ -54,7 +55,8 @@ func TestWriteTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"21,000 /s", "pgbench 20,000", "1.05", "ratio > 1  met", "41 MiB", "< 40  MISSED", "not measured: no stream"} {
+	for _, want := range []string{"21,000 /s", "pgbench 20,000", "1.05", "ratio > 1  met", "41 MiB", "< 40  MISSED",
+		"not measured: no stream"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, &b)
 		}
@@ -62,7 +64,14 @@ func TestWriteTable(t *testing.T) {
 }
 
 func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.123456: "0.123", 999.4: "999", 1000: "1,000", 1234567.8: "1,234,568", -4321: "-4,321"} {
+	for v, want := range map[float64]string{
+		0:         "0",
+		0.123456:  "0.123",
+		999.4:     "999",
+		1000:      "1,000",
+		1234567.8: "1,234,568",
+		-4321:     "-4,321",
+	} {
 		if got := number(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
 		}
@@ -70,14 +79,16 @@ func TestNumber(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	tps, err := parsePgbench([]byte("latency average = 0.2 ms\ninitial connection time = 3.1 ms\ntps = 4828.126 (without initial connection time)\n"))
+	tps, err := parsePgbench([]byte("latency average = 0.2 ms\ninitial connection time = 3.1 ms\ntps = 4828.126 (without initial " +
+		"connection time)\n"))
 	if err != nil || tps != 4828.126 {
 		t.Errorf("%v %v", tps, err)
 	}
 	if _, err := parsePgbench([]byte("nothing")); err == nil {
 		t.Error("no error")
 	}
-	out := []byte("goos: linux\nBenchmarkBareVerify/ES256-2   \t   21214\t     47123.5 ns/op\t  0 B/op\nBenchmarkBareVerify/ES256K-2 \t 1\t 1 ns/op\n")
+	out := []byte("goos: linux\nBenchmarkBareVerify/ES256-2   \t   21214\t     47123.5 ns/op\t  0 " +
+		"B/op\nBenchmarkBareVerify/ES256K-2 \t 1\t 1 ns/op\n")
 	if ns, ok := parseGoBench(out, "BenchmarkBareVerify/ES256"); !ok || ns != 47123.5 {
 		t.Errorf("%v %v", ns, ok)
 	}
@@ -121,7 +132,8 @@ func TestStatementCounter(t *testing.T) {
 	}
 	said := "\x00\x00\x00\x08\x00\x03\x00\x00" + // startup
 		"Q\x00\x00\x00\x07x\x00\x00" + // query
-		"P\x00\x00\x00\x05\x00" + "B\x00\x00\x00\x05\x00" + "E\x00\x00\x00\x09\x00\x00\x00\x00\x00" + "S\x00\x00\x00\x04" + // one prepared statement
+		// one prepared statement
+		"P\x00\x00\x00\x05\x00" + "B\x00\x00\x00\x05\x00" + "E\x00\x00\x00\x09\x00\x00\x00\x00\x00" + "S\x00\x00\x00\x04" +
 		"E\x00\x00\x00\x09\x00\x00\x00\x00\x00" + "X\x00\x00\x00\x04"
 	if _, err := client.Write([]byte(said)); err != nil {
 		t.Fatal(err)

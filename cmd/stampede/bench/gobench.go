@@ -36,13 +36,14 @@ func comparisons() []comparison {
 		})
 	}
 	return append(out,
-		comparison{"verify a seen token, 1,000,000 entries blocked", goBenchmark{verifierPackage, "BenchmarkVerifySeen"}, goBenchmark{}, below(1)},
+		comparison{"verify a seen token, 1,000,000 entries blocked", goBenchmark{verifierPackage, "BenchmarkVerifySeen"},
+			goBenchmark{}, below(1)},
 		comparison{"bare signature, ES256", goBenchmark{benchPackage, "BenchmarkBareSign/ES256"}, goBenchmark{}, nil},
 	)
 }
 
-// rounds is how often each comparison is made in one repetition: many short ones next to each other, since the clock of a machine that is shared
-// drifts by more than what is compared.
+// rounds is how often each comparison is made in one repetition: many short ones next to each other, since the clock of
+// a machine that is shared drifts by more than what is compared.
 const rounds = 5
 
 // goBenchmarks measures the comparisons, each next to its reference in every round.
@@ -62,7 +63,8 @@ func (b *bench) goBenchmarks(ctx context.Context) ([]figure, error) {
 					}
 					programs[gb.pkg] = program
 				}
-				out, err := output(ctx, filepath.Join(b.top, gb.pkg), programs[gb.pkg], "-test.run", "^$", "-test.bench", exactPattern(gb.name), "-test.benchtime", b.benchTime())
+				out, err := output(ctx, filepath.Join(b.top, gb.pkg), programs[gb.pkg], "-test.run", "^$", "-test.bench",
+					exactPattern(gb.name), "-test.benchtime", b.benchTime())
 				if err != nil {
 					return nil, err
 				}

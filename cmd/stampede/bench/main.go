@@ -1,5 +1,5 @@
-// Bench measures Handstamp next to references on the same machine in the same run, and prints each figure with its ratio and target.
-// It needs a PostgreSQL server; scripts/bench provides one.
+// Bench measures Handstamp next to references on the same machine in the same run, and prints each figure with its
+// ratio and target. It needs a PostgreSQL server; scripts/bench provides one.
 package main
 
 import (
@@ -46,13 +46,14 @@ type bench struct {
 
 const usage = `usage: bench [flags]
 
-Builds the service and its load client, runs them against PostgreSQL and SQLite next to their references, at least three times each in
-turn, and prints a table. HANDSTAMP_TEST_DATABASE_URL names a PostgreSQL server whose user may create databases.
+Builds the service and its load client, runs them against PostgreSQL and SQLite next to their references, at least three
+times each in turn, and prints a table. HANDSTAMP_TEST_DATABASE_URL names a PostgreSQL server whose user may create
+databases.
 
 `
 
-// run is the program as a function of its inputs. It returns 1 if something could not be measured; a target that is missed shows in
-// the table and is no error.
+// run is the program as a function of its inputs. It returns 1 if something could not be measured; a target that is
+// missed shows in the table and is no error.
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
 	began := time.Now()
 	b := &bench{note: func(format string, args ...any) {
@@ -112,7 +113,8 @@ type results struct {
 func (r *results) write(out io.Writer, file string) error {
 	_, _ = fmt.Fprintf(out, "%s, PostgreSQL %s, %d repetitions of %s\n", r.Machine, r.Postgres, r.Repetitions, r.Duration)
 	if r.LoadBefore > busy*float64(runtime.NumCPU()) {
-		_, _ = fmt.Fprintf(out, "OTHERS ARE USING THIS MACHINE: its load was %.1f before the run. Take no figure from here.\n", r.LoadBefore)
+		_, _ = fmt.Fprintf(out, "OTHERS ARE USING THIS MACHINE: its load was %.1f before the run. Take no figure from here.\n",
+			r.LoadBefore)
 	}
 	_, _ = fmt.Fprintln(out)
 	if err := writeTable(out, r.Figures); err != nil || file == "" {
@@ -174,7 +176,8 @@ func (b *bench) wanted(name string) bool {
 	return slices.Contains(b.only, name)
 }
 
-// measure builds, starts what must run, and goes through the steps. A step that fails leaves a line in the table and the others go on.
+// measure builds, starts what must run, and goes through the steps. A step that fails leaves a line in the table and
+// the others go on.
 func (b *bench) measure(ctx context.Context, databaseURL, pgBin string) (_ *results, err error) {
 	if b.top, err = moduleTop(ctx); err != nil {
 		return nil, err
@@ -193,7 +196,12 @@ func (b *bench) measure(ctx context.Context, databaseURL, pgBin string) (_ *resu
 	}
 	defer func() { err = errors.Join(err, b.database.drop(context.WithoutCancel(ctx))) }()
 	r := &results{
-		At: time.Now().UTC(), Machine: machine(), Postgres: b.database.version, LoadBefore: load, Repetitions: b.repetitions, Duration: b.duration.String(),
+		At:          time.Now().UTC(),
+		Machine:     machine(),
+		Postgres:    b.database.version,
+		LoadBefore:  load,
+		Repetitions: b.repetitions,
+		Duration:    b.duration.String(),
 	}
 	if revision, err := output(ctx, b.top, "git", "describe", "--always", "--dirty"); err == nil {
 		r.Revision = strings.TrimSpace(string(revision))
@@ -242,7 +250,8 @@ func (b *bench) build(ctx context.Context) error {
 		"stampede":  {"./cmd/stampede"},
 		"hello":     {"./cmd/stampede/bench/testdata/hello"},
 	} {
-		if _, err := output(ctx, b.top, "env", append([]string{"CGO_ENABLED=0", "go", "build", "-o", b.program(name)}, args...)...); err != nil {
+		if _, err := output(ctx, b.top, "env",
+			append([]string{"CGO_ENABLED=0", "go", "build", "-o", b.program(name)}, args...)...); err != nil {
 			return err
 		}
 	}

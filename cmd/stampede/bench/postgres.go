@@ -56,13 +56,15 @@ func openDatabase(ctx context.Context, url, bin string) (*database, error) {
 			return nil, errors.Join(err, d.drop(ctx))
 		}
 		if value != "on" {
-			return nil, errors.Join(fmt.Errorf("%s is %s on this server: measure with the default durability", setting, value), d.drop(ctx))
+			return nil, errors.Join(fmt.Errorf("%s is %s on this server: measure with the default durability", setting, value),
+				d.drop(ctx))
 		}
 	}
 	if err := d.conn.QueryRow(ctx, "SELECT current_setting('server_version')").Scan(&d.version); err != nil {
 		return nil, errors.Join(err, d.drop(ctx))
 	}
-	if ip := net.ParseIP(config.Host); config.Host == "localhost" || strings.HasPrefix(config.Host, "/") || ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(config.Host); config.Host == "localhost" || strings.HasPrefix(config.Host, "/") ||
+		ip != nil && ip.IsLoopback() {
 		_, d.postmaster = cpuOf(int(d.conn.PgConn().PID()))
 	}
 	return d, nil
@@ -100,7 +102,8 @@ func (d *database) url(address string) string {
 // tableRows is how many sessions stand in each table; only some of them are active during the run.
 const tableRows = 100_000
 
-// prepareReference makes the table that pgbench works on: the columns that a rotation changes, the same fill factor, as many rows.
+// prepareReference makes the table that pgbench works on: the columns that a rotation changes, the same fill factor, as
+// many rows.
 func (d *database) prepareReference(ctx context.Context) error {
 	_, err := d.conn.Exec(ctx, `
 		CREATE SCHEMA reference;
@@ -110,7 +113,8 @@ func (d *database) prepareReference(ctx context.Context) error {
 			scope text NOT NULL, created_at timestamptz NOT NULL
 		) WITH (fillfactor = 80);
 		INSERT INTO reference.sessions
-		SELECT i, 0, now(), now() + '7 days', sha256(int8send(i)), 'usr_' || md5(i::text), substring(sha256(int8send(i)) for 16), now() + '30 days', NULL, '', now()
+		SELECT i, 0, now(), now() + '7 days', sha256(int8send(i)), 'usr_' || md5(i::text), substring(sha256(int8send(i)) for 16),
+			now() + '30 days', NULL, '', now()
 		FROM generate_series(1, `+strconv.Itoa(tableRows)+`) AS i;`)
 	if err != nil {
 		return fmt.Errorf("make the reference table: %w", err)
@@ -118,11 +122,12 @@ func (d *database) prepareReference(ctx context.Context) error {
 	return nil
 }
 
-// fillSessions brings the service's table to the same size, with copies of its own rows under other IDs. What the database numbers by itself gets
-// numbers of its own.
+// fillSessions brings the service's table to the same size, with copies of its own rows under other IDs. What the
+// database numbers by itself gets numbers of its own.
 func (d *database) fillSessions(ctx context.Context) error {
 	var columns string
-	err := d.conn.QueryRow(ctx, `SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM information_schema.columns
+	err := d.conn.QueryRow(ctx, `SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position)
+		FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name = 'sessions' AND column_name <> 'id' AND column_default IS NULL`).Scan(&columns)
 	if err != nil {
 		return fmt.Errorf("read the columns of sessions: %w", err)
@@ -159,7 +164,8 @@ func (d *database) counters(ctx context.Context) (c tableCounters, err error) {
 	for quiet := 0; quiet < 4; {
 		var now tableCounters
 		err := d.conn.QueryRow(ctx, `SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd, pg_total_relation_size(relid)
-			FROM pg_stat_user_tables WHERE schemaname = 'public' AND relname = 'sessions'`).Scan(&now.inserted, &now.updated, &now.hot, &now.bytes)
+			FROM pg_stat_user_tables WHERE schemaname = 'public' AND relname = 'sessions'`).Scan(&now.inserted, &now.updated, &now.hot,
+			&now.bytes)
 		if err != nil {
 			return c, fmt.Errorf("read statistics: %w", err)
 		}
@@ -171,9 +177,9 @@ func (d *database) counters(ctx context.Context) (c tableCounters, err error) {
 	return c, nil
 }
 
-// pgbench runs the reference statement, prepared, for two seconds or more with so many connections and returns transactions per second.
-// Each connection has rows of its own among those that active sessions would occupy, as the service's clients have:
-// nobody waits for another's row lock.
+// pgbench runs the reference statement, prepared, for two seconds or more with so many connections and returns
+// transactions per second. Each connection has rows of its own among those that active sessions would occupy, as the
+// service's clients have: nobody waits for another's row lock.
 func (d *database) pgbench(ctx context.Context, dir string, connections, active int, duration time.Duration) (float64, error) {
 	script := filepath.Join(dir, "advance.sql")
 	err := os.WriteFile(script, []byte(`\set id :client_id + 1 + :connections * random(0, :active / :connections - 1)
@@ -192,7 +198,8 @@ WHERE id = :id AND generation >= 0 AND revoked_at IS NULL AND expires_at > now()
 	}
 	n := strconv.Itoa(connections)
 	out, err := output(ctx, dir, program, "-n", "-M", "prepared", "-f", script, "-c", n, "-j", strconv.Itoa(min(connections, 2)),
-		"-T", strconv.Itoa(max(2, int(duration.Seconds()))), "-D", "connections="+n, "-D", "active="+strconv.Itoa(active), d.url(d.address()))
+		"-T", strconv.Itoa(max(2, int(duration.Seconds()))), "-D", "connections="+n, "-D", "active="+strconv.Itoa(active),
+		d.url(d.address()))
 	if err != nil {
 		return 0, err
 	}

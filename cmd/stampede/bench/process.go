@@ -24,8 +24,8 @@ type process struct {
 	err  error // why it ended, after done
 }
 
-// start runs a program with its output in dir/name.log. Only this process's environment, less its HANDSTAMP_ settings, and env are
-// passed on: a setting of the user's shell must not bend a measurement.
+// start runs a program with its output in dir/name.log. Only this process's environment, less its HANDSTAMP_ settings,
+// and env are passed on: a setting of the user's shell must not bend a measurement.
 func start(dir, name, program string, env []string, args ...string) (*process, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
@@ -108,7 +108,8 @@ func output(ctx context.Context, dir, program string, args ...string) ([]byte, e
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.Bytes(), fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return stdout.Bytes(), fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err,
+			bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }

@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// statementCounter stands between a program and PostgreSQL and counts the statements that pass: the Query and Execute messages of the
-// wire protocol (PostgreSQL documentation, "Message Formats"). Unlike the server's statistics it misses none and is
-// never late. Transaction control counts too.
+// statementCounter stands between a program and PostgreSQL and counts the statements that pass: the Query and Execute
+// messages of the wire protocol (PostgreSQL documentation, "Message Formats"). Unlike the server's statistics it misses
+// none and is never late. Transaction control counts too.
 type statementCounter struct {
 	listener net.Listener
 	server   string

@@ -90,9 +90,11 @@ func (b *bench) chains(ctx context.Context) ([]figure, error) {
 				return nil, err
 			}
 			refresh := r.Operations["refresh"]
-			c.postgres, c.p50, c.p99 = append(c.postgres, refresh.PerSecond), append(c.p50, refresh.Latency.P50), append(c.p99, refresh.Latency.P99)
+			c.postgres, c.p50, c.p99 = append(c.postgres, refresh.PerSecond), append(c.p50, refresh.Latency.P50), append(c.p99,
+				refresh.Latency.P99)
 			if n == 64 {
-				wal, serverCPU, clientCPU = append(wal, use.wal/refresh.Answered), append(serverCPU, use.server/refresh.Answered), append(clientCPU, r.ClientCPU)
+				wal, serverCPU, clientCPU = append(wal, use.wal/refresh.Answered), append(serverCPU,
+					use.server/refresh.Answered), append(clientCPU, r.ClientCPU)
 				if b.database.postmaster != 0 {
 					databaseCPU = append(databaseCPU, use.database/refresh.Answered)
 				}
@@ -102,8 +104,10 @@ func (b *bench) chains(ctx context.Context) ([]figure, error) {
 				return nil, err
 			}
 			refresh = lite.Operations["refresh"]
-			c.sqlite, c.sqliteP50, c.sqliteP99 = append(c.sqlite, refresh.PerSecond), append(c.sqliteP50, refresh.Latency.P50), append(c.sqliteP99, refresh.Latency.P99)
-			b.note("  %d of %d, %2d clients: pgbench %.0f/s, PostgreSQL %.0f/s, SQLite %.0f/s", repetition+1, b.repetitions, n, tps, c.postgres[repetition], c.sqlite[repetition])
+			c.sqlite, c.sqliteP50, c.sqliteP99 = append(c.sqlite, refresh.PerSecond), append(c.sqliteP50,
+				refresh.Latency.P50), append(c.sqliteP99, refresh.Latency.P99)
+			b.note("  %d of %d, %2d clients: pgbench %.0f/s, PostgreSQL %.0f/s, SQLite %.0f/s", repetition+1, b.repetitions, n, tps,
+				c.postgres[repetition], c.sqlite[repetition])
 		}
 		r, err := b.stampede(ctx, "get", hello.url, b.flags(64)...)
 		if err != nil {
@@ -124,8 +128,10 @@ func (b *bench) chains(ctx context.Context) ([]figure, error) {
 			target = ratioOver(1)
 		}
 		figures = append(figures,
-			newFigure(fmt.Sprintf("refreshes, PostgreSQL, %d clients", n), "/s", c.postgres, fmt.Sprintf("pgbench, %d connections", n), c.pgbench, target),
-			newFigure(fmt.Sprintf("refreshes, SQLite, %d clients", n), "/s", c.sqlite, fmt.Sprintf("pgbench, %d connections", n), c.pgbench, nil))
+			newFigure(fmt.Sprintf("refreshes, PostgreSQL, %d clients", n), "/s", c.postgres, fmt.Sprintf("pgbench, %d connections", n),
+				c.pgbench, target),
+			newFigure(fmt.Sprintf("refreshes, SQLite, %d clients", n), "/s", c.sqlite, fmt.Sprintf("pgbench, %d connections", n),
+				c.pgbench, nil))
 	}
 	rotations := after.updated - before.updated
 	if rotations <= 0 {
@@ -136,14 +142,17 @@ func (b *bench) chains(ctx context.Context) ([]figure, error) {
 		newFigure("refresh p99, PostgreSQL, 64 clients", "ms", cells[64].p99, "", nil, below(20)),
 		newFigure("refresh p50, SQLite, 1 client", "ms", cells[1].sqliteP50, "", nil, nil),
 		newFigure("refresh p99, SQLite, 64 clients", "ms", cells[64].sqliteP99, "", nil, nil),
-		newFigure("refreshes, PostgreSQL, 64 clients, to a framework that does nothing", "/s", cells[64].postgres, "echo hello-world", hellos, nil),
+		newFigure("refreshes, PostgreSQL, 64 clients, to a framework that does nothing", "/s", cells[64].postgres,
+			"echo hello-world", hellos, nil),
 		newFigure("CPU of a refresh, service, 64 clients", "µs", serverCPU, "", nil, nil),
 		newFigure("CPU of a refresh, PostgreSQL, 64 clients", "µs", databaseCPU, "", nil, nil),
 		newFigure("CPU of a refresh, load client, 64 clients", "µs", clientCPU, "", nil, nil),
 		newFigure("write-ahead log of a rotation, 64 clients", "bytes", wal, "", nil, below(400)),
 		newFigure("rows inserted for a rotation", "", samples{(after.inserted - before.inserted) / rotations}, "", nil, exactly(0)),
-		newFigure("rotations that were heap-only updates", "%", samples{(after.hot - before.hot) / rotations * 100}, "", nil, atLeast(99)),
-		newFigure(fmt.Sprintf("growth of sessions and its indexes in %s rotations", number(rotations)), "%", samples{(after.bytes - before.bytes) / before.bytes * 100}, "", nil, atMost(1)),
+		newFigure("rotations that were heap-only updates", "%", samples{(after.hot - before.hot) / rotations * 100}, "", nil,
+			atLeast(99)),
+		newFigure(fmt.Sprintf("growth of sessions and its indexes in %s rotations", number(rotations)), "%",
+			samples{(after.bytes - before.bytes) / before.bytes * 100}, "", nil, atMost(1)),
 	), nil
 }
 
@@ -192,9 +201,9 @@ func (b *bench) startHello(ctx context.Context) (*subject, error) {
 	return &subject{name: "hello", url: "http://" + addr, process: p}, nil
 }
 
-// statements counts what the service asks of PostgreSQL for a refresh, a login and a token check. Each is run n and then 11 n times, so
-// that start-up, sign-up and polling cancel out, and the result is rounded for what does not: to tenths, to
-// hundredths if n is large.
+// statements counts what the service asks of PostgreSQL for a refresh, a login and a token check. Each is run n and
+// then 11 n times, so that start-up, sign-up and polling cancel out, and the result is rounded for what does not: to
+// tenths, to hundredths if n is large.
 func (b *bench) statements(ctx context.Context) ([]figure, error) {
 	if err := b.subjects(ctx); err != nil {
 		return nil, err
@@ -239,10 +248,12 @@ func (b *bench) statements(ctx context.Context) ([]figure, error) {
 		target *goal
 	}{
 		{"statements of a refresh, 1 client", 100, "refresh", []string{"--clients", "1", "--seed-file", b.postgres.seeds}, exactly(1)},
-		{"statements of a refresh, 64 clients", 400, "refresh", []string{"--clients", "64", "--seed-file", b.postgres.seeds}, atMost(1)},
+		{"statements of a refresh, 64 clients", 400, "refresh", []string{"--clients", "64", "--seed-file", b.postgres.seeds},
+			atMost(1)},
 		// Not so many logins of one user that each would also end his oldest session.
 		{"statements of a login", 15, "login", []string{"--clients", "1", "--users", "4"}, exactly(2)},
-		{"statements of a token check", 100, "check", []string{"--clients", "1", "--sessions", "1", "--check-path", "/v1/forward-auth"}, exactly(0)},
+		{"statements of a token check", 100, "check",
+			[]string{"--clients", "1", "--sessions", "1", "--check-path", "/v1/forward-auth"}, exactly(0)},
 		{"statements of GET /v1/me, which reads the user", 100, "check", []string{"--clients", "1", "--sessions", "1"}, atMost(1)},
 		{"statements of a forged token", 100, "forged", []string{"--clients", "1"}, exactly(0)},
 	} {
@@ -258,7 +269,8 @@ func (b *bench) statements(ctx context.Context) ([]figure, error) {
 	return figures, nil
 }
 
-// storm compares refreshes with and without logins that keep the password hasher busy, and with and without a flood of forged tokens.
+// storm compares refreshes with and without logins that keep the password hasher busy, and with and without a flood of
+// forged tokens.
 func (b *bench) storm(ctx context.Context) ([]figure, error) {
 	if err := b.subjects(ctx); err != nil {
 		return nil, err
@@ -314,8 +326,8 @@ func sum(counts map[string]int64) (n int64) {
 	return n
 }
 
-// forged is how fast forged tokens are refused when there is nothing else to do. The flood is pipelined, as a flood would be; so is its
-// reference.
+// forged is how fast forged tokens are refused when there is nothing else to do. The flood is pipelined, as a flood
+// would be; so is its reference.
 func (b *bench) forged(ctx context.Context) ([]figure, error) {
 	if err := b.subjects(ctx); err != nil {
 		return nil, err
@@ -337,5 +349,6 @@ func (b *bench) forged(ctx context.Context) ([]figure, error) {
 		}
 		hellos = append(hellos, r.Operations["get"].PerSecond)
 	}
-	return []figure{newFigure("forged tokens refused, pipelined", "/s", refused, "echo hello-world, pipelined", hellos, atLeast(50_000))}, nil
+	return []figure{newFigure("forged tokens refused, pipelined", "/s", refused, "echo hello-world, pipelined", hellos,
+		atLeast(50_000))}, nil
 }

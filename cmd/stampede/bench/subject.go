@@ -26,8 +26,8 @@ type subject struct {
 // activeSessions is how many sessions the clients share: enough that none is hot, few enough to be started in seconds.
 const activeSessions = 1024
 
-// startSubject starts `handstamp serve` on a free port with the directories of that name; an empty databaseURL is SQLite there, an empty
-// keys is its own. env are further settings.
+// startSubject starts `handstamp serve` on a free port with the directories of that name; an empty databaseURL is
+// SQLite there, an empty keys is its own. env are further settings.
 func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string, env ...string) (*subject, error) {
 	addr, err := freeAddress()
 	if err != nil {
@@ -46,8 +46,10 @@ func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string
 	s := &subject{name: name, url: "http://" + addr, keys: keys, seeds: filepath.Join(dir, "sessions.txt")}
 	s.process, err = start(dir, name, b.program("handstamp"), append([]string{
 		"HANDSTAMP_LISTEN=" + addr, "HANDSTAMP_ISSUER=" + s.url, "HANDSTAMP_DATABASE_URL=" + databaseURL, "HANDSTAMP_KEYS_DIR=" + keys,
-		"HANDSTAMP_METRICS_LISTEN=",                                                                             // several services run at once
-		"HANDSTAMP_LOGIN_ATTEMPTS=1000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1s", "HANDSTAMP_LOGIN_IP_FAILURES=0", // the hasher is measured, not its gate
+		// several services run at once
+		"HANDSTAMP_METRICS_LISTEN=",
+		// the hasher is measured, not its gate
+		"HANDSTAMP_LOGIN_ATTEMPTS=1000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1s", "HANDSTAMP_LOGIN_IP_FAILURES=0",
 	}, env...), "serve", "--migrate")
 	if err != nil {
 		return nil, err
@@ -59,8 +61,8 @@ func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string
 	return s, nil
 }
 
-// subjects starts the two services that the steps share, with sessions, when the first step asks for them. Later steps get the same
-// services or the same error.
+// subjects starts the two services that the steps share, with sessions, when the first step asks for them. Later steps
+// get the same services or the same error.
 func (b *bench) subjects(ctx context.Context) error {
 	if b.postgres == nil && b.subjectsErr == nil {
 		b.subjectsErr = b.startSubjects(ctx)
@@ -85,8 +87,8 @@ func (b *bench) startSubjects(ctx context.Context) error {
 	return b.database.settle(ctx)
 }
 
-// seededSubject starts a service and its sessions. They are started with the cheapest password hash, since a minute of hashing would
-// measure nothing; then the service starts again as it is.
+// seededSubject starts a service and its sessions. They are started with the cheapest password hash, since a minute of
+// hashing would measure nothing; then the service starts again as it is.
 func (b *bench) seededSubject(ctx context.Context, name, databaseURL string) (*subject, error) {
 	b.note("starting %d sessions on %s", activeSessions, name)
 	s, err := b.startSubject(ctx, name, databaseURL, "", "HANDSTAMP_PASSWORD_MEMORY=8", "HANDSTAMP_PASSWORD_TIME=1")
@@ -127,7 +129,8 @@ type loadReport struct {
 
 // stampede runs the load client without a warm-up of its own. Failures are errors: a figure of wrong answers is no figure.
 func (b *bench) stampede(ctx context.Context, mode, url string, args ...string) (*loadReport, error) {
-	out, err := output(ctx, b.dir, b.program("stampede"), append([]string{mode, url, "--output", "json", "--warmup", "0s"}, args...)...)
+	out, err := output(ctx, b.dir, b.program("stampede"),
+		append([]string{mode, url, "--output", "json", "--warmup", "0s"}, args...)...)
 	if err != nil {
 		return nil, errors.Join(err, errors.New(failuresIn(out)))
 	}
@@ -163,7 +166,8 @@ func (b *bench) refreshes(ctx context.Context, s *subject, clients int, more ...
 }
 
 // beside runs disturb while measure runs, which begins a second later and must end before disturb does.
-func (b *bench) beside(ctx context.Context, disturb func(ctx context.Context, length string) (*loadReport, error), measure func() error) (*loadReport, error) {
+func (b *bench) beside(ctx context.Context, disturb func(ctx context.Context, length string) (*loadReport, error),
+	measure func() error) (*loadReport, error) {
 	type outcome struct {
 		report *loadReport
 		err    error

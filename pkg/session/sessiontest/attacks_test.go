@@ -90,7 +90,8 @@ func TestRT01_Reuse(t *testing.T) {
 		bystander := a.guest(t, false)
 		first := a.present(t, 0, g.tokens.RefreshToken, "").Tokens(t)
 		second := a.present(t, 1, first.RefreshToken, "").Tokens(t)
-		if r := a.present(t, 0, g.tokens.RefreshToken, ""); r.Status != http.StatusBadRequest || r.Code() != "invalid_grant" || strings.Contains(r.Body, "token\":") {
+		if r := a.present(t, 0, g.tokens.RefreshToken, ""); r.Status != http.StatusBadRequest || r.Code() != "invalid_grant" ||
+			strings.Contains(r.Body, "token\":") {
 			t.Errorf("reuse: %d %s", r.Status, r.Body)
 		}
 		for _, raw := range []string{second.RefreshToken, first.RefreshToken, g.tokens.RefreshToken} {
@@ -200,8 +201,8 @@ func TestRT03_LostAnswer(t *testing.T) {
 	})
 }
 
-// A thief and the owner take turns, each with what the other has left. Within the grace period they cannot be told from two tabs; the first
-// turn outside of it ends the session.
+// A thief and the owner take turns, each with what the other has left. Within the grace period they cannot be told from
+// two tabs; the first turn outside of it ends the session.
 func TestRT04_TakingTurns(t *testing.T) {
 	arenas(t, func(t *testing.T, a *arena) {
 		for _, key := range []string{"", "k"} {
@@ -238,7 +239,12 @@ func TestRT07_ClientBinding(t *testing.T) {
 		now := time.Now()
 		event := audit.Event{At: now, Kind: audit.KindClientCreated, Actor: audit.ActorCLI}
 		must(t, a.db.CreateClient(t.Context(), oauth.Client{
-			ID: "secretive", Type: oauth.Confidential, SecretHash: oauth.HashSecret("s3cret"), Grants: []string{oauth.GrantRefreshToken}, CreatedAt: now, UpdatedAt: now,
+			ID:         "secretive",
+			Type:       oauth.Confidential,
+			SecretHash: oauth.HashSecret("s3cret"),
+			Grants:     []string{oauth.GrantRefreshToken},
+			CreatedAt:  now,
+			UpdatedAt:  now,
 		}, event))
 		must(t, a.db.CreateClient(t.Context(), oauth.Client{
 			ID: "open", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, CreatedAt: now, UpdatedAt: now,
@@ -257,16 +263,19 @@ func TestRT07_ClientBinding(t *testing.T) {
 			form  []string
 			code  string
 		}{
-			"fail/another public client":                 {mine, []string{"client_id", "default"}, "invalid_grant"},
-			"fail/no client named":                       {mine, nil, "invalid_grant"},
-			"fail/a confidential client":                 {mine, []string{"client_id", "secretive", "client_secret", "s3cret"}, "invalid_grant"},
-			"fail/an unknown client":                     {mine, []string{"client_id", "nobody"}, "invalid_client"},
-			"fail/a confidential client's, no secret":    {secretive, []string{"client_id", "secretive"}, "invalid_client"},
-			"fail/a confidential client's, wrong one":    {secretive, []string{"client_id", "secretive", "client_secret", "guess"}, "invalid_client"},
-			"fail/a confidential client's, by another":   {secretive, []string{"client_id", "open"}, "invalid_grant"},
-			"fail/a public client with a secret":         {mine, []string{"client_id", "open", "client_secret", "x"}, "invalid_client"},
-			"fail/a client named twice":                  {mine, []string{"client_id", "open", "client_id", "default"}, "invalid_request"},
-			"fail/a confidential client's, empty secret": {secretive, []string{"client_id", "secretive", "client_secret", ""}, "invalid_client"},
+			"fail/another public client": {mine, []string{"client_id", "default"}, "invalid_grant"},
+			"fail/no client named":       {mine, nil, "invalid_grant"},
+			"fail/a confidential client": {mine, []string{"client_id", "secretive", "client_secret", "s3cret"},
+				"invalid_grant"},
+			"fail/an unknown client":                  {mine, []string{"client_id", "nobody"}, "invalid_client"},
+			"fail/a confidential client's, no secret": {secretive, []string{"client_id", "secretive"}, "invalid_client"},
+			"fail/a confidential client's, wrong one": {secretive, []string{"client_id", "secretive", "client_secret", "guess"},
+				"invalid_client"},
+			"fail/a confidential client's, by another": {secretive, []string{"client_id", "open"}, "invalid_grant"},
+			"fail/a public client with a secret":       {mine, []string{"client_id", "open", "client_secret", "x"}, "invalid_client"},
+			"fail/a client named twice":                {mine, []string{"client_id", "open", "client_id", "default"}, "invalid_request"},
+			"fail/a confidential client's, empty secret": {secretive, []string{"client_id", "secretive", "client_secret", ""},
+				"invalid_client"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				for replica := range a.s {
@@ -298,7 +307,10 @@ func TestRT08_Scope(t *testing.T) {
 		u, err := a.db.UserByEmail(t.Context(), g.email)
 		must(t, err)
 		issued, err := a.s[0].Sessions.Start(t.Context(), session.Login{
-			User: u, ClientID: oauth.DefaultClientID, Scope: "openid profile", Audience: []string{a.s[0].Config.Issuer, "https://api.example.test"},
+			User:     u,
+			ClientID: oauth.DefaultClientID,
+			Scope:    "openid profile",
+			Audience: []string{a.s[0].Config.Issuer, "https://api.example.test"},
 		})
 		must(t, err)
 		token := issued.RefreshToken
@@ -396,7 +408,8 @@ func TestRT10_Ends(t *testing.T) {
 	})
 }
 
-// The database fails at each statement of a refresh, before and after it did its work. The answer is that it can be tried again, and it can.
+// The database fails at each statement of a refresh, before and after it did its work. The answer is that it can be
+// tried again, and it can.
 func TestRT11_StorageErrors(t *testing.T) {
 	arenas(t, func(t *testing.T, a *arena) {
 		for name, prepare := range map[string]func(t *testing.T, g *guest){
@@ -418,7 +431,8 @@ func TestRT11_StorageErrors(t *testing.T) {
 						if a.link[0].faults.Load() == faults {
 							return // it makes no more calls
 						}
-						if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" || strings.Contains(r.Body, "hsr_") || strings.Contains(r.Body, "access_token") {
+						if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" || strings.Contains(r.Body, "hsr_") ||
+							strings.Contains(r.Body, "access_token") {
 							t.Errorf("call %d: %d %v %s", n, r.Status, r.Header, r.Body)
 						}
 						again := a.present(t, 1, g.tokens.RefreshToken, "")
@@ -456,7 +470,8 @@ func TestRT15_Revoked(t *testing.T) {
 			wantRefused(t, "the one before, with its key", a.present(t, replica, older.RefreshToken, "key"))
 			wantRefused(t, "one from the future", a.present(t, replica, future, ""))
 			for _, raw := range []string{g.tokens.RefreshToken, g.tokens.AccessToken} {
-				if r := a.s[replica].Form(t, "/oauth2/token", "grant_type", "authorization_code", "code", raw, "redirect_uri", "http://127.0.0.1/", "code_verifier", strings.Repeat("v", 43)); r.Status/100 != 4 {
+				if r := a.s[replica].Form(t, "/oauth2/token", "grant_type", "authorization_code", "code", raw, "redirect_uri",
+					"http://127.0.0.1/", "code_verifier", strings.Repeat("v", 43)); r.Status/100 != 4 {
 					t.Errorf("as a code: %d %s", r.Status, r.Body)
 				}
 				r := a.s[replica].Form(t, "/oauth2/token", "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange",

@@ -24,8 +24,8 @@ import (
 // replicaVariable names the environment variable that makes the test binary a replica on the database whose URL it holds.
 const replicaVariable = "HANDSTAMP_TEST_REPLICA"
 
-// TestReplicaProcess is no test: it is what a process does that TestCrashPoints starts. It writes its address and then obeys: "kill FAULT CALL" has it
-// die at that call of the store. It ends when its input does.
+// TestReplicaProcess is no test: it is what a process does that TestCrashPoints starts. It writes its address and then
+// obeys: "kill FAULT CALL" has it die at that call of the store. It ends when its input does.
 func TestReplicaProcess(t *testing.T) {
 	url := os.Getenv(replicaVariable)
 	if url == "" {
@@ -260,8 +260,8 @@ func deeds() []deed {
 	}
 }
 
-// A replica is killed at every call of the store that a deed makes, before it and after it. The next replica finds what was acknowledged; what
-// was not acknowledged was done wholly or not at all, and can be done again.
+// A replica is killed at every call of the store that a deed makes, before it and after it. The next replica finds what
+// was acknowledged; what was not acknowledged was done wholly or not at all, and can be done again.
 func TestRT11_CrashPoints(t *testing.T) {
 	servicetest.Each(t, func(t *testing.T, at servicetest.Database) {
 		db, err := openDatabase(t.Context(), at.URL)

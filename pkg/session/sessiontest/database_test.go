@@ -97,8 +97,8 @@ func (db *database) close() error {
 	return db.Close()
 }
 
-// exec runs a statement, written for both kinds of databases with ? for parameters. An instant is microseconds in one of them and a time in
-// the other.
+// exec runs a statement, written for both kinds of databases with ? for parameters. An instant is microseconds in one
+// of them and a time in the other.
 func (db *database) exec(ctx context.Context, query string, args ...any) error {
 	if strings.HasPrefix(db.url, sqlite.Prefix) {
 		for i, a := range args {
@@ -148,7 +148,8 @@ func (db *database) rewind(h *history, l *life, s State) error {
 	if s.Key == "" && !strings.HasPrefix(db.url, sqlite.Prefix) {
 		request = nil
 	}
-	return db.exec(h.ctx, "UPDATE sessions SET generation = ?, last_request_hash = ?, rotated_at = ?, idle_expires_at = ? WHERE id = ?",
+	return db.exec(h.ctx, "UPDATE sessions SET generation = ?, last_request_hash = ?, rotated_at = ?, idle_expires_at = ? WHERE "+
+		"id = ?",
 		s.Generation, request, h.clock(s.Made), h.clock(s.IdleEnd), l.id)
 }
 
@@ -164,7 +165,13 @@ func (h *history) clock(at time.Duration) time.Time {
 func otherClient(ctx context.Context, db *database, grace time.Duration) error {
 	at := time.Now()
 	return db.CreateClient(ctx, oauth.Client{
-		ID: clients[1], Name: "other", Type: oauth.Public, Grants: []string{oauth.GrantRefreshToken}, RefreshGrace: &grace, CreatedAt: at, UpdatedAt: at,
+		ID:           clients[1],
+		Name:         "other",
+		Type:         oauth.Public,
+		Grants:       []string{oauth.GrantRefreshToken},
+		RefreshGrace: &grace,
+		CreatedAt:    at,
+		UpdatedAt:    at,
 	}, audit.Event{At: at, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: clients[1]})
 }
 

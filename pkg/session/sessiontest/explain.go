@@ -10,8 +10,9 @@ type Call struct {
 	Unknown  bool // nobody knows whether it was done, or what it would have answered
 }
 
-// Explain returns the states in which calls that overlapped may have left a session, from the states in which it may have
-// been: the calls happened at once each, somewhere between beginning and return. No state means that nothing explains the answers.
+// Explain returns the states in which calls that overlapped may have left a session, from the states in which it may
+// have been: the calls happened at once each, somewhere between beginning and return. No state means that nothing
+// explains the answers.
 func Explain(before []State, calls []Call, same func(got, want Answer) bool) []State {
 	type place struct {
 		done  uint64

@@ -86,7 +86,8 @@ type managers struct {
 }
 
 // openManager starts managers. A seeded bug may stand between one and its link to the database.
-func openManager(db *database, rules Rules, bug func(db *database, s store.Store) store.Store) func(u user.User) (replica, *link, error) {
+func openManager(db *database, rules Rules,
+	bug func(db *database, s store.Store) store.Store) func(u user.User) (replica, *link, error) {
 	return func(u user.User) (replica, *link, error) {
 		l := newLink(db.Store)
 		var s store.Store = l
@@ -316,7 +317,8 @@ func (v *services) refresh(ctx context.Context, clientID, token, key string) (to
 }
 
 func (v *services) logout(ctx context.Context, token string) error {
-	r, err := v.s.Try(ctx, http.MethodPost, "/v1/logout", http.Header{"Content-Type": {"application/json"}}, strings.NewReader(`{"refresh_token":"`+token+`"}`))
+	r, err := v.s.Try(ctx, http.MethodPost, "/v1/logout", http.Header{"Content-Type": {"application/json"}},
+		strings.NewReader(`{"refresh_token":"`+token+`"}`))
 	switch {
 	case err != nil:
 		return errors.Join(errUnavailable, err)

@@ -89,7 +89,11 @@ func (h *house) guest(t *testing.T, ownClient bool) *guest {
 		}, audit.Event{At: now, Kind: audit.KindClientCreated, Actor: audit.ActorCLI, ClientID: g.clientID}))
 		u, err := h.link[0].UserByEmail(t.Context(), g.email)
 		must(t, err)
-		issued, err := h.s[0].Sessions.Start(t.Context(), session.Login{User: u, ClientID: g.clientID, Audience: h.s[0].Config.Audience})
+		issued, err := h.s[0].Sessions.Start(t.Context(), session.Login{
+			User:     u,
+			ClientID: g.clientID,
+			Audience: h.s[0].Config.Audience,
+		})
 		must(t, err)
 		g.tokens.RefreshToken = issued.RefreshToken
 		for _, s := range h.s { // both know the client before anything is held
@@ -103,7 +107,8 @@ func (h *house) guest(t *testing.T, ownClient bool) *guest {
 
 func (h *house) refresh(t testing.TB, s *servicetest.Service, g *guest) servicetest.Response {
 	t.Helper()
-	r, err := s.TryForm(t.Context(), "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", g.tokens.RefreshToken, "client_id", g.clientID)
+	r, err := s.TryForm(t.Context(), "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", g.tokens.RefreshToken,
+		"client_id", g.clientID)
 	if err != nil {
 		t.Errorf("refresh: %v", err)
 	}
@@ -171,11 +176,17 @@ func changes() []change {
 		{name: "delete the user", method: "DeleteUser", do: func(t testing.TB, s *servicetest.Service, g *guest) {
 			must(t, s.Sessions.DeleteUser(t.Context(), g.claims.Subject, byCLI()))
 		}},
-		{name: "disable the client", method: "DisableClient", ownClient: true, do: func(t testing.TB, s *servicetest.Service, g *guest) {
-			now := time.Now()
-			must(t, s.Store.DisableClient(t.Context(), g.clientID, now, blocklist.NewEntry(verifier.BlockClient, g.clientID, s.Sessions.BlockUntil()),
-				audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: g.clientID}))
-		}},
+		{
+			name:      "disable the client",
+			method:    "DisableClient",
+			ownClient: true,
+			do: func(t testing.TB, s *servicetest.Service, g *guest) {
+				now := time.Now()
+				must(t, s.Store.DisableClient(t.Context(), g.clientID, now,
+					blocklist.NewEntry(verifier.BlockClient, g.clientID, s.Sessions.BlockUntil()),
+					audit.Event{At: now, Kind: audit.KindClientDisabled, Actor: audit.ActorCLI, ClientID: g.clientID}))
+			},
+		},
 		{name: "change of roles", method: "SetRoles", survives: true, do: func(t testing.TB, s *servicetest.Service, g *guest) {
 			must(t, s.Sessions.SetRoles(t.Context(), g.claims.Subject, []string{"new"}, byCLI()))
 		}},
@@ -186,14 +197,16 @@ func changes() []change {
 func (h *house) wantDead(t *testing.T, what, accessToken string) {
 	t.Helper()
 	for _, s := range h.s {
-		servicetest.Eventually(t, what+" is refused", func() bool { return s.Get(t, "/v1/me", accessToken).Status == http.StatusUnauthorized })
+		servicetest.Eventually(t, what+" is refused",
+			func() bool { return s.Get(t, "/v1/me", accessToken).Status == http.StatusUnauthorized })
 	}
 }
 
 // wantRefused demands that a refresh was, or is, refused.
 func wantRefused(t *testing.T, what string, r servicetest.Response) {
 	t.Helper()
-	if (r.Status != http.StatusBadRequest || r.Code() != "invalid_grant") && (r.Status != http.StatusUnauthorized || r.Code() != "invalid_client") {
+	if (r.Status != http.StatusBadRequest || r.Code() != "invalid_grant") &&
+		(r.Status != http.StatusUnauthorized || r.Code() != "invalid_client") {
 		t.Errorf("%s: %d %s, want a refusal", what, r.Status, r.Body)
 	}
 }
@@ -211,8 +224,8 @@ func (h *house) wantCurrent(t *testing.T, what string, tokens servicetest.Tokens
 	}
 }
 
-// settled demands that a change has happened to a guest whose refresh was answered like this. There are two results: the refresh was
-// refused, or its tokens have died of the change.
+// settled demands that a change has happened to a guest whose refresh was answered like this. There are two results:
+// the refresh was refused, or its tokens have died of the change.
 func (h *house) settled(t *testing.T, c change, g *guest, answer servicetest.Response, refreshFirst bool) {
 	t.Helper()
 	h.wantDead(t, "the access token of before", g.tokens.AccessToken)
@@ -247,7 +260,8 @@ func (h *house) settled(t *testing.T, c change, g *guest, answer servicetest.Res
 	}
 }
 
-// RT-05: after each event the next refresh is refused or, after a change of roles, carries the new ones. Access tokens die with it.
+// RT-05: after each event the next refresh is refused or, after a change of roles, carries the new ones. Access tokens
+// die with it.
 func TestRT05_AfterTheEvent(t *testing.T) {
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)
@@ -261,8 +275,8 @@ func TestRT05_AfterTheEvent(t *testing.T) {
 	})
 }
 
-// RT-06: the event and the refresh meet, on two replicas. One of them is held, before its statement or between the commit and the answer, while the
-// other runs.
+// RT-06: the event and the refresh meet, on two replicas. One of them is held, before its statement or between the
+// commit and the answer, while the other runs.
 func TestRT06_InFlight(t *testing.T) {
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)
@@ -368,13 +382,14 @@ func waiting(t *testing.T, url string, n int) {
 	defer func() { _ = c.Close(t.Context()) }()
 	servicetest.Eventually(t, "statements wait for the row", func() bool {
 		var got int
-		must(t, c.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&got))
+		must(t, c.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "+
+			"wait_event_type = 'Lock'").Scan(&got))
 		return got == n
 	})
 }
 
-// REV-08: a token is minted and the roles change within one second, in both orders. What was minted before is refused, what was minted after
-// is not, and says the new roles.
+// REV-08: a token is minted and the roles change within one second, in both orders. What was minted before is refused,
+// what was minted after is not, and says the new roles.
 func TestREV08_WithinOneSecond(t *testing.T) {
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)

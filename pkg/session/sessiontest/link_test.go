@@ -35,7 +35,8 @@ const (
 )
 
 func (f fault) String() string {
-	return [...]string{"healthy", "fail before", "fail after", "kill before", "kill after", "slow before", "slow after", "too slow"}[f]
+	return [...]string{"healthy", "fail before", "fail after", "kill before", "kill after", "slow before", "slow after",
+		"too slow"}[f]
 }
 
 // link is what connects one replica to the database. It sees what belongs to sessions.
@@ -210,7 +211,10 @@ func (l *link) EndSessions(ctx context.Context, userID string, except session.ID
 
 // SetPassword implements session.Store.
 func (l *link) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
-	return through(ctx, l, "SetPassword", func() ([]session.ID, error) { return l.Store.SetPassword(ctx, userID, old, replacement, e) })
+	return through(ctx, l, "SetPassword", func() ([]session.ID,
+		error) {
+		return l.Store.SetPassword(ctx, userID, old, replacement, e)
+	})
 }
 
 // DisableUser implements session.Store.
@@ -231,7 +235,8 @@ func (l *link) SetRoles(ctx context.Context, userID string, roles []string, e se
 
 // DisableClient implements oauth.ClientStore.
 func (l *link) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
-	_, err := through(ctx, l, "DisableClient", func() (struct{}, error) { return struct{}{}, l.Store.DisableClient(ctx, id, at, entry, e) })
+	_, err := through(ctx, l, "DisableClient",
+		func() (struct{}, error) { return struct{}{}, l.Store.DisableClient(ctx, id, at, entry, e) })
 	return err
 }
 

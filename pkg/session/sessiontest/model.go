@@ -53,7 +53,13 @@ type Answer struct {
 // Begin is a login.
 func (r Rules) Begin(client, roles string, at time.Duration) State {
 	return State{
-		Client: client, Generation: 1, Made: at, IdleEnd: at + min(r.Idle, r.Lifetime), End: at + r.Lifetime, Roles: roles, Floor: seconds(at),
+		Client:     client,
+		Generation: 1,
+		Made:       at,
+		IdleEnd:    at + min(r.Idle, r.Lifetime),
+		End:        at + r.Lifetime,
+		Roles:      roles,
+		Floor:      seconds(at),
 	}
 }
 

@@ -16,18 +16,23 @@ func TestModel(t *testing.T) {
 		want  int // generation; 0: refused
 	}
 	for name, steps := range map[string][]step{
-		"a chain":                         {{time.Minute, 1, "", "app", 2}, {time.Minute, 2, "", "app", 3}, {59 * time.Minute, 3, "", "app", 4}},
-		"tabs":                            {{0, 1, "", "app", 2}, {0, 1, "", "app", 2}, {10 * time.Second, 1, "", "app", 2}, {0, 2, "", "app", 3}},
-		"a late repeat":                   {{0, 1, "", "app", 2}, {10*time.Second + 1, 1, "", "app", 0}, {0, 2, "", "app", 0}},
-		"repeats do not extend":           {{0, 1, "", "app", 2}, {9 * time.Second, 1, "", "app", 2}, {2 * time.Second, 1, "", "app", 0}},
-		"a late repeat with the key":      {{0, 1, "k", "app", 2}, {59 * time.Minute, 1, "k", "app", 2}, {0, 2, "", "app", 3}},
-		"the key after its end":           {{0, 1, "k", "app", 2}, {0, 2, "l", "app", 3}, {0, 1, "k", "app", 0}, {0, 3, "", "app", 0}},
-		"another key":                     {{0, 1, "k", "app", 2}, {time.Minute, 1, "l", "app", 0}},
-		"an old token":                    {{0, 1, "", "app", 2}, {0, 2, "", "app", 3}, {0, 1, "", "app", 0}, {0, 3, "", "app", 0}},
-		"a stranger":                      {{0, 1, "", "other", 0}, {0, 1, "", "app", 2}, {time.Minute, 1, "", "other", 0}, {0, 2, "", "app", 3}},
-		"a token the database has lost":   {{0, 5, "", "app", 6}, {time.Second, 5, "", "app", 6}, {0, 4, "", "app", 0}},
-		"idle":                            {{0, 1, "", "app", 2}, {time.Hour, 2, "", "app", 0}},
-		"a repeat does not keep it alive": {{0, 1, "k", "app", 2}, {30 * time.Minute, 1, "k", "app", 2}, {30 * time.Minute, 2, "", "app", 0}},
+		"a chain": {{time.Minute, 1, "", "app", 2}, {time.Minute, 2, "", "app", 3},
+			{59 * time.Minute, 3, "", "app", 4}},
+		"tabs": {{0, 1, "", "app", 2}, {0, 1, "", "app", 2}, {10 * time.Second, 1, "", "app", 2},
+			{0, 2, "", "app", 3}},
+		"a late repeat": {{0, 1, "", "app", 2}, {10*time.Second + 1, 1, "", "app", 0}, {0, 2, "", "app", 0}},
+		"repeats do not extend": {{0, 1, "", "app", 2}, {9 * time.Second, 1, "", "app", 2},
+			{2 * time.Second, 1, "", "app", 0}},
+		"a late repeat with the key": {{0, 1, "k", "app", 2}, {59 * time.Minute, 1, "k", "app", 2}, {0, 2, "", "app", 3}},
+		"the key after its end":      {{0, 1, "k", "app", 2}, {0, 2, "l", "app", 3}, {0, 1, "k", "app", 0}, {0, 3, "", "app", 0}},
+		"another key":                {{0, 1, "k", "app", 2}, {time.Minute, 1, "l", "app", 0}},
+		"an old token":               {{0, 1, "", "app", 2}, {0, 2, "", "app", 3}, {0, 1, "", "app", 0}, {0, 3, "", "app", 0}},
+		"a stranger": {{0, 1, "", "other", 0}, {0, 1, "", "app", 2}, {time.Minute, 1, "", "other", 0},
+			{0, 2, "", "app", 3}},
+		"a token the database has lost": {{0, 5, "", "app", 6}, {time.Second, 5, "", "app", 6}, {0, 4, "", "app", 0}},
+		"idle":                          {{0, 1, "", "app", 2}, {time.Hour, 2, "", "app", 0}},
+		"a repeat does not keep it alive": {{0, 1, "k", "app", 2}, {30 * time.Minute, 1, "k", "app", 2},
+			{30 * time.Minute, 2, "", "app", 0}},
 		"the absolute end": {
 			{59 * time.Minute, 1, "", "app", 2}, {59 * time.Minute, 2, "", "app", 3}, {59 * time.Minute, 3, "", "app", 4},
 			{3*time.Minute - 1, 4, "", "app", 5}, {1, 5, "", "app", 0},
@@ -40,7 +45,8 @@ func TestModel(t *testing.T) {
 				at += step.after
 				end := s.End
 				var got Answer
-				if s, got = rules.Refresh(s, Presented{At: at, Generation: step.g, Client: step.by, Key: step.key}); got.OK != (step.want > 0) || got.Generation != step.want {
+				if s, got = rules.Refresh(s, Presented{At: at, Generation: step.g, Client: step.by,
+					Key: step.key}); got.OK != (step.want > 0) || got.Generation != step.want {
 					t.Fatalf("step %d: %+v, want generation %d", i, got, step.want)
 				}
 				if s.End != end || s.IdleEnd > end {
@@ -70,16 +76,26 @@ func TestExplain(t *testing.T) {
 	rules := Rules{Idle: time.Hour, Lifetime: time.Hour, Grace: time.Second}
 	begin := rules.Begin("app", "r", 0)
 	present := func(g int, began, returned int, want int) Call {
-		return Call{Began: began, Returned: returned, Answer: Answer{OK: want > 0, Generation: want}, Step: func(s State) (State, Answer) {
-			s, a := rules.Refresh(s, Presented{Generation: g, Client: "app"})
-			return s, Answer{OK: a.OK, Generation: a.Generation}
-		}}
+		return Call{
+			Began:    began,
+			Returned: returned,
+			Answer:   Answer{OK: want > 0, Generation: want},
+			Step: func(s State) (State, Answer) {
+				s, a := rules.Refresh(s, Presented{Generation: g, Client: "app"})
+				return s, Answer{OK: a.OK, Generation: a.Generation}
+			},
+		}
 	}
 	unknown := func(c Call) Call {
 		c.Unknown = true
 		return c
 	}
-	logout := Call{Began: 1, Returned: 4, Answer: Answer{OK: true}, Step: func(s State) (State, Answer) { return s.Ended("logout", 0), Answer{OK: true} }}
+	logout := Call{
+		Began:    1,
+		Returned: 4,
+		Answer:   Answer{OK: true},
+		Step:     func(s State) (State, Answer) { return s.Ended("logout", 0), Answer{OK: true} },
+	}
 	for name, test := range map[string]struct {
 		calls []Call
 		want  int // states
@@ -117,8 +133,9 @@ func TestTurns(t *testing.T) {
 		turns []turn
 		found bool
 	}{
-		"one party alone":            {[]turn{{owner, 0, true}, {owner, 20, true}, {owner, 40, true}}, false},
-		"close to each other":        {[]turn{{owner, 0, true}, {thief, 5, true}, {owner, 10, true}, {thief, 15, true}, {owner, 20, true}, {thief, 25, true}}, false},
+		"one party alone": {[]turn{{owner, 0, true}, {owner, 20, true}, {owner, 40, true}}, false},
+		"close to each other": {[]turn{{owner, 0, true}, {thief, 5, true}, {owner, 10, true}, {thief, 15, true},
+			{owner, 20, true}, {thief, 25, true}}, false},
 		"by turns":                   {[]turn{{owner, 0, true}, {thief, 20, true}, {owner, 40, true}, {thief, 60, true}}, true},
 		"two and two":                {[]turn{{owner, 0, true}, {owner, 1, true}, {thief, 20, true}, {thief, 21, true}}, true},
 		"nothing new does not count": {[]turn{{owner, 0, true}, {thief, 20, false}, {owner, 40, true}, {thief, 60, false}}, false},

@@ -162,7 +162,12 @@ func (h *history) begin() error {
 	h.roles = "r0"
 	h.user = user.User{ID: user.NewID(at), PasswordHash: "none", Roles: []string{h.roles}, CreatedAt: at, UpdatedAt: at}
 	h.user.Email = h.user.ID + "@example.test"
-	if err := h.db.CreateUser(h.ctx, h.user, audit.Event{At: at, Kind: audit.KindUserCreated, Actor: audit.ActorCLI, UserID: h.user.ID}); err != nil {
+	if err := h.db.CreateUser(h.ctx, h.user, audit.Event{
+		At:     at,
+		Kind:   audit.KindUserCreated,
+		Actor:  audit.ActorCLI,
+		UserID: h.user.ID,
+	}); err != nil {
 		return err
 	}
 	changes, err := h.db.BlocklistChanges(h.ctx, h.db.cursor)
@@ -406,7 +411,8 @@ func (h *history) plan(r round) (efforts []*effort) {
 				}
 			}
 		case stray:
-			efforts = append(efforts, h.sending(l, nil, request{token: l.owner.token}, clients[1-m.Session], m.Replica%replicas, true, "stray"))
+			efforts = append(efforts, h.sending(l, nil, request{token: l.owner.token}, clients[1-m.Session], m.Replica%replicas, true,
+				"stray"))
 		case logout:
 			l.ended = true
 			token := l.owner.token
@@ -446,8 +452,8 @@ func ending(why string) func(l *life, at time.Duration) func(s State) (State, An
 	}
 }
 
-// refreshes is a party that presents its newest token: at once from several tabs or twice because of the network. What the network held back
-// comes first: while it may still arrive, an honest client does not use the next token.
+// refreshes is a party that presents its newest token: at once from several tabs or twice because of the network. What
+// the network held back comes first: while it may still arrive, an honest client does not use the next token.
 func (h *history) refreshes(l *life, p *party, m move) (efforts []*effort) {
 	key, ok := p.keys[p.token]
 	if !ok && p.keyed {
@@ -570,8 +576,8 @@ func (h *history) hearTokens(n int, at time.Duration, e *effort) error {
 	return nil
 }
 
-// note holds two parties to being found: of two that are further apart than the grace period, not both get through twice. What brought
-// a party nothing new does not count, but shows when it was there.
+// note holds two parties to being found: of two that are further apart than the grace period, not both get through
+// twice. What brought a party nothing new does not count, but shows when it was there.
 func (t *turns) note(p *party, at, grace time.Duration, further bool) error {
 	near := t.last != nil && t.last != p && at <= t.at+grace
 	t.last, t.at = p, at
@@ -702,7 +708,8 @@ func (h *history) differs(l *life, row session.Session, s State) string {
 	return strings.Join(all, "; ")
 }
 
-// rewind puts a session's row back to what it was at an earlier look, as a database does that was restored or that lost its newest commits.
+// rewind puts a session's row back to what it was at an earlier look, as a database does that was restored or that lost
+// its newest commits.
 func (h *history) rewind(r round) error {
 	for _, m := range r.Moves {
 		l := h.sessions[m.Session]

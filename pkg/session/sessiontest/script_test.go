@@ -57,7 +57,8 @@ const (
 )
 
 func (v verb) String() string {
-	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "log out", "log out everywhere", "change roles", "rewind"}[v]
+	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "log out", "log out everywhere",
+		"change roles", "rewind"}[v]
 }
 
 // drawScript draws a history. The database restarts in one of so many rounds; 0 for never.

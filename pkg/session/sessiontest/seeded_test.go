@@ -74,7 +74,8 @@ func (b *bug) SetRoles(ctx context.Context, userID string, roles []string, e ses
 }
 
 // one rotates one after the other by another way.
-func one(rotate func(ctx context.Context, r session.Rotation) (*session.Session, error)) func(context.Context, []session.Rotation) ([]*session.Session, error) {
+func one(rotate func(ctx context.Context, r session.Rotation) (*session.Session, error)) func(context.Context,
+	[]session.Rotation) ([]*session.Session, error) {
 	return func(ctx context.Context, rotations []session.Rotation) ([]*session.Session, error) {
 		rows := make([]*session.Session, len(rotations))
 		for i, r := range rotations {
@@ -101,7 +102,8 @@ func moved(r session.Rotation, s session.Session) *session.Session {
 
 // overwrite writes the row of a live session after a rotation, whatever the row is by now.
 func (b *bug) overwrite(ctx context.Context, r session.Rotation, generation string) error {
-	return b.db.exec(ctx, `UPDATE sessions SET revoked_at = NULL, revoke_reason = '', rotated_at = ?, last_request_hash = ?, idle_expires_at = min(?, expires_at), iat_floor = max(iat_floor, ?), generation = `+generation+
+	return b.db.exec(ctx, `UPDATE sessions SET revoked_at = NULL, revoke_reason = '', rotated_at = ?, last_request_hash = ?, `+
+		`idle_expires_at = min(?, expires_at), iat_floor = max(iat_floor, ?), generation = `+generation+
 		` WHERE id = ?`, r.At, r.RequestHash[:], r.IdleExpiresAt, r.At.Unix(), r.To, r.ID)
 }
 
@@ -172,7 +174,13 @@ var seeded = map[string]func(b *bug){
 			if err == nil && s.ClientID != r.ClientID {
 				_, err = b.Store.EndSession(ctx, r.ID, session.Ending{
 					At: r.At, Reason: session.ReasonReuse, BlockUntil: r.At.Add(accessTokenLifetime),
-					Event: audit.Event{At: r.At, Kind: audit.KindRefreshTokenReuse, Actor: audit.ActorSystem, UserID: s.UserID, SessionID: r.ID.String()},
+					Event: audit.Event{
+						At:        r.At,
+						Kind:      audit.KindRefreshTokenReuse,
+						Actor:     audit.ActorSystem,
+						UserID:    s.UserID,
+						SessionID: r.ID.String(),
+					},
 				})
 			}
 			if err != nil {

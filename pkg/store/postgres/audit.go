@@ -11,12 +11,14 @@ import (
 
 // insertEvent records the event that the first ten parameters describe. It ends in a SELECT without FROM, so that a statement can
 // add when there is something to record.
-const insertEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent, request_id)
+const insertEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent,
+	request_id)
 	SELECT $1::timestamptz, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text`
 
 // withEvent are the parameters of a statement that contains insertEvent.
 func withEvent(e audit.Event, more ...any) []any {
-	return append([]any{when(e.At), string(e.Kind), e.Actor, e.UserID, e.SessionID, e.ClientID, e.Reason, e.IP, e.UserAgent, e.RequestID}, more...)
+	return append([]any{when(e.At), string(e.Kind), e.Actor, e.UserID, e.SessionID, e.ClientID, e.Reason, e.IP, e.UserAgent,
+		e.RequestID}, more...)
 }
 
 // Record implements audit.Store.
@@ -36,7 +38,8 @@ func (db *DB) Events(ctx context.Context, userID string, before audit.Cursor, li
 	var events []audit.Event
 	err := db.report(ctx, "list events", step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
 		var e audit.Event
-		err := rows.Scan(&e.ID, instant{&e.At}, &e.Kind, &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent, &e.RequestID)
+		err := rows.Scan(&e.ID, instant{&e.At}, &e.Kind, &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP,
+			&e.UserAgent, &e.RequestID)
 		events = append(events, e)
 		return err
 	}})

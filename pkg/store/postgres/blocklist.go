@@ -27,9 +27,9 @@ func (db *DB) Block(ctx context.Context, entry blocklist.Entry, e audit.Event) e
 
 // BlocklistChanges implements blocklist.Store.
 //
-// The cursor is the snapshot of the reader's statement: which transactions had ended. The next reading is told of what all
-// others have written, and so of each entry exactly once. (A number from a sequence would not do: a transaction that took a low number
-// may commit after one with a higher number was read.)
+// The cursor is the snapshot of the reader's statement: which transactions had ended. The next reading is told of what
+// all others have written, and so of each entry exactly once. (A number from a sequence would not do: a transaction
+// that took a low number may commit after one with a higher number was read.)
 func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Changes, error) {
 	const sql = `WITH h AS MATERIALIZED (` + place + `)
 		SELECT h.history, h.seen, b.key, b.not_before, b.drop_after
@@ -47,20 +47,24 @@ func (db *DB) BlocklistChanges(ctx context.Context, after string) (blocklist.Cha
 		seen string
 		out  = blocklist.Changes{Snapshot: after == ""}
 	)
-	err = db.run(ctx, "read blocklist", step{sql: sql, args: []any{binaryFormat(), from.snapshot.String(), same}, scan: func(rows pgx.Rows) error {
-		r := row{columns: rows.RawValues()}
-		if seen == "" {
-			now.history, seen = history(r.next(len(now.history))), r.text()
-		} else {
-			r.columns = r.columns[2:]
-		}
-		if r.err == nil && r.columns[0] != nil {
-			out.Entries = append(out.Entries, blocklist.Entry{
-				Key: r.bytes16(), NotBefore: time.Unix(r.int64(), 0).UTC(), DropAfter: time.Unix(r.int64(), 0).UTC(),
-			})
-		}
-		return r.err
-	}})
+	err = db.run(ctx, "read blocklist", step{
+		sql:  sql,
+		args: []any{binaryFormat(), from.snapshot.String(), same},
+		scan: func(rows pgx.Rows) error {
+			r := row{columns: rows.RawValues()}
+			if seen == "" {
+				now.history, seen = history(r.next(len(now.history))), r.text()
+			} else {
+				r.columns = r.columns[2:]
+			}
+			if r.err == nil && r.columns[0] != nil {
+				out.Entries = append(out.Entries, blocklist.Entry{
+					Key: r.bytes16(), NotBefore: time.Unix(r.int64(), 0).UTC(), DropAfter: time.Unix(r.int64(), 0).UTC(),
+				})
+			}
+			return r.err
+		},
+	})
 	if err != nil {
 		return blocklist.Changes{}, err
 	}

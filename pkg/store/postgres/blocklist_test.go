@@ -111,15 +111,19 @@ func TestCursor(t *testing.T) {
 		return c.String()
 	}
 	for name, text := range map[string]string{
-		"another history":   other(func(c *cursor) { c.history[7]++ }),
-		"from the future":   other(func(c *cursor) { c.snapshot.xmax += 1000 }),
-		"another version":   "AA" + changes.Cursor[2:],
-		"too large":         other(func(c *cursor) { c.snapshot.xmin, c.snapshot.xmax = 1<<63, 1<<63 }),
-		"overflow":          other(func(c *cursor) { c.snapshot.xmax = c.snapshot.xmin + 1<<63 - 1 }),
-		"zero":              other(func(c *cursor) { c.snapshot.xmin = 0 }),
-		"half zero":         other(func(c *cursor) { c.snapshot.xmin, c.snapshot.xmax = 1<<32, 1<<32 }),
-		"running outside":   other(func(c *cursor) { c.snapshot.running = []uint64{c.snapshot.xmax} }),
-		"running twice":     other(func(c *cursor) { c.snapshot.xmin--; c.snapshot.running = []uint64{c.snapshot.xmin, c.snapshot.xmin} }),
+		"another history": other(func(c *cursor) { c.history[7]++ }),
+		"from the future": other(func(c *cursor) { c.snapshot.xmax += 1000 }),
+		"another version": "AA" + changes.Cursor[2:],
+		"too large":       other(func(c *cursor) { c.snapshot.xmin, c.snapshot.xmax = 1<<63, 1<<63 }),
+		"overflow":        other(func(c *cursor) { c.snapshot.xmax = c.snapshot.xmin + 1<<63 - 1 }),
+		"zero":            other(func(c *cursor) { c.snapshot.xmin = 0 }),
+		"half zero":       other(func(c *cursor) { c.snapshot.xmin, c.snapshot.xmax = 1<<32, 1<<32 }),
+		"running outside": other(func(c *cursor) { c.snapshot.running = []uint64{c.snapshot.xmax} }),
+		"running twice": other(func(c *cursor) {
+			c.snapshot.xmin--
+			c.snapshot.running = []uint64{c.snapshot.xmin,
+				c.snapshot.xmin}
+		}),
 		"too many running":  other(func(c *cursor) { c.snapshot = many(maxRunning + 1) }),
 		"cut short":         changes.Cursor[:12],
 		"too long":          changes.Cursor + "AAAA",
@@ -147,7 +151,11 @@ func many(n int) snapshot {
 
 func TestSnapshot(t *testing.T) {
 	conn := connect(t, pgtest.URL(t))
-	for _, s := range []snapshot{{xmin: 1, xmax: 1}, {xmin: 5, xmax: 5}, {xmin: 5, xmax: 9, running: []uint64{5}}, {xmin: 1<<40 + 3, xmax: 1<<40 + 9, running: []uint64{1<<40 + 3, 1<<40 + 8}}, many(maxRunning)} {
+	for _, s := range []snapshot{{xmin: 1, xmax: 1}, {xmin: 5, xmax: 5}, {xmin: 5, xmax: 9, running: []uint64{5}}, {
+		xmin:    1<<40 + 3,
+		xmax:    1<<40 + 9,
+		running: []uint64{1<<40 + 3, 1<<40 + 8},
+	}, many(maxRunning)} {
 		// The server reads what we write, and we read what it writes.
 		var text string
 		must(t, conn.QueryRow(t.Context(), "SELECT $1::text::pg_snapshot::text", s.String()).Scan(&text))
@@ -200,7 +208,8 @@ func TestSIDKey(t *testing.T) {
 			}
 		}
 		var key []byte
-		must(t, conn.QueryRow(t.Context(), `WITH ended AS (SELECT $1::uuid AS id) SELECT `+blockKey+` FROM ended`, [16]byte(id)).Scan(&key))
+		must(t, conn.QueryRow(t.Context(), `WITH ended AS (SELECT $1::uuid AS id) SELECT `+blockKey+` FROM ended`,
+			[16]byte(id)).Scan(&key))
 		if verifier.BlockKey(key) != verifier.KeyOf(verifier.BlockSID, id.String()) {
 			t.Fatalf("key of %s is %x", id, key)
 		}
@@ -218,7 +227,8 @@ func TestREV07_WaitAfterLostConnection(t *testing.T) {
 		must(t, <-heard)
 
 		go func() { heard <- db.Wait(t.Context()) }()
-		tag, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`)
+		tag, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = `+
+			`current_database() AND query LIKE 'LISTEN%'`)
 		must(t, err)
 		if tag.RowsAffected() != 1 {
 			t.Fatalf("%d connections listen, want 1", tag.RowsAffected())

@@ -15,23 +15,28 @@ import (
 
 // SaveCode implements oauth.BrowserStore.
 func (db *DB) SaveCode(ctx context.Context, c oauth.Code) error {
-	const sql = `INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time, browser_session,
+	const sql = `INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce,
+		amr, acr, auth_time, browser_session,
 			created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
-	return db.run(ctx, "save authorization code", do(sql, c.Hash[:], c.ClientID, c.UserID, c.RedirectURI, c.Challenge, c.Scope, list(c.Audience), c.Nonce,
-		list(c.AMR), c.ACR, when(c.AuthTime), some(c.BrowserSession), when(c.CreatedAt), when(c.ExpiresAt)))
+	return db.run(ctx, "save authorization code",
+		do(sql, c.Hash[:], c.ClientID, c.UserID, c.RedirectURI, c.Challenge, c.Scope, list(c.Audience), c.Nonce,
+			list(c.AMR), c.ACR, when(c.AuthTime), some(c.BrowserSession), when(c.CreatedAt), when(c.ExpiresAt)))
 }
 
 // Code implements oauth.BrowserStore.
 func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
-	const sql = `SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time, browser_session, created_at, expires_at,
+	const sql = `SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time,
+		browser_session, created_at, expires_at,
 			used_at, session_id
 		FROM authorization_codes WHERE hash = $1`
 	c := oauth.Code{Hash: h}
 	var found bool
-	err := db.run(ctx, "read authorization code", one(sql, existing(&found, &c.ClientID, &c.UserID, &c.RedirectURI, &c.Challenge, &c.Scope, texts{&c.Audience},
-		&c.Nonce, texts{&c.AMR}, &c.ACR, instant{&c.AuthTime}, digest{(*[32]byte)(&c.BrowserSession)}, instant{&c.CreatedAt}, instant{&c.ExpiresAt},
-		instant{&c.UsedAt}, sid{&c.SessionID}), h[:]))
+	err := db.run(ctx, "read authorization code",
+		one(sql, existing(&found, &c.ClientID, &c.UserID, &c.RedirectURI, &c.Challenge, &c.Scope, texts{&c.Audience},
+			&c.Nonce, texts{&c.AMR}, &c.ACR, instant{&c.AuthTime}, digest{(*[32]byte)(&c.BrowserSession)}, instant{&c.CreatedAt},
+			instant{&c.ExpiresAt},
+			instant{&c.UsedAt}, sid{&c.SessionID}), h[:]))
 	switch {
 	case err != nil:
 		return oauth.Code{}, err
@@ -41,12 +46,14 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 	return c, nil
 }
 
-// RedeemCode implements oauth.BrowserStore. The lock on the user's row makes all who try take turns, and whatever ends the user's browser
-// sessions takes it as well: so the code counts only while the browser session stands that it was given in, whenever it was saved.
+// RedeemCode implements oauth.BrowserStore. The lock on the user's row makes all who try take turns, and whatever ends
+// the user's browser sessions takes it as well: so the code counts only while the browser session stands that it was
+// given in, whenever it was saved.
 func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start) (session.Started, error) {
 	const sql = startFacts + `code AS (
 			UPDATE authorization_codes a SET used_at = $31::timestamptz, session_id = $11::uuid
-			WHERE a.hash = $38::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz AND (a.browser_session IS NULL OR EXISTS (
+			WHERE a.hash = $38::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz
+				AND (a.browser_session IS NULL OR EXISTS (
 				SELECT FROM browser_sessions b WHERE b.hash = a.browser_session AND b.user_id = a.user_id))
 			RETURNING a.browser_session
 		), ` + startAllowed + `code` + startConditions + startRest + `,
@@ -75,7 +82,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start)
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
 	const sql = `WITH u AS (
 			SELECT id FROM users WHERE id = $2 AND disabled_at IS NULL AND ($9::text = '' OR password_hash = $9::text)
-				AND ($10::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $10::text AND i.subject = $11::text AND i.user_id = $2))
+				AND ($10::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $10::text AND i.subject = $11::text
+					AND i.user_id = $2))
 		), replaced AS (
 			DELETE FROM browser_sessions o USING u WHERE o.hash = $8::bytea RETURNING o.hash, o.user_id
 		), saved AS (
@@ -96,8 +104,8 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 	var saved bool
 	err := db.run(ctx, "save browser session",
 		do(lockUser, b.UserID),
-		one(sql, to(&saved), b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces),
-			b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject))
+		one(sql, to(&saved), b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt),
+			some(replaces), b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject))
 	if err == nil && !saved {
 		return user.ErrNotFound
 	}
@@ -112,7 +120,8 @@ func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (o
 	b := oauth.BrowserSession{Hash: h}
 	var found bool
 	err := db.run(ctx, "read browser session", one(sql,
-		existing(&found, &b.UserID, texts{&b.AMR}, &b.ACR, instant{&b.AuthTime}, instant{&b.CreatedAt}, instant{&b.ExpiresAt}), h[:], when(at)))
+		existing(&found, &b.UserID, texts{&b.AMR}, &b.ACR, instant{&b.AuthTime}, instant{&b.CreatedAt}, instant{&b.ExpiresAt}), h[:],
+		when(at)))
 	switch {
 	case err != nil:
 		return oauth.BrowserSession{}, err
@@ -129,7 +138,8 @@ func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.End
 		end  = `WITH gone AS (
 				DELETE FROM browser_sessions b WHERE b.hash = $12::bytea RETURNING b.hash, b.user_id
 			), codes AS (
-				DELETE FROM authorization_codes a USING gone g WHERE a.user_id = g.user_id AND a.browser_session = g.hash AND a.used_at IS NULL
+				DELETE FROM authorization_codes a USING gone g WHERE a.user_id = g.user_id AND a.browser_session = g.hash
+					AND a.used_at IS NULL
 			), mine AS (
 				SELECT s.id FROM gone g, sessions s WHERE s.user_id = g.user_id AND s.browser_session = g.hash` +
 			endLive + endThem + `EXISTS (SELECT FROM gone)` + endTold
@@ -152,7 +162,8 @@ func (db *DB) TakePushedRequest(ctx context.Context, h oauth.Hash, at time.Time)
 	const sql = `DELETE FROM pushed_requests WHERE hash = $1 AND expires_at > $2 RETURNING client_id, parameters, expires_at`
 	r := oauth.PushedRequest{Hash: h}
 	var found bool
-	err := db.run(ctx, "take pushed request", one(sql, existing(&found, &r.ClientID, &r.Parameters, instant{&r.ExpiresAt}), h[:], when(at)))
+	err := db.run(ctx, "take pushed request",
+		one(sql, existing(&found, &r.ClientID, &r.Parameters, instant{&r.ExpiresAt}), h[:], when(at)))
 	switch {
 	case err != nil:
 		return oauth.PushedRequest{}, err
@@ -238,7 +249,8 @@ const (
 
 	sweepFirst = `WITH swept AS (DELETE FROM `
 	sweepWhich = ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM `
-	sweepLast  = ` WHERE expires_at < $1 ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM swept`
+	sweepLast  = ` WHERE expires_at < $1 ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT ` +
+		`count(*) FROM swept`
 )
 
 // sweep runs the statements until they have deleted as many rows as the limit allows.

@@ -12,8 +12,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// TestBrowserQueryPlans fails if a statement of the browser flow reads a table from end to end. The tables are all but empty, which is when
-// a planner left alone would choose to.
+// TestBrowserQueryPlans fails if a statement of the browser flow reads a table from end to end. The tables are all but
+// empty, which is when a planner left alone would choose to.
 func TestBrowserQueryPlans(t *testing.T) {
 	db := openURL(t, pgtest.URL(t)+"&pool_max_conns=1") // one connection, whose statistics are complete when it says so
 	must(t, db.Migrate(t.Context()))

@@ -12,7 +12,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-const clientColumns = `c.id, c.name, c.type, c.secret_hash, c.redirect_uris, c.post_logout_redirect_uris, c.backchannel_logout_uri, c.origins,
+const clientColumns = `c.id, c.name, c.type, c.secret_hash, c.redirect_uris, c.post_logout_redirect_uris,
+	c.backchannel_logout_uri, c.origins,
 	c.grants, c.scopes, c.audiences, c.third_party, c.algorithm, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
 
 // CreateClient implements oauth.ClientStore.
@@ -26,8 +27,10 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 		SELECT true, ` + notify + ` FROM created`
 	var created bool
 	err := db.run(ctx, "create client", one(sql, to(&created, nil), withEvent(e,
-		c.ID, c.Name, string(c.Type), c.SecretHash, list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
-		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, micros(c.RefreshGrace), when(c.CreatedAt), when(c.UpdatedAt), when(c.DisabledAt))...))
+		c.ID, c.Name, string(c.Type), c.SecretHash, list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI,
+		list(c.Origins),
+		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, micros(c.RefreshGrace), when(c.CreatedAt),
+		when(c.UpdatedAt), when(c.DisabledAt))...))
 	if err == nil && !created {
 		return oauth.ErrClientExists
 	}
@@ -53,8 +56,8 @@ func (db *DB) Clients(ctx context.Context, after string, limit int) ([]oauth.Cli
 	return db.clients(ctx, "list clients", sql, after, int64(limit))
 }
 
-// ClientChanges implements oauth.ClientStore. The place is read first: what is written between the two statements is told now and once more next
-// time.
+// ClientChanges implements oauth.ClientStore. The place is read first: what is written between the two statements is
+// told now and once more next time.
 func (db *DB) ClientChanges(ctx context.Context, after string) (oauth.ClientChanges, error) {
 	const sql = `SELECT ` + clientColumns + `, c.deleted_at IS NOT NULL FROM clients c WHERE c.` + changedSince
 	from, err := startOf(after)
@@ -95,9 +98,10 @@ func (db *DB) ClientChanges(ctx context.Context, after string) (oauth.ClientChan
 func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
 	var grace *int64
 	err = rows.Scan(append([]any{
-		&c.ID, &c.Name, &c.Type, &c.SecretHash, texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
-		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt},
-		instant{&c.DisabledAt},
+		&c.ID, &c.Name, &c.Type, &c.SecretHash, texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI,
+		texts{&c.Origins},
+		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &grace, instant{&c.CreatedAt},
+		instant{&c.UpdatedAt}, instant{&c.DisabledAt},
 	}, more...)...)
 	c.RefreshGrace = duration(grace)
 	return c, err
@@ -121,7 +125,8 @@ func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry 
 			WHERE id = $11 AND disabled_at IS NULL AND deleted_at IS NULL RETURNING id
 		), blocked AS (` + insertEntries + ` SELECT $13::bytea, $14::bigint, $15::bigint FROM disabled ` + largerEntry + `
 		), noted AS (` + insertEvent + ` FROM disabled)
-		SELECT EXISTS (SELECT FROM clients WHERE id = $11 AND deleted_at IS NULL), CASE WHEN EXISTS (SELECT FROM disabled) THEN ` + notify + ` END`
+		SELECT EXISTS (SELECT FROM clients WHERE id = $11 AND deleted_at IS NULL), CASE WHEN EXISTS (SELECT FROM disabled) THEN ` +
+		notify + ` END`
 	var found bool
 	err := db.run(ctx, "disable client", one(sql, to(&found, nil),
 		withEvent(e, id, when(at), entry.Key[:], entry.NotBefore.Unix(), seconds(entry.DropAfter))...))
@@ -134,8 +139,8 @@ func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry 
 // DeleteClient implements oauth.ClientStore.
 func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	const sql = `WITH deleted AS (
-			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '{}', post_logout_redirect_uris = '{}', backchannel_logout_uri = '',
-				origins = '{}', grants = '{}', scopes = '{}', audiences = '{}', refresh_grace = NULL,
+			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '{}', post_logout_redirect_uris = '{}',
+				backchannel_logout_uri = '', origins = '{}', grants = '{}', scopes = '{}', audiences = '{}', refresh_grace = NULL,
 				disabled_at = COALESCE(disabled_at, $12::timestamptz), updated_at = $12::timestamptz, deleted_at = $12::timestamptz
 			WHERE id = $11 AND deleted_at IS NULL RETURNING id
 		), consents AS (DELETE FROM consents t USING deleted d WHERE t.client_id = d.id

@@ -18,8 +18,8 @@ type cursor struct {
 	snapshot snapshot
 }
 
-// history tells a run of transaction numbers from all others. Another cluster counts its own, and so does this one after the promotion
-// of a standby or a restore: then it has another timeline.
+// history tells a run of transaction numbers from all others. Another cluster counts its own, and so does this one
+// after the promotion of a standby or a restore: then it has another timeline.
 type history [8]byte
 
 // snapshot says which transactions had ended: those before xmin, and those before xmax that were not running.
@@ -36,7 +36,9 @@ const (
 )
 
 // place says where a statement reads: the history, and the snapshot as text.
-const place = `SELECT substr(sha256(convert_to(system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history,
+const place = `SELECT
+	substr(sha256(convert_to(
+		system_identifier || ' ' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'UTF8')), 1, 8) AS history,
 	pg_current_snapshot()::text AS seen
 	FROM pg_control_system()`
 
@@ -102,8 +104,8 @@ func (s snapshot) String() string {
 	return string(b)
 }
 
-// String is the base64url text of version and history, followed by xmin, the distance to xmax, and the distance of each running transaction
-// from the one before it (the first: from xmin) as varints. Most cursors are 24 characters.
+// String is the base64url text of version and history, followed by xmin, the distance to xmax, and the distance of each
+// running transaction from the one before it (the first: from xmin) as varints. Most cursors are 24 characters.
 func (c cursor) String() string {
 	b := append([]byte{cursorVersion}, c.history[:]...)
 	b = binary.AppendUvarint(b, c.snapshot.xmin)
@@ -137,7 +139,8 @@ func parseCursor(text string) (cursor, bool) {
 	}
 	s := &c.snapshot
 	s.xmin, s.xmax = numbers[0], numbers[0]+numbers[1]
-	if uint32(s.xmin) == 0 || uint32(s.xmax) == 0 { //nolint:gosec // the lower half, which no transaction has as 0: the server would refuse it
+	//nolint:gosec // the lower half, which no transaction has as 0: the server would refuse it
+	if uint32(s.xmin) == 0 || uint32(s.xmax) == 0 {
 		return cursor{}, false
 	}
 	before := s.xmin

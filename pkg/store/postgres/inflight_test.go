@@ -80,8 +80,8 @@ func inOrder(t *testing.T, url, sql string, arg any, first, second func()) {
 	wg.Wait()
 }
 
-// TestRT06_RefreshInFlight has a refresh and a change wait for the session's row, in both orders. Either the refresh is refused, or its
-// access token is blocked; there is no third result.
+// TestRT06_RefreshInFlight has a refresh and a change wait for the session's row, in both orders. Either the refresh is
+// refused, or its access token is blocked; there is no third result.
 func TestRT06_RefreshInFlight(t *testing.T) {
 	t.Parallel()
 	db, url := openPatient(t)

@@ -11,21 +11,23 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// lockKeys makes writers of signing keys take turns until the end of the transaction. Readers do not wait. The number is arbitrary
-// and known to all replicas. (LOCK TABLE would do the same, but not in a transaction that is one message.)
+// lockKeys makes writers of signing keys take turns until the end of the transaction. Readers do not wait. The number
+// is arbitrary and known to all replicas. (LOCK TABLE would do the same, but not in a transaction that is one message.)
 const lockKeys = `SELECT pg_advisory_xact_lock(4851736283)`
 
 const notifyKeys = `SELECT true, ` + notify
 
 // SigningKeys implements keyring.Store.
 func (db *DB) SigningKeys(ctx context.Context) ([]keyring.Record, error) {
-	const sql = `SELECT id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at, remove_at, revoked_at
+	const sql = `SELECT id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at, remove_at,
+		revoked_at
 		FROM signing_keys ORDER BY created_at, id`
 	var keys []keyring.Record
 	err := db.run(ctx, "read signing keys", step{sql: sql, scan: func(rows pgx.Rows) error {
 		var k keyring.Record
 		err := rows.Scan(&k.ID, &k.Algorithm, &k.State, &k.Sealed, &k.Public,
-			instant{&k.CreatedAt}, instant{&k.ActivatesAt}, instant{&k.ActivatedAt}, instant{&k.RetiredAt}, instant{&k.RemoveAt}, instant{&k.RevokedAt})
+			instant{&k.CreatedAt}, instant{&k.ActivatesAt}, instant{&k.ActivatedAt}, instant{&k.RetiredAt}, instant{&k.RemoveAt},
+			instant{&k.RevokedAt})
 		keys = append(keys, k)
 		return err
 	}})
@@ -35,9 +37,10 @@ func (db *DB) SigningKeys(ctx context.Context) ([]keyring.Record, error) {
 // InsertSigningKey implements keyring.Store.
 func (db *DB) InsertSigningKey(ctx context.Context, insertion keyring.Insertion) error {
 	const sql = `WITH added AS (
-			INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at, remove_at, revoked_at)
-			SELECT $11::text, $12::text, $13::text, $14::bytea, $15::bytea, $16::timestamptz, $17::timestamptz, $18::timestamptz, $19::timestamptz,
-				$20::timestamptz, $21::timestamptz
+			INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at,
+				remove_at, revoked_at)
+			SELECT $11::text, $12::text, $13::text, $14::bytea, $15::bytea, $16::timestamptz, $17::timestamptz, $18::timestamptz,
+				$19::timestamptz, $20::timestamptz, $21::timestamptz
 			WHERE COALESCE((SELECT k.id FROM signing_keys k WHERE k.algorithm = $12::text AND k.state = 'active'), '') = $22::text
 				AND NOT EXISTS (SELECT FROM signing_keys k WHERE k.algorithm = $12::text AND k.state = 'upcoming' OR k.id = $11::text)
 			RETURNING id
@@ -46,8 +49,8 @@ func (db *DB) InsertSigningKey(ctx context.Context, insertion keyring.Insertion)
 	k := &insertion.Key
 	var added bool
 	err := db.run(ctx, "insert signing key", do(lockKeys), one(sql, to(&added, nil), withEvent(insertion.Event,
-		k.ID, k.Algorithm, string(k.State), k.Sealed, k.Public, when(k.CreatedAt), when(k.ActivatesAt), when(k.ActivatedAt), when(k.RetiredAt),
-		when(k.RemoveAt), when(k.RevokedAt), insertion.Active)...))
+		k.ID, k.Algorithm, string(k.State), k.Sealed, k.Public, when(k.CreatedAt), when(k.ActivatesAt), when(k.ActivatedAt),
+		when(k.RetiredAt), when(k.RemoveAt), when(k.RevokedAt), insertion.Active)...))
 	if err == nil && !added {
 		return keyring.ErrConflict
 	}
@@ -90,7 +93,8 @@ func (db *DB) RevokeSigningKey(ctx context.Context, revocation keyring.Revocatio
 	key := blocklist.NewEntry(verifier.BlockKID, revocation.ID, revocation.RemoveAt).Key
 	err := db.run(ctx, "revoke signing key", do(lockKeys),
 		one(find, to(&state), revocation.ID),
-		do(revoke, withEvent(revocation.Event, revocation.ID, when(revocation.At), when(revocation.RemoveAt), key[:], seconds(revocation.RemoveAt))...))
+		do(revoke, withEvent(revocation.Event, revocation.ID, when(revocation.At), when(revocation.RemoveAt), key[:],
+			seconds(revocation.RemoveAt))...))
 	switch {
 	case err != nil:
 		return err

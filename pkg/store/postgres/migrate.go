@@ -66,7 +66,8 @@ func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
 		}
 		newest = max(newest, n)
 	}
-	err = db.run(ctx, "read schema version", one("SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied", to(&current)))
+	err = db.run(ctx, "read schema version",
+		one("SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied", to(&current)))
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == codeUndefinedTable {
 		return 0, newest, nil
 	}

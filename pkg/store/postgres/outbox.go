@@ -9,15 +9,17 @@ import (
 	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
-// LeaseRows implements outbox.Source. The oldest row of each destination is found by jumping from destination to destination in the index, so
-// that a long queue of one costs no more than a short one.
+// LeaseRows implements outbox.Source. The oldest row of each destination is found by jumping from destination to
+// destination in the index, so that a long queue of one costs no more than a short one.
 func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]outbox.Row, error) {
 	const sql = `WITH RECURSIVE d (destination) AS (
 			SELECT min(o.destination) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL
 			UNION ALL
-			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL AND o.destination > d.destination) FROM d WHERE d.destination IS NOT NULL
+			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL
+				AND o.destination > d.destination) FROM d WHERE d.destination IS NOT NULL
 		), head AS (
-			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL AND o.destination = d.destination) AS id FROM d WHERE d.destination IS NOT NULL
+			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL AND o.destination = d.destination) AS id
+				FROM d WHERE d.destination IS NOT NULL
 		), leased AS (
 			UPDATE outbox SET leased_until = $3::timestamptz, attempts = attempts + 1
 			WHERE id = ANY (ARRAY (
@@ -26,14 +28,18 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 			RETURNING id, destination, payload, attempts - 1 AS attempts, created_at, leased_until
 		) SELECT id, destination, payload, attempts, created_at, leased_until FROM leased ORDER BY id`
 	var leased []outbox.Row
-	err := db.run(ctx, "lease outbox", step{sql: sql, args: []any{kind, when(at), when(until), int64(limit)}, scan: func(rows pgx.Rows) error {
-		r := outbox.Row{Kind: kind}
-		var payload string
-		err := rows.Scan(&r.ID, &r.Destination, &payload, &r.Attempts, instant{&r.CreatedAt}, instant{&r.LeasedUntil})
-		r.Payload = []byte(payload)
-		leased = append(leased, r)
-		return err
-	}})
+	err := db.run(ctx, "lease outbox", step{
+		sql:  sql,
+		args: []any{kind, when(at), when(until), int64(limit)},
+		scan: func(rows pgx.Rows) error {
+			r := outbox.Row{Kind: kind}
+			var payload string
+			err := rows.Scan(&r.ID, &r.Destination, &payload, &r.Attempts, instant{&r.CreatedAt}, instant{&r.LeasedUntil})
+			r.Payload = []byte(payload)
+			leased = append(leased, r)
+			return err
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +50,8 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
 	const (
 		remove = `DELETE FROM outbox WHERE id = $1 AND leased_until = $2 AND dead_at IS NULL`
-		keep   = `UPDATE outbox SET leased_until = COALESCE($3, leased_until), dead_at = $4, reason = $5 WHERE id = $1 AND leased_until = $2 AND dead_at IS NULL`
+		keep   = `UPDATE outbox SET leased_until = COALESCE($3, leased_until), dead_at = $4, reason = $5 WHERE id = $1 AND ` +
+			`leased_until = $2 AND dead_at IS NULL`
 	)
 	if o.RetryAt.IsZero() && o.DeadAt.IsZero() {
 		return db.run(ctx, "finish outbox row", do(remove, r.ID, when(r.LeasedUntil)))
@@ -52,13 +59,15 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 	return db.run(ctx, "finish outbox row", do(keep, r.ID, when(r.LeasedUntil), when(o.RetryAt), when(o.DeadAt), o.Reason))
 }
 
-// SweepRows implements outbox.Store. It also moves what a transaction that began before the migration has left in the table of before.
+// SweepRows implements outbox.Store. It also moves what a transaction that began before the migration has left in the
+// table of before.
 func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, error) {
 	const (
 		move = `WITH moved AS (
 				DELETE FROM logout_deliveries WHERE leased_until >= '-infinity' RETURNING *
 			) INSERT INTO outbox (kind, destination, payload, attempts, created_at, leased_until)
-			SELECT 'logout', client_id, json_build_object('uri', uri, 'user_id', user_id, 'session_id', translate(session_id::text, '-', '')), attempts, created_at, leased_until
+			SELECT 'logout', client_id, json_build_object('uri', uri, 'user_id', user_id, 'session_id', translate(session_id::text,
+				'-', '')), attempts, created_at, leased_until
 			FROM moved ORDER BY id`
 		sweep = `WITH swept AS (
 				DELETE FROM outbox WHERE id = ANY (ARRAY (

@@ -15,8 +15,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 )
 
-// What an older program has left to deliver is delivered, also what its last transactions wrote while the schema changed; and the way back
-// loses nothing.
+// What an older program has left to deliver is delivered, also what its last transactions wrote while the schema
+// changed; and the way back loses nothing.
 func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	db := openURL(t, pgtest.URL(t))
 	handle := stdlib.OpenDB(*db.config)
@@ -46,7 +46,12 @@ func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	for i, client := range []string{"before", "while"} {
 		got, err := oauth.LogoutOf(rows[i])
 		must(t, err)
-		if want := (oauth.Logout{ClientID: client, URI: `https://app.example.test/logout?a="1"`, UserID: "usr_a", SessionID: id}); got != want {
+		if want := (oauth.Logout{
+			ClientID:  client,
+			URI:       `https://app.example.test/logout?a="1"`,
+			UserID:    "usr_a",
+			SessionID: id,
+		}); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 		if rows[i].Attempts != 2 || !rows[i].CreatedAt.Equal(noon()) {

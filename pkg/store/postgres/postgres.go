@@ -66,13 +66,14 @@ type Options struct {
 // (several hosts separated by commas for a replicated server: the one that takes writes is used). It does not
 // connect and does not migrate. No error of this package holds the URL or any part of its password.
 //
-// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and 2). Beside the pool there
-// are at most two connections for lists and reports, and one that listens.
+// Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and
+// 2). Beside the pool there are at most two connections for lists and reports, and one that listens.
 //
-// Behind a pooler that hands out connections by transaction, such as PgBouncer, use default_query_exec_mode=cache_describe (exec is
-// taken for it). Then nothing is set on the connections, because a pooler would refuse it or hand it to others: set
-// statement_timeout, lock_timeout and idle_in_transaction_session_timeout for the role. Notifications do not pass such a
-// pooler, so replicas learn of changes by polling.
+// Behind a pooler that hands out connections by transaction, such as PgBouncer, use
+// default_query_exec_mode=cache_describe (exec is taken for it). Then nothing is set on the connections, because a
+// pooler would refuse it or hand it to others: set statement_timeout, lock_timeout and
+// idle_in_transaction_session_timeout for the role. Notifications do not pass such a pooler, so replicas learn of
+// changes by polling.
 func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	config, err := parse(databaseURL)
 	if err != nil {
@@ -103,8 +104,9 @@ func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 	}, nil
 }
 
-// pointPlans are the settings of the connections that look rows up by an index. A plan made while a table was still empty, or by statistics
-// that know nothing about the length of an array, must not say otherwise: so there is one plan for each statement, and it is this one.
+// pointPlans are the settings of the connections that look rows up by an index. A plan made while a table was still
+// empty, or by statistics that know nothing about the length of an array, must not say otherwise: so there is one plan
+// for each statement, and it is this one.
 func pointPlans() map[string]string {
 	return map[string]string{
 		"plan_cache_mode":  "force_generic_plan",
@@ -127,7 +129,8 @@ func withoutPointPlans(c *pgx.ConnConfig) {
 // maxReports is the number of connections for lists and reports. A long one never takes a connection away from a refresh.
 const maxReports = 2
 
-// forReports is the configuration of the pool for what reads many rows. A connection is made at the first list, and given back when idle.
+// forReports is the configuration of the pool for what reads many rows. A connection is made at the first list, and
+// given back when idle.
 func forReports(config *pgxpool.Config) *pgxpool.Config {
 	config = config.Copy()
 	config.AfterConnect = nil
@@ -142,7 +145,8 @@ func forReports(config *pgxpool.Config) *pgxpool.Config {
 func parse(databaseURL string) (*pgxpool.Config, error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		return nil, errors.New("the URL must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %-escapes for special characters in user and password")
+		return nil, errors.New("the URL must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %-escapes for special characters " +
+			"in user and password")
 	}
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -212,7 +216,8 @@ func warn(ctx context.Context, c *pgx.Conn, logger *slog.Logger) error {
 		return err
 	}
 	if c.PgConn().ParameterStatus("is_superuser") == "on" {
-		logger.LogAttrs(ctx, slog.LevelWarn, "the database role is a superuser: give the service a role of its own that only reads and writes its tables",
+		logger.LogAttrs(ctx, slog.LevelWarn, "the database role is a superuser: give the service a role of its own that only reads "+
+			"and writes its tables",
 			slog.String("role", user))
 	}
 	if commit == "off" {
@@ -224,7 +229,8 @@ func warn(ctx context.Context, c *pgx.Conn, logger *slog.Logger) error {
 // Ping implements store.Store.
 func (db *DB) Ping(ctx context.Context) error {
 	var readOnly bool
-	err := db.run(ctx, "ping database", one("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean", to(&readOnly)))
+	err := db.run(ctx, "ping database", one("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean",
+		to(&readOnly)))
 	if err == nil && readOnly {
 		return errors.New("ping database: it is read-only")
 	}

@@ -72,7 +72,12 @@ func login(t testing.TB, db *DB) (user.User, session.Session) {
 	t.Helper()
 	id := session.NewID(noon())
 	u := user.User{
-		ID: user.NewID(noon()), Email: id.String() + "@example.test", PasswordHash: "hash", Roles: []string{"old"}, CreatedAt: noon(), UpdatedAt: noon(),
+		ID:           user.NewID(noon()),
+		Email:        id.String() + "@example.test",
+		PasswordHash: "hash",
+		Roles:        []string{"old"},
+		CreatedAt:    noon(),
+		UpdatedAt:    noon(),
 	}
 	must(t, db.CreateUser(t.Context(), u, event()))
 	start := startFor(u, id)
@@ -88,8 +93,14 @@ func login(t testing.TB, db *DB) (user.User, session.Session) {
 func startFor(u user.User, id session.ID) session.Start {
 	return session.Start{
 		Session: session.Session{
-			ID: id, UserID: u.ID, ClientID: "default", Generation: 1, Nonce: session.Nonce(id), RotatedAt: noon(), IdleExpiresAt: noon().Add(24 * time.Hour),
-			ExpiresAt: noon().Add(48 * time.Hour), IATFloor: noon().Unix(), AuthTime: noon(), CreatedAt: noon(),
+			ID:            id,
+			UserID:        u.ID,
+			ClientID:      "default",
+			Generation:    1,
+			Nonce:         session.Nonce(id),
+			RotatedAt:     noon(),
+			IdleExpiresAt: noon().Add(24 * time.Hour),
+			ExpiresAt:     noon().Add(48 * time.Hour), IATFloor: noon().Unix(), AuthTime: noon(), CreatedAt: noon(),
 		},
 		PasswordHash: u.PasswordHash, Limit: 100, BlockUntil: noon().Add(time.Hour), Event: event(),
 	}
@@ -106,14 +117,15 @@ func rotation(s session.Session) session.Rotation {
 func TestOpen(t *testing.T) {
 	const password = "s3cr3t-Wort"
 	for name, c := range map[string]struct{ url, fault string }{
-		"fail/another scheme":        {"mysql://u:" + password + "@h/d", "must be postgres://"},
-		"fail/not a URL":             {"host=h password=" + password, "must be postgres://"},
-		"fail/unescaped slash":       {"postgres://u:" + password + "/x@h/d", "must be postgres://"},
-		"fail/unescaped percent":     {"postgres://u:" + password + "%zz@h/d", "must be postgres://"},
-		"fail/port":                  {"postgres://u:" + password + "@h:port/d", "must be postgres://"},
-		"fail/large port":            {"postgres://u:" + password + "@h:99999/d", "not valid"},
-		"fail/parameter":             {"postgres://u:" + password + "@h/d?pool_max_conns=" + password, "not valid"},
-		"fail/certificate":           {"postgres://u:" + password + "@h/d?sslmode=verify-full&sslrootcert=/none/" + password, "not valid"},
+		"fail/another scheme":    {"mysql://u:" + password + "@h/d", "must be postgres://"},
+		"fail/not a URL":         {"host=h password=" + password, "must be postgres://"},
+		"fail/unescaped slash":   {"postgres://u:" + password + "/x@h/d", "must be postgres://"},
+		"fail/unescaped percent": {"postgres://u:" + password + "%zz@h/d", "must be postgres://"},
+		"fail/port":              {"postgres://u:" + password + "@h:port/d", "must be postgres://"},
+		"fail/large port":        {"postgres://u:" + password + "@h:99999/d", "not valid"},
+		"fail/parameter":         {"postgres://u:" + password + "@h/d?pool_max_conns=" + password, "not valid"},
+		"fail/certificate": {"postgres://u:" + password + "@h/d?sslmode=verify-full&sslrootcert=/none/" + password,
+			"not valid"},
 		"fail/DB-02/simple protocol": {"postgres://u:" + password + "@h/d?default_query_exec_mode=simple_protocol", "cache_describe"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,8 +161,11 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%d connections, want 3", n)
 		}
 		for name, want := range map[string]string{
-			"statement_timeout": "10s", "lock_timeout": "123ms", "idle_in_transaction_session_timeout": "5s", "transaction_isolation": "read committed",
-			"plan_cache_mode": "force_generic_plan",
+			"statement_timeout":                   "10s",
+			"lock_timeout":                        "123ms",
+			"idle_in_transaction_session_timeout": "5s",
+			"transaction_isolation":               "read committed",
+			"plan_cache_mode":                     "force_generic_plan",
 		} {
 			var got string
 			must(t, db.pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got))
@@ -161,8 +176,8 @@ func TestOpen(t *testing.T) {
 	})
 }
 
-// Lists and reports choose their plans themselves: where point look-ups hold to an index, reading a table from end to end is the right
-// plan for most of its rows.
+// Lists and reports choose their plans themselves: where point look-ups hold to an index, reading a table from end to
+// end is the right plan for most of its rows.
 func TestReportsChooseTheirPlans(t *testing.T) {
 	db := openURL(t, pgtest.URL(t)+"&pool_max_conns=3")
 	for name, want := range map[string][2]string{
@@ -246,7 +261,14 @@ func TestDB04_WarnsOfAPowerfulRole(t *testing.T) {
 func TestErrorsShowNoValues(t *testing.T) {
 	db, _ := open(t)
 	const secret = "hash-of-a-password"
-	u := user.User{ID: user.NewID(noon()), Email: "a@example.test", Name: secret + "\x00", PasswordHash: secret, CreatedAt: noon(), UpdatedAt: noon()}
+	u := user.User{
+		ID:           user.NewID(noon()),
+		Email:        "a@example.test",
+		Name:         secret + "\x00",
+		PasswordHash: secret,
+		CreatedAt:    noon(),
+		UpdatedAt:    noon(),
+	}
 	err := db.CreateUser(t.Context(), u, event())
 	if err == nil || errors.Is(err, user.ErrEmailTaken) {
 		t.Fatalf("CreateUser: %v, want a storage failure", err)

@@ -81,7 +81,8 @@ func TestTM04_TM05_Failover(t *testing.T) {
 	}()
 	admin := connect(t, standby.URL())
 	for canceled := false; !canceled; {
-		must(t, admin.QueryRow(t.Context(), `SELECT COALESCE(bool_or(pg_cancel_backend(pid)), false), pg_sleep(0.01)::text FROM pg_stat_activity
+		must(t, admin.QueryRow(t.Context(), `SELECT COALESCE(bool_or(pg_cancel_backend(pid)), false), pg_sleep(0.01)::text
+			FROM pg_stat_activity
 			WHERE wait_event = 'SyncRep'`).Scan(&canceled, nil))
 	}
 	if err := <-outcome; !errors.Is(err, errUncertain) {
@@ -98,7 +99,8 @@ func caughtUp(t *testing.T, primary, standby *pgtest.Cluster) {
 	c := connect(t, standby.URL())
 	for range 1000 {
 		var there bool
-		err := c.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn, pg_sleep(0.01)::text", lsn).Scan(&there, nil)
+		err := c.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn, pg_sleep(0.01)::text", lsn).Scan(&there,
+			nil)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			t.Fatal(err)
 		}

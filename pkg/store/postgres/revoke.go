@@ -11,10 +11,11 @@ import (
 
 // Parts of statements in which "ended" are the sessions whose access tokens are blocked.
 const (
-	// blockKey is verifier.KeyOf(verifier.BlockSID, sid) of the session in column id: the first 16 bytes of SHA-256("sid" || 0 || sid), where
-	// sid is "ses_" and the base32 form of the ID, padded with zero bits to a multiple of 5.
+	// blockKey is verifier.KeyOf(verifier.BlockSID, sid) of the session in column id: the first 16 bytes of SHA-256("sid"
+	// || 0 || sid), where sid is "ses_" and the base32 form of the ID, padded with zero bits to a multiple of 5.
 	blockKey = `(SELECT substr(sha256('sid\000ses_'::bytea || convert_to(string_agg(
-			substr('abcdefghijklmnopqrstuvwxyz234567', substring(b.bits FROM 5 * n + 1 FOR 5)::bit(5)::integer + 1, 1), '' ORDER BY n), 'UTF8')), 1, 16)
+			substr('abcdefghijklmnopqrstuvwxyz234567', substring(b.bits FROM 5 * n + 1 FOR 5)::bit(5)::integer + 1, 1),
+			'' ORDER BY n), 'UTF8')), 1, 16)
 		FROM generate_series(0, 25) AS n, (SELECT ('x' || translate(ended.id::text, '-', '') || '00')::bit(136) AS bits) AS b)`
 
 	blockEnded = insertEntries + ` SELECT ` + blockKey + `, ended.not_before, ended.drop_after FROM ended ` + largerEntry
@@ -22,10 +23,11 @@ const (
 	notifyEnded = `CASE WHEN EXISTS (SELECT FROM ended) THEN ` + notify + ` END`
 )
 
-// A statement that ends a user's sessions is endWhich, perhaps another condition on the session, endThem, a condition under which there is
-// something to record, and endTold.
+// A statement that ends a user's sessions is endWhich, perhaps another condition on the session, endThem, a condition
+// under which there is something to record, and endTold.
 //
-// The parameters after the event's are: 11 the time, 12 the user, 13 the session to spare, 14 the reason, 15 the end of the block in seconds.
+// The parameters after the event's are: 11 the time, 12 the user, 13 the session to spare, 14 the reason, 15 the end of
+// the block in seconds.
 const (
 	endWhich = `WITH ` + endMine
 
@@ -52,9 +54,10 @@ const (
 	lockUser = `SELECT true FROM users WHERE id = $1 FOR NO KEY UPDATE`
 )
 
-// What ends all sessions of a user makes no new ones possible either: forgetWhose, perhaps a condition on the user, and forget delete the browser
-// sessions and the unused codes, but those of the browser session that a spared session came from. Whoever adds one holds or waits for
-// the lock on the user's row, so this is a statement after the one that took it.
+// What ends all sessions of a user makes no new ones possible either: forgetWhose, perhaps a condition on the user, and
+// forget delete the browser sessions and the unused codes, but those of the browser session that a spared session came
+// from. Whoever adds one holds or waits for the lock on the user's row, so this is a statement after the one that took
+// it.
 //
 // The parameters are: 1 the user, 2 the session to spare.
 const (
@@ -176,7 +179,8 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 				WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
 				ORDER BY s.id FOR NO KEY UPDATE
 			), ended AS (
-				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1, status_number = nextval('status_numbers')
+				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1,
+					status_number = nextval('status_numbers')
 				FROM mine WHERE s.id = mine.id
 				RETURNING s.id, s.iat_floor - 1 AS not_before, $14::bigint AS drop_after
 			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM users WHERE id = $12)

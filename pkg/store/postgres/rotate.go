@@ -17,10 +17,12 @@ import (
 // a change which commits while the statement waits for the row is taken into account: the condition is checked again on the
 // new version of the row. The client's row is not waited for: whatever disables a client blocks its tokens.
 //
-// OFFSET 0 keeps the planner from reading the clients first: rows would then be locked client by client and not in the order of the requests.
+// OFFSET 0 keeps the planner from reading the clients first: rows would then be locked client by client and not in the
+// order of the requests.
 const (
 	rotateOne = `UPDATE sessions s
-		SET generation = $5, rotated_at = $6, idle_expires_at = LEAST($7, s.expires_at), iat_floor = GREATEST(s.iat_floor, $8), last_request_hash = $9
+		SET generation = $5, rotated_at = $6, idle_expires_at = LEAST($7, s.expires_at), iat_floor = GREATEST(s.iat_floor, $8),
+			last_request_hash = $9
 		FROM clients c
 		WHERE s.id = $1 AND s.generation = $4 AND s.nonce = $2 AND s.client_id = $3
 			AND s.revoked_at IS NULL AND s.idle_expires_at > $6 AND s.expires_at > $6
@@ -30,7 +32,8 @@ const (
 	rotateMany = `UPDATE sessions s
 		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at),
 			iat_floor = GREATEST(s.iat_floor, r.iat), last_request_hash = r.request_hash
-		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::bytea[])
+		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
+			$8::bigint[], $9::bytea[])
 			WITH ORDINALITY AS r (id, nonce, client_id, generation, successor, at, idle_expires_at, iat, request_hash, ord),
 			LATERAL (SELECT id, disabled_at, refresh_grace FROM clients WHERE id = r.client_id OFFSET 0) AS c
 		WHERE s.id = r.id AND s.generation = r.generation AND s.nonce = r.nonce AND s.client_id = r.client_id

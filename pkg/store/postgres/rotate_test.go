@@ -24,9 +24,11 @@ func seed(t testing.TB, url string, n int) {
 	_, err := c.Exec(t.Context(), `INSERT INTO users (id, email, email_key, name, password_hash, roles, created_at, updated_at)
 		VALUES ('usr_seeded', 'seeded@example.test', 'seeded@example.test', '', 'hash', '{member}', $1, $1)`, noon())
 	must(t, err)
-	_, err = c.Exec(t.Context(), `INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
+	_, err = c.Exec(t.Context(), `INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at,
+		last_request_hash, idle_expires_at, expires_at,
 			revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at)
-		SELECT lpad(to_hex(i), 32, '0')::uuid, 'usr_seeded', 'default', 1, decode(lpad(to_hex(i), 32, '0'), 'hex'), $1, NULL, $1::timestamptz + interval '7 days',
+		SELECT lpad(to_hex(i), 32, '0')::uuid, 'usr_seeded', 'default', 1, decode(lpad(to_hex(i), 32, '0'), 'hex'), $1, NULL,
+			$1::timestamptz + interval '7 days',
 			$1::timestamptz + interval '30 days', '', 'openid profile', '{https://api.example.test}', '{member}', 1, '{pwd}', '', $1,
 			'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.7', $1
 		FROM generate_series(0, $2::int - 1) i`, noon(), n)
@@ -35,7 +37,14 @@ func seed(t testing.TB, url string, n int) {
 
 // seeded is the rotation of session i from a generation.
 func seeded(i int, from uint32) session.Rotation {
-	r := session.Rotation{ClientID: "default", From: from, To: from + 1, At: noon().Add(time.Minute), IdleExpiresAt: noon().Add(8 * 24 * time.Hour), RequestHash: session.RequestHash{1}}
+	r := session.Rotation{
+		ClientID:      "default",
+		From:          from,
+		To:            from + 1,
+		At:            noon().Add(time.Minute),
+		IdleExpiresAt: noon().Add(8 * 24 * time.Hour),
+		RequestHash:   session.RequestHash{1},
+	}
 	for b := range 4 {
 		r.ID[15-b] = byte(i >> (8 * b)) //nolint:gosec // the byte is meant
 	}
@@ -62,8 +71,9 @@ func TestPlans(t *testing.T) {
 		args int
 		want []string
 	}{
-		"one":  {rotateOne, 9, []string{"Index Scan using sessions_pkey on sessions s", "Index Cond: (id = $1)"}},
-		"many": {rotateMany, 9, []string{"Function Scan on r", "Index Scan using sessions_pkey on sessions s", "Index Cond: (id = r.id)"}},
+		"one": {rotateOne, 9, []string{"Index Scan using sessions_pkey on sessions s", "Index Cond: (id = $1)"}},
+		"many": {rotateMany, 9, []string{"Function Scan on r", "Index Scan using sessions_pkey on sessions s",
+			"Index Cond: (id = r.id)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := db.pool.Acquire(t.Context())
@@ -98,8 +108,8 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// TestRotationsStayInPlace counts what rotations write: one new version of the row on the row's page, no index entry, no growth. It
-// has a server of its own: while a transaction of others is open, the server keeps old versions for it.
+// TestRotationsStayInPlace counts what rotations write: one new version of the row on the row's page, no index entry,
+// no growth. It has a server of its own: while a transaction of others is open, the server keeps old versions for it.
 func TestRotationsStayInPlace(t *testing.T) {
 	t.Parallel()
 	const sessions, rounds, together = 10_000, 3, 64
@@ -108,7 +118,8 @@ func TestRotationsStayInPlace(t *testing.T) {
 	must(t, db.Migrate(t.Context()))
 	seed(t, url, sessions)
 	size := func() (table, indexes int64) {
-		must(t, db.pool.QueryRow(t.Context(), `SELECT pg_relation_size('sessions'), pg_indexes_size('sessions')`).Scan(&table, &indexes))
+		must(t, db.pool.QueryRow(t.Context(), `SELECT pg_relation_size('sessions'), pg_indexes_size('sessions')`).Scan(&table,
+			&indexes))
 		return table, indexes
 	}
 	table, indexes := size()
@@ -127,7 +138,8 @@ func TestRotationsStayInPlace(t *testing.T) {
 	var updated, hot int64
 	_, err := db.pool.Exec(t.Context(), "SELECT pg_stat_force_next_flush()")
 	must(t, err)
-	must(t, db.pool.QueryRow(t.Context(), `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'`).Scan(&updated, &hot))
+	must(t, db.pool.QueryRow(t.Context(), `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'`).
+		Scan(&updated, &hot))
 	if updated != sessions*rounds || hot != updated {
 		t.Errorf("%d rotations made %d updates, %d of them heap-only", sessions*rounds, updated, hot)
 	}
@@ -161,7 +173,8 @@ func waitForWaiting(t *testing.T, url string, n int) {
 	c := connect(t, url)
 	for range 1000 {
 		var waiting int
-		must(t, c.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		must(t, c.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND `+
+			`wait_event_type = 'Lock'`).Scan(&waiting))
 		if waiting == n {
 			return
 		}
@@ -171,9 +184,9 @@ func waitForWaiting(t *testing.T, url string, n int) {
 	t.Fatalf("never were %d connections waiting for a lock", n)
 }
 
-// TestDeadlock makes a batch the victim of a deadlock: it has locked the first session and waits for the second, whose holder
-// wants the first. The batch is undone and its rotations are made one by one. Who becomes the victim is the server's choice, made a second
-// after somebody began to wait, so the test goes on until it has chosen the batch.
+// TestDeadlock makes a batch the victim of a deadlock: it has locked the first session and waits for the second, whose
+// holder wants the first. The batch is undone and its rotations are made one by one. Who becomes the victim is the
+// server's choice, made a second after somebody began to wait, so the test goes on until it has chosen the batch.
 func TestDeadlock(t *testing.T) {
 	t.Parallel()
 	db, url := openPatient(t)

@@ -55,8 +55,8 @@ func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
 	return db.repeat(ctx, undone, doing, steps)
 }
 
-// report carries out one statement that reads many rows, on a connection whose planner chooses for itself. A read that has told nothing yet can
-// always be repeated: it is, when its connection turns out to be dead.
+// report carries out one statement that reads many rows, on a connection whose planner chooses for itself. A read that
+// has told nothing yet can always be repeated: it is, when its connection turns out to be dead.
 func (db *DB) report(ctx context.Context, doing string, s step) error {
 	told, scan := false, s.scan
 	s.scan = func(rows pgx.Rows) error {

@@ -13,8 +13,10 @@ import (
 )
 
 // sessionColumns are what row.session reads.
-const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash, s.idle_expires_at, s.expires_at,
-	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number,
+const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash,
+	s.idle_expires_at, s.expires_at,
+	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip,
+		s.created_at, s.status_number,
 	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
 
 func (r *row) session() *session.Session {
@@ -50,8 +52,8 @@ func (r *row) session() *session.Session {
 	return s
 }
 
-// A statement that starts a session is startFacts, perhaps more that the session depends on, startAllowed, the table with its browser session,
-// startConditions and startRest.
+// A statement that starts a session is startFacts, perhaps more that the session depends on, startAllowed, the table
+// with its browser session, startConditions and startRest.
 const (
 	startFacts = `WITH u AS (
 			SELECT id, disabled_at, password_hash, roles FROM users WHERE id = $12 FOR NO KEY UPDATE
@@ -64,14 +66,18 @@ const (
 
 	startConditions = ` AS b
 			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
-				AND ($36::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $36::text AND i.subject = $37::text AND i.user_id = u.id))
+				AND ($36::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $36::text AND i.subject = $37::text
+					AND i.user_id = u.id))
 		), `
 
 	startRest = `created AS (
-			INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at, revoked_at,
+			INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at,
+				expires_at, revoked_at,
 				revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session)
-			SELECT $11::uuid, $12, $13, $14::bigint, $15::bytea, $16::timestamptz, $17::bytea, $18::timestamptz, $19::timestamptz, $20::timestamptz,
-				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text, $29::text, $31::timestamptz,
+			SELECT $11::uuid, $12, $13, $14::bigint, $15::bytea, $16::timestamptz, $17::bytea, $18::timestamptz, $19::timestamptz,
+				$20::timestamptz,
+				$21::text, $22::text, $23::text[], allowed.roles, $24::bigint, $25::text[], $26::text, $27::timestamptz, $28::text,
+					$29::text, $31::timestamptz,
 				allowed.browser_session
 			FROM allowed
 			RETURNING id, status_number
@@ -83,17 +89,21 @@ const (
 			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
 		), noted AS (` + insertEvent + ` FROM allowed), made_way AS (` + insertSurplusEvent + `)
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
-			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles FROM u), '{}'), COALESCE((SELECT status_number FROM created), 0),
+			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles
+				FROM u), '{}'), COALESCE((SELECT status_number FROM created), 0),
 			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
 )
 
 // insertSurplusEvent records that a login ended sessions: as the login's own event, by the system and for the reason $33.
-const insertSurplusEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip, user_agent, request_id)
-	SELECT $1::timestamptz, '` + string(audit.KindSessionsEnded) + `', '` + audit.ActorSystem + `', $4::text, '', $6::text, $33::text, $8::text, $9::text, $10::text
+const insertSurplusEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip,
+	user_agent, request_id)
+	SELECT $1::timestamptz, '` + string(audit.KindSessionsEnded) + `', '` + audit.ActorSystem +
+	`', $4::text, '', $6::text, $33::text, $8::text, $9::text, $10::text
 	WHERE EXISTS (SELECT FROM ended)`
 
-// Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for and seen, and one
-// that comes later waits for this session and finds it. Logins of one user take turns, so that the limit holds among them.
+// Start implements session.Store. It locks the user's row: a change of roles or state that is under way is waited for
+// and seen, and one that comes later waits for this session and finds it. Logins of one user take turns, so that the
+// limit holds among them.
 func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, error) {
 	const sql = startFacts + startAllowed + `(SELECT NULL::bytea AS browser_session)` + startConditions + startRest
 	var (
@@ -114,8 +124,8 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 // toStarted scans what startRest returns, and more that a statement returns after it.
 func toStarted(started *session.Started, ended *[]pgtype.UUID, more ...any) func(rows pgx.Rows) error {
 	return to(append([]any{
-		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled, texts{&started.Roles}, &started.StatusNumber,
-		ended, nil,
+		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled,
+		texts{&started.Roles}, &started.StatusNumber, ended, nil,
 	}, more...)...)
 }
 
@@ -133,9 +143,10 @@ func starting(start *session.Start) []any {
 	}
 	return withEvent(start.Event,
 		uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
-		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor, list(s.AMR), s.ACR,
-		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit), seconds(start.BlockUntil), attempts,
-		start.Provider, start.Subject)
+		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor,
+		list(s.AMR), s.ACR,
+		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit),
+		seconds(start.BlockUntil), attempts, start.Provider, start.Subject)
 }
 
 // Session implements session.Store.
@@ -157,11 +168,15 @@ func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) ([]sess
 		WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.idle_expires_at > $2 AND s.expires_at > $2 AND c.deleted_at IS NULL
 		ORDER BY s.created_at DESC, s.id DESC`
 	var sessions []session.Session
-	err := db.run(ctx, "list sessions", step{sql: sql, args: []any{binaryFormat(), userID, when(at)}, scan: func(rows pgx.Rows) error {
-		r := row{columns: rows.RawValues()}
-		sessions = append(sessions, *r.session())
-		return r.err
-	}})
+	err := db.run(ctx, "list sessions", step{
+		sql:  sql,
+		args: []any{binaryFormat(), userID, when(at)},
+		scan: func(rows pgx.Rows) error {
+			r := row{columns: rows.RawValues()}
+			sessions = append(sessions, *r.session())
+			return r.err
+		},
+	})
 	return sessions, err
 }
 
@@ -177,6 +192,7 @@ func (db *DB) SweepSessions(ctx context.Context, before time.Time, limit int) (i
 			SELECT ctid FROM login_attempts WHERE free_at < $1 ORDER BY free_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))`
 	)
 	var swept int64
-	err := db.run(ctx, "sweep sessions", one(sessions, to(&swept), when(before), int64(limit)), do(attempts, when(before), int64(limit)))
+	err := db.run(ctx, "sweep sessions", one(sessions, to(&swept), when(before), int64(limit)),
+		do(attempts, when(before), int64(limit)))
 	return int(swept), err
 }

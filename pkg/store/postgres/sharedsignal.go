@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	streamColumns = `t.id, t.client_id, t.method, t.endpoint_url, t.sealed, t.description, t.events_requested, t.status, t.status_reason, t.attempts, t.created_at, t.updated_at`
+	streamColumns = `t.id, t.client_id, t.method, t.endpoint_url, t.sealed, t.description, t.events_requested, t.status, ` +
+		`t.status_reason, t.attempts, t.created_at, t.updated_at`
 
 	// deliverable are the events e of a stream t that it may deliver as it is.
 	deliverable = `e.stream_id = t.id AND (t.status = 'enabled' OR e.kind = 'stream-updated')`
@@ -31,8 +32,8 @@ func (db *DB) streams(ctx context.Context, doing, sql string, args ...any) ([]sh
 	var streams []sharedsignal.Stream
 	err := db.run(ctx, doing, step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
 		var s sharedsignal.Stream
-		err := rows.Scan(&s.ID, &s.ClientID, &s.Method, &s.EndpointURL, &s.Sealed, &s.Description, texts{&s.EventsRequested}, &s.Status, &s.StatusReason, &s.Attempts,
-			instant{&s.CreatedAt}, instant{&s.UpdatedAt})
+		err := rows.Scan(&s.ID, &s.ClientID, &s.Method, &s.EndpointURL, &s.Sealed, &s.Description, texts{&s.EventsRequested},
+			&s.Status, &s.StatusReason, &s.Attempts, instant{&s.CreatedAt}, instant{&s.UpdatedAt})
 		s.Method = map[string]string{"push": sharedsignal.MethodPush, "poll": sharedsignal.MethodPoll}[s.Method]
 		streams = append(streams, s)
 		return err
@@ -42,11 +43,13 @@ func (db *DB) streams(ctx context.Context, doing, sql string, args ...any) ([]sh
 
 // CreateStream implements sharedsignal.Store.
 func (db *DB) CreateStream(ctx context.Context, s sharedsignal.Stream) error {
-	const sql = `INSERT INTO signal_streams (id, client_id, method, endpoint_url, sealed, description, events_requested, delivers, status, status_reason, attempts,
+	const sql = `INSERT INTO signal_streams (id, client_id, method, endpoint_url, sealed, description, events_requested,
+		delivers, status, status_reason, attempts,
 			created_at, updated_at, leased_until)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'enabled', '', 0, $9, $9, $9) ON CONFLICT (client_id) DO NOTHING RETURNING true`
 	var created bool
-	err := db.run(ctx, "create stream", one(sql, to(&created), s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed, s.Description, list(s.EventsRequested), s.Delivers(), when(s.CreatedAt)))
+	err := db.run(ctx, "create stream", one(sql, to(&created), s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed,
+		s.Description, list(s.EventsRequested), s.Delivers(), when(s.CreatedAt)))
 	if err == nil && !created {
 		return sharedsignal.ErrStreamExists
 	}
@@ -67,10 +70,12 @@ func (db *DB) Stream(ctx context.Context, clientID string) (sharedsignal.Stream,
 
 // UpdateStream implements sharedsignal.Store. A new endpoint is tried at once.
 func (db *DB) UpdateStream(ctx context.Context, s sharedsignal.Stream) error {
-	const sql = `UPDATE signal_streams SET method = $3, endpoint_url = $4, sealed = $5, description = $6, events_requested = $7, delivers = $8, attempts = 0,
+	const sql = `UPDATE signal_streams SET method = $3, endpoint_url = $4, sealed = $5, description = $6,
+		events_requested = $7, delivers = $8, attempts = 0,
 			updated_at = $9, leased_until = LEAST(leased_until, $9)
 		WHERE id = $1 AND client_id = $2 RETURNING true`
-	return db.stream(ctx, "update stream", sql, s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed, s.Description, list(s.EventsRequested), s.Delivers(), when(s.UpdatedAt))
+	return db.stream(ctx, "update stream", sql, s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed, s.Description,
+		list(s.EventsRequested), s.Delivers(), when(s.UpdatedAt))
 }
 
 // stream runs a statement that returns true if it has found the stream, and others.
@@ -84,7 +89,8 @@ func (db *DB) stream(ctx context.Context, doing, sql string, args ...any) error 
 }
 
 // SetStreamStatus implements sharedsignal.Store.
-func (db *DB) SetStreamStatus(ctx context.Context, id, clientID string, status sharedsignal.Status, reason string, at time.Time) error {
+func (db *DB) SetStreamStatus(ctx context.Context, id, clientID string, status sharedsignal.Status, reason string,
+	at time.Time) error {
 	const sql = `WITH changed AS (
 			UPDATE signal_streams SET status = $3::text, status_reason = $4, updated_at = $5 WHERE id = $1 AND client_id = $2 RETURNING id
 		), gone AS (
@@ -111,7 +117,8 @@ func (db *DB) LeaveOut(ctx context.Context, streamID string, s sharedsignal.Subj
 			SELECT t.id, (SELECT count(*) FROM signal_exclusions x WHERE x.stream_id = t.id) < $4::bigint OR EXISTS (
 				SELECT FROM signal_exclusions x WHERE x.stream_id = t.id AND x.user_id = $2 AND x.session_id = $3::uuid) AS enough FROM t
 		), added AS (
-			INSERT INTO signal_exclusions (stream_id, user_id, session_id) SELECT id, $2, $3::uuid FROM room WHERE enough ON CONFLICT DO NOTHING
+			INSERT INTO signal_exclusions (stream_id, user_id, session_id) SELECT id, $2, $3::uuid FROM room WHERE enough
+				ON CONFLICT DO NOTHING
 		) SELECT enough FROM room`
 	var found, enough bool
 	err := db.run(ctx, "leave out subject", one(sql, existing(&found, &enough), streamID, s.UserID, uuid(s.SessionID), int64(limit)))
@@ -128,13 +135,16 @@ func (db *DB) LeaveOut(ctx context.Context, streamID string, s sharedsignal.Subj
 
 // TakeIn implements sharedsignal.Store.
 func (db *DB) TakeIn(ctx context.Context, streamID string, s sharedsignal.Subject) error {
-	return db.run(ctx, "take in subject", do(`DELETE FROM signal_exclusions WHERE stream_id = $1 AND user_id = $2 AND session_id = $3`, streamID, s.UserID, uuid(s.SessionID)))
+	return db.run(ctx, "take in subject", do(
+		`DELETE FROM signal_exclusions WHERE stream_id = $1 AND user_id = $2 AND session_id = $3`, streamID, s.UserID,
+		uuid(s.SessionID)))
 }
 
 // Verify implements sharedsignal.Store.
 func (db *DB) Verify(ctx context.Context, streamID, state string, at time.Time, every time.Duration) error {
 	const sql = `WITH asked AS (
-			UPDATE signal_streams SET verified_at = $3::timestamptz WHERE id = $1 AND (verified_at IS NULL OR verified_at <= $4) RETURNING id
+			UPDATE signal_streams SET verified_at = $3::timestamptz WHERE id = $1 AND (verified_at IS NULL OR verified_at <= $4)
+				RETURNING id
 		), added AS (
 			INSERT INTO signal_events (stream_id, kind, state, at) SELECT id, 'verification', $2, $3::timestamptz FROM asked
 		) SELECT EXISTS (SELECT FROM asked) FROM signal_streams WHERE id = $1`
@@ -169,7 +179,8 @@ func (db *DB) SignalEvents(ctx context.Context, streamID string, limit int) ([]s
 
 // Acknowledge implements sharedsignal.Store.
 func (db *DB) Acknowledge(ctx context.Context, streamID string, jtis []string) error {
-	return db.run(ctx, "acknowledge events", do(`DELETE FROM signal_events WHERE stream_id = $1 AND jti = ANY ($2::text[])`, streamID, list(jtis)))
+	return db.run(ctx, "acknowledge events",
+		do(`DELETE FROM signal_events WHERE stream_id = $1 AND jti = ANY ($2::text[])`, streamID, list(jtis)))
 }
 
 // LeaseStreams implements sharedsignal.Store.
@@ -177,7 +188,8 @@ func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) 
 	const sql = `UPDATE signal_streams t SET leased_until = $2
 		WHERE t.id = ANY (ARRAY (
 			SELECT t.id FROM signal_streams t JOIN clients c ON c.id = t.client_id
-			WHERE t.method = 'push' AND t.leased_until <= $1 AND c.disabled_at IS NULL AND EXISTS (SELECT FROM signal_events e WHERE ` + deliverable + `)
+			WHERE t.method = 'push' AND t.leased_until <= $1 AND c.disabled_at IS NULL AND EXISTS (SELECT FROM signal_events e WHERE ` +
+		deliverable + `)
 			ORDER BY t.leased_until LIMIT $3::bigint FOR NO KEY UPDATE OF t SKIP LOCKED))
 		RETURNING ` + streamColumns
 	return db.streams(ctx, "lease streams", sql, when(at), when(until), int64(limit))
@@ -186,7 +198,8 @@ func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) 
 // FinishPush implements sharedsignal.Store.
 func (db *DB) FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error {
 	const (
-		remove = `DELETE FROM signal_events WHERE stream_id = $1 AND (jti = ANY ($2::text[]) OR jti = ANY ($3::text[]) AND refusals + 1 >= $4::bigint)`
+		remove = `DELETE FROM signal_events WHERE stream_id = $1 AND (jti = ANY ($2::text[]) OR jti = ANY ($3::text[]) AND refusals ` +
+			`+ 1 >= $4::bigint)`
 		refuse = `UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = $1 AND jti = ANY ($2::text[])`
 		finish = `UPDATE signal_streams SET attempts = $2, leased_until = $3 WHERE id = $1`
 	)
@@ -204,15 +217,18 @@ func (db *DB) SweepSignals(ctx context.Context, before, at time.Time, limit int)
 				WHERE t.status <> 'disabled' AND EXISTS (SELECT FROM signal_events e WHERE e.stream_id = t.id AND e.at < $1)
 				ORDER BY t.id LIMIT $3::bigint FOR NO KEY UPDATE SKIP LOCKED
 			), disabled AS (
-				UPDATE signal_streams t SET status = 'disabled', status_reason = $4::text, updated_at = $2::timestamptz FROM old WHERE t.id = old.id RETURNING t.id
+				UPDATE signal_streams t SET status = 'disabled', status_reason = $4::text, updated_at = $2::timestamptz FROM old
+					WHERE t.id = old.id RETURNING t.id
 			), gone AS (
 				DELETE FROM signal_events e USING disabled WHERE e.stream_id = disabled.id
 			), told AS (
-				INSERT INTO signal_events (stream_id, kind, state, reason, at) SELECT id, 'stream-updated', 'disabled', $4::text, $2::timestamptz FROM disabled
+				INSERT INTO signal_events (stream_id, kind, state, reason, at) SELECT id, 'stream-updated', 'disabled', $4::text,
+					$2::timestamptz FROM disabled
 			) SELECT count(*) FROM disabled`
 		remove = `WITH swept AS (
 				DELETE FROM signal_events WHERE ctid = ANY (ARRAY (
-					SELECT e.ctid FROM signal_events e WHERE e.at < $1 AND NOT EXISTS (SELECT FROM signal_streams t WHERE t.id = e.stream_id AND t.status <> 'disabled')
+					SELECT e.ctid FROM signal_events e WHERE e.at < $1 AND NOT EXISTS (SELECT FROM signal_streams t
+						WHERE t.id = e.stream_id AND t.status <> 'disabled')
 					ORDER BY e.at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))
 				RETURNING 1
 			) SELECT count(*) FROM swept`

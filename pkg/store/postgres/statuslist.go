@@ -15,11 +15,15 @@ import (
 func (db *DB) RevokedStatuses(ctx context.Context, first, last int64) ([]int64, error) {
 	const sql = `SELECT number FROM revoked_statuses WHERE number BETWEEN $1 AND $2 ORDER BY number`
 	var numbers []int64
-	err := db.run(ctx, "read revoked statuses", step{sql: sql, args: []any{binaryFormat(), first, last}, scan: func(rows pgx.Rows) error {
-		r := row{columns: rows.RawValues()}
-		numbers = append(numbers, r.int64())
-		return r.err
-	}})
+	err := db.run(ctx, "read revoked statuses", step{
+		sql:  sql,
+		args: []any{binaryFormat(), first, last},
+		scan: func(rows pgx.Rows) error {
+			r := row{columns: rows.RawValues()}
+			numbers = append(numbers, r.int64())
+			return r.err
+		},
+	})
 	return numbers, err
 }
 
@@ -33,7 +37,8 @@ func (db *DB) StatusRange(ctx context.Context) (least, greatest int64, err error
 	return least, greatest, err
 }
 
-// BlockToken implements statuslist.Store. A refresh that has been given the number is waited for, and one that comes later gets the new one.
+// BlockToken implements statuslist.Store. A refresh that has been given the number is waited for, and one that comes
+// later gets the new one.
 func (db *DB) BlockToken(ctx context.Context, number int64, iat time.Time, entry blocklist.Entry, e audit.Event) error {
 	const (
 		renumber = `UPDATE sessions SET status_number = nextval('status_numbers') WHERE status_number = $1`

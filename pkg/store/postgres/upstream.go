@@ -28,7 +28,8 @@ func (db *DB) TakeAttempt(ctx context.Context, stateHash [32]byte, at time.Time)
 	a := upstream.Attempt{StateHash: stateHash}
 	var found bool
 	err := db.run(ctx, "take login attempt at a provider", one(sql,
-		existing(&found, digest{&a.BrowserHash}, &a.Provider, &a.RedirectURI, &a.UserID, &a.Continue, instant{&a.ExpiresAt}), stateHash[:], when(at)))
+		existing(&found, digest{&a.BrowserHash}, &a.Provider, &a.RedirectURI, &a.UserID, &a.Continue, instant{&a.ExpiresAt}),
+		stateHash[:], when(at)))
 	switch {
 	case err != nil:
 		return upstream.Attempt{}, err
@@ -40,7 +41,8 @@ func (db *DB) TakeAttempt(ctx context.Context, stateHash [32]byte, at time.Time)
 
 // UseIDToken implements upstream.Store.
 func (db *DB) UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error {
-	const sql = `INSERT INTO used_id_tokens (token_hash, expires_at) VALUES ($1, $2) ON CONFLICT (token_hash) DO NOTHING RETURNING true`
+	const sql = `INSERT INTO used_id_tokens (token_hash, expires_at) VALUES ($1, $2) ON CONFLICT (token_hash) DO NOTHING ` +
+		`RETURNING true`
 	var first bool
 	err := db.run(ctx, "use ID token", one(sql, to(&first), tokenHash[:], when(expiresAt)))
 	if err == nil && !first {
@@ -82,14 +84,16 @@ func (db *DB) Known(ctx context.Context, q upstream.Question) (upstream.Known, e
 	return known, nil
 }
 
-// insertIdentity links the identity that the parameters 11 to 15 describe. It ends in a SELECT without FROM. The version counts from the
-// time, so that an identity which was removed and linked anew does not repeat one.
+// insertIdentity links the identity that the parameters 11 to 15 describe. It ends in a SELECT without FROM. The
+// version counts from the time, so that an identity which was removed and linked anew does not repeat one.
 const insertIdentity = `INSERT INTO identities (provider, subject, user_id, email, linked_at, needs_reauth, version)
-	SELECT $12::text, $13::text, $11::text, $14::text, $15::timestamptz, false, (extract(epoch FROM $15::timestamptz) * 1000000)::bigint`
+	SELECT $12::text, $13::text, $11::text, $14::text, $15::timestamptz, false, (extract(epoch
+		FROM $15::timestamptz) * 1000000)::bigint`
 
 // linking are the parameters of a statement that contains insertIdentity and insertEvent.
 func linking(l upstream.Link, more ...any) []any {
-	return withEvent(l.Event, append([]any{l.UserID, l.Identity.Provider, l.Identity.Subject, l.Identity.Email, when(l.At)}, more...)...)
+	return withEvent(l.Event, append([]any{l.UserID, l.Identity.Provider, l.Identity.Subject, l.Identity.Email, when(l.At)},
+		more...)...)
 }
 
 // conflict turns the violation of a uniqueness into upstream.ErrConflict: it has undone the transaction.
@@ -116,8 +120,8 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 	return err
 }
 
-// AdoptUser implements upstream.Store. Whatever starts a session of the user, or adds something to log in with, takes the lock on the user's row:
-// it either came before and goes, or comes after and finds nothing that it rests on.
+// AdoptUser implements upstream.Store. Whatever starts a session of the user, or adds something to log in with, takes
+// the lock on the user's row: it either came before and goes, or comes after and finds nothing that it rests on.
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	const (
 		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, password_hash = ''
@@ -125,14 +129,16 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 				AND NOT EXISTS (SELECT FROM identities WHERE provider = $5 AND subject = $6)
 			RETURNING true`
 		remove = `DELETE FROM identities i USING users u WHERE i.user_id = u.id AND u.id = $1` + justWritten
-		link   = `WITH linked AS (` + insertIdentity + ` FROM users u WHERE u.id = $11::text` + justWritten + ` RETURNING user_id), noted AS (` + insertEvent + ` FROM linked)
+		link   = `WITH linked AS (` + insertIdentity + ` FROM users u WHERE u.id = $11::text` + justWritten +
+			` RETURNING user_id), noted AS (` + insertEvent + ` FROM linked)
 			SELECT`
 		end = `WITH ` + endMine + ` AND ` + userWritten + endThem + `false` + endTold
 	)
 	ended := session.Ending{At: a.At, Reason: session.ReasonAdopted, BlockUntil: a.BlockUntil, Event: a.Event}
 	var adopted bool
 	err := db.run(ctx, "adopt user",
-		one(adopt, to(&adopted), a.UserID, user.EmailKey(a.Email), when(a.At), a.Identity.Name, a.Identity.Provider, a.Identity.Subject),
+		one(adopt, to(&adopted), a.UserID, user.EmailKey(a.Email), when(a.At), a.Identity.Name, a.Identity.Provider,
+			a.Identity.Subject),
 		do(remove, a.UserID),
 		do(link, linking(a.Link)...),
 		do(end, ending(a.UserID, session.ID{}, ended)...),
@@ -146,18 +152,21 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 // CreateUserWithIdentity implements upstream.Store.
 func (db *DB) CreateUserWithIdentity(ctx context.Context, u user.User, l upstream.Link) error {
 	const (
-		create = `INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
+		create = `INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at,
+			disabled_at)
 			VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, $10)`
 		link = `WITH linked AS (` + insertIdentity + `), noted AS (` + insertEvent + `) SELECT`
 	)
 	return conflict(db.run(ctx, "create user with identity",
-		do(create, u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles), when(u.CreatedAt), when(u.UpdatedAt), when(u.DisabledAt)),
+		do(create, u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles),
+			when(u.CreatedAt), when(u.UpdatedAt), when(u.DisabledAt)),
 		do(link, linking(l)...)))
 }
 
 // Identities implements upstream.Store.
 func (db *DB) Identities(ctx context.Context, userID string) ([]upstream.LinkedIdentity, error) {
-	const sql = `SELECT provider, subject, email, linked_at, sealed IS NOT NULL, needs_reauth FROM identities WHERE user_id = $1 ORDER BY provider`
+	const sql = `SELECT provider, subject, email, linked_at, sealed IS NOT NULL, needs_reauth FROM identities WHERE user_id = $1 ` +
+		`ORDER BY provider`
 	var identities []upstream.LinkedIdentity
 	err := db.run(ctx, "list identities", step{sql: sql, args: []any{userID}, scan: func(rows pgx.Rows) error {
 		var i upstream.LinkedIdentity
@@ -168,7 +177,8 @@ func (db *DB) Identities(ctx context.Context, userID string) ([]upstream.LinkedI
 	return identities, err
 }
 
-// RemoveIdentity implements upstream.Store. The lock on the user's row makes removals take turns: each sees what the one before has left.
+// RemoveIdentity implements upstream.Store. The lock on the user's row makes removals take turns: each sees what the
+// one before has left.
 func (db *DB) RemoveIdentity(ctx context.Context, r upstream.Removal) error {
 	const sql = `WITH removed AS (
 			DELETE FROM identities i USING users u
@@ -211,7 +221,8 @@ func (db *DB) Tokens(ctx context.Context, userID, provider string) (upstream.Tok
 	var row upstream.TokenRow
 	var found bool
 	err := db.run(ctx, "read provider tokens", one(sql,
-		existing(&found, &row.Provider, &row.Subject, &row.Sealed, &row.NeedsReauth, instant{&row.LeasedUntil}, &row.Version), userID, provider))
+		existing(&found, &row.Provider, &row.Subject, &row.Sealed, &row.NeedsReauth, instant{&row.LeasedUntil}, &row.Version),
+		userID, provider))
 	switch {
 	case err != nil:
 		return upstream.TokenRow{}, err
@@ -226,7 +237,8 @@ func (db *DB) LeaseTokens(ctx context.Context, row upstream.TokenRow, at, until 
 	const sql = `UPDATE identities SET leased_until = $5, version = version + 1
 		WHERE provider = $1 AND subject = $2 AND version = $3 AND (leased_until IS NULL OR leased_until <= $4) RETURNING version`
 	var leased bool
-	err = db.run(ctx, "lease provider tokens", one(sql, existing(&leased, &version), row.Provider, row.Subject, row.Version, when(at), when(until)))
+	err = db.run(ctx, "lease provider tokens",
+		one(sql, existing(&leased, &version), row.Provider, row.Subject, row.Version, when(at), when(until)))
 	switch {
 	case err != nil:
 		return 0, err
@@ -241,7 +253,8 @@ func (db *DB) FinishTokens(ctx context.Context, row upstream.TokenRow) error {
 	const sql = `UPDATE identities SET sealed = $4, needs_reauth = $5, leased_until = NULL, version = version + 1
 		WHERE provider = $1 AND subject = $2 AND version = $3 RETURNING true`
 	var finished bool
-	err := db.run(ctx, "write provider tokens", one(sql, to(&finished), row.Provider, row.Subject, row.Version, row.Sealed, row.NeedsReauth))
+	err := db.run(ctx, "write provider tokens",
+		one(sql, to(&finished), row.Provider, row.Subject, row.Version, row.Sealed, row.NeedsReauth))
 	if err == nil && !finished {
 		return upstream.ErrConflict
 	}

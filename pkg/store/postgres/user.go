@@ -11,10 +11,12 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-const userColumns = `u.id, u.email, u.email_verified_at, u.name, u.password_hash, u.roles, u.created_at, u.updated_at, u.disabled_at`
+const userColumns = `u.id, u.email, u.email_verified_at, u.name, u.password_hash, u.roles, u.created_at, u.updated_at, ` +
+	`u.disabled_at`
 
 func userTargets(u *user.User) []any {
-	return []any{&u.ID, &u.Email, instant{&u.EmailVerifiedAt}, &u.Name, &u.PasswordHash, texts{&u.Roles}, instant{&u.CreatedAt}, instant{&u.UpdatedAt}, instant{&u.DisabledAt}}
+	return []any{&u.ID, &u.Email, instant{&u.EmailVerifiedAt}, &u.Name, &u.PasswordHash, texts{&u.Roles}, instant{&u.CreatedAt},
+		instant{&u.UpdatedAt}, instant{&u.DisabledAt}}
 }
 
 // CreateUser implements user.Store.
@@ -27,7 +29,8 @@ func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error 
 		SELECT count(*) = 1 FROM created`
 	var created bool
 	err := db.run(ctx, "create user", one(sql, to(&created), withEvent(e,
-		u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles), when(u.CreatedAt), when(u.UpdatedAt), when(u.DisabledAt))...))
+		u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles), when(u.CreatedAt),
+		when(u.UpdatedAt), when(u.DisabledAt))...))
 	if err == nil && !created {
 		return user.ErrEmailTaken
 	}
@@ -46,7 +49,8 @@ func (db *DB) UserByEmail(ctx context.Context, email string) (user.User, error) 
 
 // UpdateName implements user.Store.
 func (db *DB) UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error) {
-	return db.user(ctx, "update user", `UPDATE users u SET name = $2, updated_at = $3 WHERE u.id = $1 RETURNING `+userColumns, id, name, when(at))
+	return db.user(ctx, "update user", `UPDATE users u SET name = $2, updated_at = $3 WHERE u.id = $1 RETURNING `+userColumns, id,
+		name, when(at))
 }
 
 // user runs a statement that returns a user or none.
@@ -72,9 +76,9 @@ func (db *DB) Users(ctx context.Context, after string, limit int) ([]user.User, 
 	return users, err
 }
 
-// BeginLogin implements user.Store. It is the generic cell rate algorithm: free_at is when all attempts so far are paid for at one
-// every Every, and an attempt is allowed while that is at most Burst attempts ahead. Of parallel attempts each waits for
-// the one before it at the row, and decides by what that one left.
+// BeginLogin implements user.Store. It is the generic cell rate algorithm: free_at is when all attempts so far are paid
+// for at one every Every, and an attempt is allowed while that is at most Burst attempts ahead. Of parallel attempts
+// each waits for the one before it at the row, and decides by what that one left.
 func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (user.Attempt, error) {
 	const sql = `WITH u AS (
 			SELECT ` + userColumns + ` FROM users u WHERE u.email_key = $1

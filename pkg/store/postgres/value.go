@@ -134,7 +134,8 @@ func binaryFormat() pgx.QueryResultFormats { return pgx.QueryResultFormats{pgx.B
 
 var errFormat = errors.New("a column is not in the expected form")
 
-// row reads a row of binary columns one after the other. Session rows are read this way because they are most of what the service does.
+// row reads a row of binary columns one after the other. Session rows are read this way because they are most of what
+// the service does.
 type row struct {
 	columns [][]byte
 	err     error

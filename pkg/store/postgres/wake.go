@@ -32,9 +32,9 @@ type wake struct {
 
 func newWake() wake { return wake{changed: make(chan struct{})} }
 
-// Wait implements blocklist.Store. The first call connects; so does the next one after the connection was lost, which is the one that
-// returns an error. As changes may have been missed without a connection, making one counts as a change. What happens between two calls
-// makes the second return at once.
+// Wait implements blocklist.Store. The first call connects; so does the next one after the connection was lost, which
+// is the one that returns an error. As changes may have been missed without a connection, making one counts as a
+// change. What happens between two calls makes the second return at once.
 func (db *DB) Wait(ctx context.Context) error {
 	w := &db.wake
 	w.mu.Lock()

@@ -28,7 +28,8 @@ func (db *DB) Events(ctx context.Context, userID string, before audit.Cursor, li
 	err = db.read(ctx, "list events", func(c *conn) error {
 		each := func(r *row) error {
 			var e audit.Event
-			r.scan(&e.ID, &e.At, (*string)(&e.Kind), &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent, &e.RequestID)
+			r.scan(&e.ID, &e.At, (*string)(&e.Kind), &e.Actor, &e.UserID, &e.SessionID, &e.ClientID, &e.Reason, &e.IP, &e.UserAgent,
+				&e.RequestID)
 			events = append(events, e)
 			return nil
 		}
@@ -41,7 +42,8 @@ func (db *DB) Events(ctx context.Context, userID string, before audit.Cursor, li
 				WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?`, each, end, before.ID, limit)
 		}
 		return c.query(`SELECT `+eventColumns+` FROM audit_events
-			WHERE user_id = ? AND user_id <> '' AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?`, each, userID, end, before.ID, limit)
+			WHERE user_id = ? AND user_id <> '' AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?`, each, userID, end, before.ID,
+			limit)
 	})
 	return events, err
 }

@@ -75,8 +75,8 @@ const (
 	cursorSize = feedIDSize + 8
 )
 
-// place reads where the feed stands, and the sequence number in a cursor, -1 for none. It is read before the changes are: what is written between
-// the two is told now and once more next time. blocklist.ErrCursorGone.
+// place reads where the feed stands, and the sequence number in a cursor, -1 for none. It is read before the changes
+// are: what is written between the two is told now and once more next time. blocklist.ErrCursorGone.
 func place(c *conn, cursor string) (now string, after int64, err error) {
 	var at [cursorSize]byte
 	var head int64
@@ -125,7 +125,8 @@ func (db *DB) BlocklistChanges(ctx context.Context, cursor string) (changes bloc
 func (db *DB) DropBlocklist(ctx context.Context, at time.Time, limit int) (dropped int, err error) {
 	err = db.write(ctx, "drop blocklist entries", func(c *conn) error {
 		n, err := c.exec(`
-			DELETE FROM blocklist WHERE key IN (SELECT key FROM blocklist WHERE drop_after < ? ORDER BY drop_after LIMIT ?)`, at.Unix(), limit)
+			DELETE FROM blocklist WHERE key IN (SELECT key FROM blocklist WHERE drop_after < ? ORDER BY drop_after LIMIT ?)`, at.Unix(),
+			limit)
 		dropped = int(n)
 		return err
 	})

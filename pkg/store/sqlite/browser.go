@@ -22,11 +22,11 @@ func some(h oauth.Hash) []byte {
 func (db *DB) SaveCode(ctx context.Context, code oauth.Code) error {
 	return db.write(ctx, "save authorization code", func(c *conn) error {
 		_, err := c.exec(`
-			INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time,
-				browser_session, created_at, expires_at)
+			INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr,
+				auth_time, browser_session, created_at, expires_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			code.Hash[:], code.ClientID, code.UserID, code.RedirectURI, code.Challenge, code.Scope, code.Audience, code.Nonce, code.AMR, code.ACR, code.AuthTime,
-			some(code.BrowserSession), code.CreatedAt, code.ExpiresAt)
+			code.Hash[:], code.ClientID, code.UserID, code.RedirectURI, code.Challenge, code.Scope, code.Audience, code.Nonce, code.AMR,
+			code.ACR, code.AuthTime, some(code.BrowserSession), code.CreatedAt, code.ExpiresAt)
 		return err
 	})
 }
@@ -44,12 +44,13 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (code oauth.Code, err erro
 func readCode(c *conn, h oauth.Hash, code *oauth.Code) error {
 	code.Hash = h
 	found, err := c.one(`
-		SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time, browser_session, created_at, expires_at, used_at, session_id
+		SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time, browser_session,
+			created_at, expires_at, used_at, session_id
 		FROM authorization_codes WHERE hash = ?`,
 		func(r *row) {
 			var browserSession, id []byte
-			r.scan(&code.ClientID, &code.UserID, &code.RedirectURI, &code.Challenge, &code.Scope, &code.Audience, &code.Nonce, &code.AMR, &code.ACR, &code.AuthTime,
-				&browserSession, &code.CreatedAt, &code.ExpiresAt, &code.UsedAt, &id)
+			r.scan(&code.ClientID, &code.UserID, &code.RedirectURI, &code.Challenge, &code.Scope, &code.Audience, &code.Nonce,
+				&code.AMR, &code.ACR, &code.AuthTime, &browserSession, &code.CreatedAt, &code.ExpiresAt, &code.UsedAt, &id)
 			copy(code.BrowserSession[:], browserSession)
 			copy(code.SessionID[:], id)
 		}, h[:])
@@ -74,7 +75,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 			return oauth.ErrCodeNotFound
 		}
 		if code.BrowserSession != (oauth.Hash{}) {
-			stands, err := c.one(`SELECT 1 FROM browser_sessions WHERE hash = ? AND user_id = ?`, func(*row) {}, code.BrowserSession[:], code.UserID)
+			stands, err := c.one(`SELECT 1 FROM browser_sessions WHERE hash = ? AND user_id = ?`, func(*row) {}, code.BrowserSession[:],
+				code.UserID)
 			if err != nil {
 				return err
 			}
@@ -82,7 +84,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 				return oauth.ErrCodeNotFound
 			}
 		}
-		if _, err := c.exec(`UPDATE authorization_codes SET used_at = ?, session_id = ? WHERE hash = ?`, at, s.Session.ID[:], h[:]); err != nil {
+		if _, err := c.exec(`UPDATE authorization_codes SET used_at = ?, session_id = ? WHERE hash = ?`, at, s.Session.ID[:],
+			h[:]); err != nil {
 			return err
 		}
 		started, err = start(c, s, some(code.BrowserSession))
@@ -97,14 +100,16 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 	return started, nil
 }
 
-// SaveBrowserSession implements [oauth.BrowserStore]. What the replaced one of the same user gave goes on as given by the new one.
+// SaveBrowserSession implements [oauth.BrowserStore]. What the replaced one of the same user gave goes on as given by
+// the new one.
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
 	return db.write(ctx, "save browser session", func(c *conn) error {
 		n, err := c.exec(`
 			INSERT INTO browser_sessions (hash, user_id, amr, acr, auth_time, created_at, expires_at)
 			SELECT ?1, id, ?2, ?3, ?4, ?5, ?6 FROM users WHERE id = ?7 AND disabled_at IS NULL AND (?8 = '' OR password_hash = ?8)
 				AND (?9 = '' OR EXISTS (SELECT 1 FROM identities WHERE provider = ?9 AND subject = ?10 AND user_id = ?7))`,
-			b.Hash[:], b.AMR, b.ACR, b.AuthTime, b.CreatedAt, b.ExpiresAt, b.UserID, b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject)
+			b.Hash[:], b.AMR, b.ACR, b.AuthTime, b.CreatedAt, b.ExpiresAt, b.UserID, b.Proof.PasswordHash, b.Proof.Provider,
+			b.Proof.Subject)
 		if err != nil {
 			return err
 		}
@@ -112,14 +117,17 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 			return user.ErrNotFound
 		}
 		var owner string
-		replaced, err := c.one(`DELETE FROM browser_sessions WHERE hash = ? RETURNING user_id`, func(r *row) { r.scan(&owner) }, some(replaces))
+		replaced, err := c.one(`DELETE FROM browser_sessions WHERE hash = ? RETURNING user_id`, func(r *row) { r.scan(&owner) },
+			some(replaces))
 		if err != nil || !replaced || owner != b.UserID {
 			return err
 		}
-		if _, err := c.exec(`UPDATE sessions SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:], owner, replaces[:]); err != nil {
+		if _, err := c.exec(`UPDATE sessions SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:], owner,
+			replaces[:]); err != nil {
 			return err
 		}
-		_, err = c.exec(`UPDATE authorization_codes SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:], owner, replaces[:])
+		_, err = c.exec(`UPDATE authorization_codes SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:],
+			owner, replaces[:])
 		return err
 	})
 }
@@ -129,7 +137,8 @@ func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (o
 	b := oauth.BrowserSession{Hash: h}
 	err := db.read(ctx, "read browser session", func(c *conn) error {
 		found, err := c.one(`
-			SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at FROM browser_sessions b JOIN users u ON u.id = b.user_id
+			SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at FROM browser_sessions b JOIN users u
+				ON u.id = b.user_id
 			WHERE b.hash = ? AND b.expires_at > ? AND u.disabled_at IS NULL`,
 			func(r *row) { r.scan(&b.UserID, &b.AMR, &b.ACR, &b.AuthTime, &b.CreatedAt, &b.ExpiresAt) }, h[:], at)
 		if err == nil && !found {
@@ -151,7 +160,8 @@ func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.End
 		if err != nil || !found {
 			return err
 		}
-		if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ? AND browser_session = ? AND used_at IS NULL`, owner, h[:]); err != nil {
+		if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ? AND browser_session = ? AND used_at IS NULL`, owner,
+			h[:]); err != nil {
 			return err
 		}
 		if ids, err = endSome(c, `browser_session = ?4`, owner, h[:], e); err != nil {
@@ -167,7 +177,8 @@ func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.End
 
 // endSome ends and blocks those of the user's live sessions for which a condition on ?4 holds.
 func endSome(c *conn, condition, userID string, value any, e session.Ending) ([]session.ID, error) {
-	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?3 WHERE user_id = ?2 AND `+condition+` AND `+alive+` RETURNING id`,
+	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?3 WHERE user_id = ?2 AND `+condition+` AND `+
+		alive+` RETURNING id`,
 		e.At, userID, string(e.Reason), value)
 	if err != nil {
 		return nil, err
@@ -208,7 +219,8 @@ func scanConsent(r *row, c *oauth.Consent) { r.scan(&c.UserID, &c.ClientID, &c.S
 // Consent implements [oauth.BrowserStore].
 func (db *DB) Consent(ctx context.Context, userID, clientID string) (consent oauth.Consent, err error) {
 	err = db.read(ctx, "read consent", func(c *conn) error {
-		_, err := c.one(`SELECT `+consentColumns+` FROM consents WHERE user_id = ? AND client_id = ?`, func(r *row) { scanConsent(r, &consent) }, userID, clientID)
+		_, err := c.one(`SELECT `+consentColumns+` FROM consents WHERE user_id = ? AND client_id = ?`,
+			func(r *row) { scanConsent(r, &consent) }, userID, clientID)
 		return err
 	})
 	return consent, err
@@ -251,7 +263,8 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 		if err != nil {
 			return err
 		}
-		if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ? AND client_id = ? AND used_at IS NULL`, userID, clientID); err != nil {
+		if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ? AND client_id = ? AND used_at IS NULL`, userID,
+			clientID); err != nil {
 			return err
 		}
 		if ids, err = endSome(c, `client_id = ?4`, userID, clientID, e); err != nil {
@@ -271,8 +284,10 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 // SweepBrowser implements [oauth.BrowserStore].
 func (db *DB) SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep browser flow", before, limit,
-		`DELETE FROM authorization_codes WHERE hash IN (SELECT hash FROM authorization_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`,
-		`DELETE FROM browser_sessions WHERE hash IN (SELECT hash FROM browser_sessions WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`,
+		`DELETE FROM authorization_codes WHERE hash IN (SELECT hash FROM authorization_codes WHERE expires_at < ? ORDER BY `+
+			`expires_at LIMIT ?)`,
+		`DELETE FROM browser_sessions WHERE hash IN (SELECT hash FROM browser_sessions WHERE expires_at < ? ORDER BY expires_at `+
+			`LIMIT ?)`,
 		`DELETE FROM pushed_requests WHERE hash IN (SELECT hash FROM pushed_requests WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`)
 }
 

@@ -14,7 +14,8 @@ const clientColumns = `id, name, type, secret_hash, redirect_uris, post_logout_r
 
 func scanClient(r *row, c *oauth.Client, more ...any) {
 	r.scan(append([]any{
-		&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI, &c.Origins,
+		&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI,
+		&c.Origins,
 		&c.Grants, &c.Scopes, &c.Audiences, &c.ThirdParty, &c.Algorithm, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt,
 	}, more...)...)
 }
@@ -46,7 +47,8 @@ func (db *DB) CreateClient(ctx context.Context, client oauth.Client, e audit.Eve
 // Client implements [oauth.ClientStore].
 func (db *DB) Client(ctx context.Context, id string) (client oauth.Client, err error) {
 	err = db.read(ctx, "read client", func(c *conn) error {
-		found, err := c.one(`SELECT `+clientColumns+` FROM clients WHERE id = ? AND deleted_at IS NULL`, func(r *row) { scanClient(r, &client) }, id)
+		found, err := c.one(`SELECT `+clientColumns+` FROM clients WHERE id = ? AND deleted_at IS NULL`,
+			func(r *row) { scanClient(r, &client) }, id)
 		if err == nil && !found {
 			return oauth.ErrClientNotFound
 		}
@@ -57,7 +59,8 @@ func (db *DB) Client(ctx context.Context, id string) (client oauth.Client, err e
 
 // Clients implements [oauth.ClientStore].
 func (db *DB) Clients(ctx context.Context, after string, limit int) ([]oauth.Client, error) {
-	return db.clients(ctx, "list clients", `SELECT `+clientColumns+` FROM clients WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?`, after, limit)
+	return db.clients(ctx, "list clients", `SELECT `+clientColumns+
+		` FROM clients WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?`, after, limit)
 }
 
 // ClientChanges implements [oauth.ClientStore].
@@ -105,7 +108,8 @@ func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry 
 		if err != nil {
 			return err
 		}
-		n, err := c.exec(`UPDATE clients SET disabled_at = ?2, updated_at = ?2, sequence = ?3 WHERE id = ?1 AND disabled_at IS NULL AND deleted_at IS NULL`,
+		n, err := c.exec(`UPDATE clients SET disabled_at = ?2, updated_at = ?2, sequence = ?3 WHERE id = ?1 AND disabled_at IS NULL `+
+			`AND deleted_at IS NULL`,
 			id, at, sequence)
 		if err != nil {
 			return err
@@ -132,8 +136,8 @@ func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry b
 			return err
 		}
 		n, err := c.exec(`
-			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '[]', post_logout_redirect_uris = '[]', backchannel_logout_uri = '',
-				origins = '[]', grants = '[]', scopes = '[]', audiences = '[]', refresh_grace = NULL,
+			UPDATE clients SET name = '', secret_hash = '', redirect_uris = '[]', post_logout_redirect_uris = '[]',
+				backchannel_logout_uri = '', origins = '[]', grants = '[]', scopes = '[]', audiences = '[]', refresh_grace = NULL,
 				disabled_at = COALESCE(disabled_at, ?2), updated_at = ?2, deleted_at = ?2, sequence = ?3
 			WHERE id = ?1 AND deleted_at IS NULL`, id, at, sequence)
 		if err != nil {

@@ -39,7 +39,8 @@ func (db *DB) ReaderCannotWrite(t *testing.T) {
 func (db *DB) CheckPlans(t *testing.T) {
 	t.Helper()
 	allowed := []string{
-		"SCAN feed", "SCAN destinations", "SCAN wanted VIRTUAL TABLE", "SCAN signing_keys", "SCAN goose_db_version", "SCAN sqlite_schema",
+		"SCAN feed", "SCAN destinations", "SCAN wanted VIRTUAL TABLE", "SCAN signing_keys", "SCAN goose_db_version",
+		"SCAN sqlite_schema",
 	}
 	checked := 0
 	for _, p := range []*pool{db.writer, db.readers, db.watcher} {

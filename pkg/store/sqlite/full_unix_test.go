@@ -13,8 +13,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// TestDiskFull lets no file grow, which is how a full disk looks to a database: writes fail as storage failures, reads go on, nothing
-// is half-written, and as soon as there is room the same connection pool writes again.
+// TestDiskFull lets no file grow, which is how a full disk looks to a database: writes fail as storage failures, reads
+// go on, nothing is half-written, and as soon as there is room the same connection pool writes again.
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handstamp.db")
 	db := migrated(t, path)

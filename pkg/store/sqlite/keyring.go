@@ -30,14 +30,16 @@ func (db *DB) InsertSigningKey(ctx context.Context, insertion keyring.Insertion)
 	key := insertion.Key
 	return db.announce(ctx, "insert signing key", func(c *conn) error {
 		var now string
-		if _, err := c.one(`SELECT id FROM signing_keys WHERE algorithm = ? AND state = 'active'`, func(r *row) { r.scan(&now) }, key.Algorithm); err != nil {
+		if _, err := c.one(`SELECT id FROM signing_keys WHERE algorithm = ? AND state = 'active'`, func(r *row) { r.scan(&now) },
+			key.Algorithm); err != nil {
 			return err
 		}
 		if now != insertion.Active {
 			return keyring.ErrConflict
 		}
 		n, err := c.exec(`
-			INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at, remove_at, revoked_at)
+			INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activates_at, activated_at, retired_at,
+				remove_at, revoked_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`,
 			key.ID, key.Algorithm, string(key.State), key.Sealed, key.Public,
@@ -59,7 +61,8 @@ func (db *DB) InsertSigningKey(ctx context.Context, insertion keyring.Insertion)
 func (db *DB) ActivateSigningKey(ctx context.Context, a keyring.Activation) error {
 	return db.announce(ctx, "activate signing key", func(c *conn) error {
 		var algorithm string
-		found, err := c.one(`SELECT algorithm FROM signing_keys WHERE id = ? AND state = 'upcoming'`, func(r *row) { r.scan(&algorithm) }, a.ID)
+		found, err := c.one(`SELECT algorithm FROM signing_keys WHERE id = ? AND state = 'upcoming'`,
+			func(r *row) { r.scan(&algorithm) }, a.ID)
 		if err != nil {
 			return err
 		}
@@ -95,7 +98,8 @@ func (db *DB) RevokeSigningKey(ctx context.Context, v keyring.Revocation) error 
 		case state == string(keyring.StateRevoked):
 			return errRollback
 		}
-		if _, err := c.exec(`UPDATE signing_keys SET state = 'revoked', revoked_at = ?, remove_at = ?, sealed = NULL WHERE id = ?`, v.At, v.RemoveAt, v.ID); err != nil {
+		if _, err := c.exec(`UPDATE signing_keys SET state = 'revoked', revoked_at = ?, remove_at = ?, sealed = NULL WHERE id = ?`,
+			v.At, v.RemoveAt, v.ID); err != nil {
 			return err
 		}
 		if err := block(c, v.At, blocklist.NewEntry(verifier.BlockKID, v.ID, v.RemoveAt)); err != nil {

@@ -87,7 +87,8 @@ func (o *oneTransaction) Connect(ctx context.Context) (driver.Conn, error) {
 	return savepoints{conn}, nil
 }
 
-// migrationAttempts is how often a migration waits for busyTimeout, a minute in all: other processes may be migrating, too, or write all the time.
+// migrationAttempts is how often a migration waits for busyTimeout, a minute in all: other processes may be migrating,
+// too, or write all the time.
 const migrationAttempts = 20
 
 func begin(ctx context.Context, conn driver.Conn) (err error) {

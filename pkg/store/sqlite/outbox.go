@@ -7,15 +7,17 @@ import (
 	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
-// LeaseRows implements [outbox.Source]. The oldest row of each destination is found by jumping from destination to destination in the index, so
-// that a long queue of one costs no more than a short one.
+// LeaseRows implements [outbox.Source]. The oldest row of each destination is found by jumping from destination to
+// destination in the index, so that a long queue of one costs no more than a short one.
 func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) (leased []outbox.Row, err error) {
 	const due = `WITH RECURSIVE destinations (name) AS (
 			SELECT min(destination) FROM outbox WHERE kind = ?1 AND dead_at IS NULL
 			UNION ALL
-			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL AND o.destination > destinations.name) FROM destinations WHERE destinations.name IS NOT NULL
+			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL
+				AND o.destination > destinations.name) FROM destinations WHERE destinations.name IS NOT NULL
 		), head AS (
-			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL AND o.destination = destinations.name) AS id FROM destinations WHERE destinations.name IS NOT NULL
+			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL
+				AND o.destination = destinations.name) AS id FROM destinations WHERE destinations.name IS NOT NULL
 		)
 		SELECT o.id FROM head CROSS JOIN outbox o WHERE o.id = head.id AND o.leased_until <= ?2 ORDER BY o.leased_until LIMIT ?3`
 	// Nearly always there is none, and looking takes no lock.
@@ -52,7 +54,8 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 			_, err = c.exec(`DELETE FROM outbox WHERE id = ? AND leased_until = ? AND dead_at IS NULL`, r.ID, r.LeasedUntil)
 			return err
 		}
-		_, err = c.exec(`UPDATE outbox SET leased_until = coalesce(?3, leased_until), dead_at = ?4, reason = ?5 WHERE id = ?1 AND leased_until = ?2 AND dead_at IS NULL`,
+		_, err = c.exec(`UPDATE outbox SET leased_until = coalesce(?3, leased_until), dead_at = ?4, reason = ?5 WHERE id = ?1 AND `+
+			`leased_until = ?2 AND dead_at IS NULL`,
 			r.ID, r.LeasedUntil, o.RetryAt, o.DeadAt, o.Reason)
 		return err
 	})
@@ -60,5 +63,6 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 
 // SweepRows implements [outbox.Store].
 func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, error) {
-	return db.sweep(ctx, "sweep outbox", before, limit, `DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_at < ? ORDER BY dead_at LIMIT ?)`)
+	return db.sweep(ctx, "sweep outbox", before, limit,
+		`DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_at < ? ORDER BY dead_at LIMIT ?)`)
 }

@@ -32,8 +32,10 @@ func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	_, err = schema.UpTo(t.Context(), 4)
 	check(err)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	_, err = handle.ExecContext(t.Context(), `INSERT INTO logout_deliveries (client_id, uri, user_id, session_id, attempts, created_at, leased_until)
-		VALUES ('app', 'https://app.example.test/logout?a="1"', 'usr_a', x'0102030405060708090a0b0c0d0e0f10', 2, ?1, ?1)`, at.UnixMicro())
+	_, err = handle.ExecContext(t.Context(),
+		`INSERT INTO logout_deliveries (client_id, uri, user_id, session_id, attempts, created_at, leased_until)
+		VALUES ('app', 'https://app.example.test/logout?a="1"', 'usr_a', x'0102030405060708090a0b0c0d0e0f10', 2, ?1, ?1)`,
+		at.UnixMicro())
 	check(err)
 	check(db.Migrate(t.Context()))
 
@@ -45,7 +47,12 @@ func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	got, err := oauth.LogoutOf(rows[0])
 	check(err)
 	id := session.ID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
-	if want := (oauth.Logout{ClientID: "app", URI: `https://app.example.test/logout?a="1"`, UserID: "usr_a", SessionID: id}); got != want {
+	if want := (oauth.Logout{
+		ClientID:  "app",
+		URI:       `https://app.example.test/logout?a="1"`,
+		UserID:    "usr_a",
+		SessionID: id,
+	}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 

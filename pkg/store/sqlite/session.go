@@ -16,7 +16,8 @@ import (
 
 const (
 	sessionColumns = `sessions.id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
-		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, coalesce(status_number, 0)`
+		revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at,
+			coalesce(status_number, 0)`
 
 	// sessionFacts are of the session's client.
 	sessionFacts = `,
@@ -28,9 +29,10 @@ const (
 )
 
 func scanSession(r *row, s *session.Session) {
-	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:], &s.IdleExpiresAt, &s.ExpiresAt,
-		&s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope, &s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime, &s.UserAgent, &s.IP, &s.CreatedAt,
-		&s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
+	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:], &s.IdleExpiresAt,
+		&s.ExpiresAt,
+		&s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope, &s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime,
+		&s.UserAgent, &s.IP, &s.CreatedAt, &s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
 }
 
 // Start implements [session.Store].
@@ -69,7 +71,8 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	}
 	if s.ResetAttempts != "" {
 		key := user.EmailKey(s.ResetAttempts)
-		if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""), attemptKey(key, s.Session.IP)); err != nil {
+		if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""),
+			attemptKey(key, s.Session.IP)); err != nil {
 			return started, err
 		}
 	}
@@ -104,7 +107,8 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 	}
 	slices.Reverse(ids) // oldest first
 	for _, id := range ids {
-		if _, err := c.exec(`UPDATE sessions SET revoked_at = ?, revoke_reason = ? WHERE id = ?`, at, string(session.ReasonLimit), id[:]); err != nil {
+		if _, err := c.exec(`UPDATE sessions SET revoked_at = ?, revoke_reason = ? WHERE id = ?`, at, string(session.ReasonLimit),
+			id[:]); err != nil {
 			return nil, err
 		}
 	}
@@ -119,11 +123,12 @@ func makeWay(c *conn, s session.Start) ([]session.ID, error) {
 func insertSession(c *conn, s session.Session, started session.Started, browserSession []byte) error {
 	_, err := c.exec(`
 		INSERT INTO sessions (id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, idle_expires_at, expires_at,
-			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at, browser_session, status_number)
+			revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip, created_at,
+				browser_session, status_number)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.ID[:], s.UserID, s.ClientID, s.Generation, s.Nonce[:], s.RotatedAt, s.LastRequestHash[:], s.IdleExpiresAt, s.ExpiresAt,
-		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, started.Roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent, s.IP, s.CreatedAt,
-		browserSession, started.StatusNumber)
+		s.RevokedAt, string(s.RevokeReason), s.Scope, s.Audience, started.Roles, s.IATFloor, s.AMR, s.ACR, s.AuthTime, s.UserAgent,
+		s.IP, s.CreatedAt, browserSession, started.StatusNumber)
 	return err
 }
 
@@ -166,8 +171,8 @@ func rotateArgs(r session.Rotation) []any {
 	return []any{r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.To, r.RequestHash[:], r.IdleExpiresAt, r.At.Unix()}
 }
 
-// rotateAll updates row by row and then reads all that were updated. RETURNING would build a temporary table for each row and cost
-// twice as much.
+// rotateAll updates row by row and then reads all that were updated. RETURNING would build a temporary table for each
+// row and cost twice as much.
 func rotateAll(c *conn, rotations []session.Rotation) ([]*session.Session, error) {
 	at := make(map[session.ID]int, len(rotations)) // where the rows that were updated go
 	ids := []byte{'['}
@@ -192,7 +197,8 @@ func rotateAll(c *conn, rotations []session.Rotation) ([]*session.Session, error
 	if len(at) == 0 {
 		return rows, nil
 	}
-	err := c.query(`SELECT `+sessionColumns+sessionFacts+` FROM json_each(?) AS wanted CROSS JOIN sessions ON sessions.id = unhex(wanted.value)`,
+	err := c.query(`SELECT `+sessionColumns+sessionFacts+
+		` FROM json_each(?) AS wanted CROSS JOIN sessions ON sessions.id = unhex(wanted.value)`,
 		func(r *row) error {
 			var s session.Session
 			scanSession(r, &s)
@@ -214,7 +220,8 @@ func (db *DB) Repeat(ctx context.Context, r session.Rotation) (*session.Session,
 }
 
 // update runs one statement that is its own transaction.
-func (db *DB) update(ctx context.Context, doing string, do func(c *conn) (*session.Session, error)) (s *session.Session, err error) {
+func (db *DB) update(ctx context.Context, doing string, do func(c *conn) (*session.Session, error)) (s *session.Session,
+	err error) {
 	err = db.writer.use(ctx, func(c *conn) error {
 		if s, err = do(c); err != nil {
 			c.failed = true // a commit may be under way
@@ -250,7 +257,8 @@ func sessionIDs(c *conn, query string, args ...any) (ids []session.ID, err error
 // Session implements [session.Store].
 func (db *DB) Session(ctx context.Context, id session.ID) (s session.Session, err error) {
 	err = db.read(ctx, "read session", func(c *conn) error {
-		found, err := c.one(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE id = ?`, func(r *row) { scanSession(r, &s) }, id[:])
+		found, err := c.one(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE id = ?`, func(r *row) { scanSession(r, &s) },
+			id[:])
 		if err == nil && !found {
 			return session.ErrNotFound
 		}
@@ -277,7 +285,8 @@ func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) (sessio
 // EndSession implements [session.Store].
 func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (ended bool, err error) {
 	err = db.announce(ctx, "end session", func(c *conn) error {
-		n, err := c.exec(`UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE id = ?3 AND `+alive, e.At, string(e.Reason), id[:])
+		n, err := c.exec(`UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE id = ?3 AND `+alive, e.At, string(e.Reason),
+			id[:])
 		if err != nil || n == 0 {
 			return cmp.Or(err, errRollback)
 		}
@@ -310,7 +319,8 @@ func (db *DB) DisableUser(ctx context.Context, userID string, e session.Ending) 
 }
 
 // ending changes the user and ends the user's sessions. The event is recorded if either made a difference.
-func (db *DB) ending(ctx context.Context, doing, userID string, except session.ID, e session.Ending, change func(c *conn) (bool, error)) (ids []session.ID, err error) {
+func (db *DB) ending(ctx context.Context, doing, userID string, except session.ID, e session.Ending,
+	change func(c *conn) (bool, error)) (ids []session.ID, err error) {
 	err = db.announce(ctx, doing, func(c *conn) error {
 		changed, err := change(c)
 		if err != nil {
@@ -330,10 +340,11 @@ func (db *DB) ending(ctx context.Context, doing, userID string, except session.I
 	return ids, nil
 }
 
-// endAll ends and blocks the user's live sessions but one, and whatever could start another: browser sessions and unused codes, but those of
-// the browser session that the one comes from.
+// endAll ends and blocks the user's live sessions but one, and whatever could start another: browser sessions and
+// unused codes, but those of the browser session that the one comes from.
 func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
-	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+` RETURNING id`,
+	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+
+		` RETURNING id`,
 		e.At, userID, except[:], string(e.Reason))
 	if err != nil {
 		return nil, err
@@ -342,7 +353,8 @@ func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]sess
 	if _, err := c.exec(`DELETE FROM browser_sessions WHERE user_id = ?1 AND hash`+spared, userID, except[:]); err != nil {
 		return nil, err
 	}
-	if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ?1 AND used_at IS NULL AND (browser_session IS NULL OR browser_session`+spared+`)`,
+	if _, err := c.exec(`DELETE FROM authorization_codes WHERE user_id = ?1 AND used_at IS NULL AND (browser_session IS NULL OR `+
+		`browser_session`+spared+`)`,
 		userID, except[:]); err != nil {
 		return nil, err
 	}
@@ -356,7 +368,8 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 			return err
 		}
 		var emailKey string
-		found, err := c.one(`DELETE FROM users WHERE id = ? RETURNING coalesce(email_key, '')`, func(r *row) { r.scan(&emailKey) }, userID)
+		found, err := c.one(`DELETE FROM users WHERE id = ? RETURNING coalesce(email_key, '')`, func(r *row) { r.scan(&emailKey) },
+			userID)
 		if err != nil {
 			return err
 		}
@@ -390,7 +403,8 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 			entries []blocklist.Entry
 			changed []session.ID
 		)
-		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = max(iat_floor, ?4) + 1 WHERE user_id = ?2 AND `+alive+` RETURNING id, iat_floor`,
+		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = max(iat_floor, ?4) + 1 WHERE user_id = ?2 AND `+alive+
+			` RETURNING id, iat_floor`,
 			func(r *row) error {
 				var id session.ID
 				var floor int64

@@ -109,12 +109,20 @@ func startSessions(tb testing.TB, db *sqlite.DB, n int) []session.Session {
 	for i := range rows {
 		s := session.Session{
 			ID: session.NewID(at.Add(time.Duration(i) * time.Millisecond)), UserID: u.ID, ClientID: oauth.DefaultClientID, Generation: 1,
-			RotatedAt: at, IdleExpiresAt: at.Add(time.Hour), ExpiresAt: at.Add(24 * time.Hour), Scope: "openid", AMR: []string{"pwd"}, AuthTime: at,
-			UserAgent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36",
-			IP:        "192.0.2.1", CreatedAt: at,
+			RotatedAt:     at,
+			IdleExpiresAt: at.Add(time.Hour),
+			ExpiresAt:     at.Add(24 * time.Hour),
+			Scope:         "openid",
+			AMR:           []string{"pwd"},
+			AuthTime:      at,
+			UserAgent:     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36",
+			IP:            "192.0.2.1", CreatedAt: at,
 		}
 		rand.Read(s.Nonce[:])
-		started, err := db.Start(tb.Context(), session.Start{Session: s, Event: audit.Event{At: at, Kind: audit.KindLoggedIn, UserID: u.ID}})
+		started, err := db.Start(tb.Context(), session.Start{
+			Session: s,
+			Event:   audit.Event{At: at, Kind: audit.KindLoggedIn, UserID: u.ID},
+		})
 		if err != nil || !started.Created {
 			tb.Fatal(started, err)
 		}

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	streamColumns = `id, client_id, method, endpoint_url, sealed, description, events_requested, status, status_reason, attempts, created_at, updated_at`
+	streamColumns = `id, client_id, method, endpoint_url, sealed, description, events_requested, status, status_reason, ` +
+		`attempts, created_at, updated_at`
 
 	// deliverable are the events e of a stream t that it may deliver as it is.
 	deliverable = `e.stream_id = t.id AND (t.status = 'enabled' OR e.kind = 'stream-updated')`
@@ -16,7 +17,8 @@ const (
 
 func scanStream(r *row) (s sharedsignal.Stream) {
 	var attempts int64
-	r.scan(&s.ID, &s.ClientID, &s.Method, &s.EndpointURL, &s.Sealed, &s.Description, &s.EventsRequested, (*string)(&s.Status), &s.StatusReason, &attempts, &s.CreatedAt, &s.UpdatedAt)
+	r.scan(&s.ID, &s.ClientID, &s.Method, &s.EndpointURL, &s.Sealed, &s.Description, &s.EventsRequested, (*string)(&s.Status),
+		&s.StatusReason, &attempts, &s.CreatedAt, &s.UpdatedAt)
 	s.Attempts = int(attempts)
 	s.Method = map[string]string{"push": sharedsignal.MethodPush, "poll": sharedsignal.MethodPoll}[s.Method]
 	return s
@@ -45,8 +47,8 @@ func (db *DB) changeStream(ctx context.Context, doing string, change func(c *con
 func (db *DB) CreateStream(ctx context.Context, s sharedsignal.Stream) error {
 	return db.write(ctx, "create stream", func(c *conn) error {
 		n, err := c.exec(`
-			INSERT INTO signal_streams (id, client_id, method, endpoint_url, sealed, description, events_requested, delivers, status, status_reason, attempts,
-				created_at, updated_at, leased_until)
+			INSERT INTO signal_streams (id, client_id, method, endpoint_url, sealed, description, events_requested, delivers, status,
+				status_reason, attempts, created_at, updated_at, leased_until)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'enabled', '', 0, ?9, ?9, ?9) ON CONFLICT (client_id) DO NOTHING`,
 			s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed, s.Description, s.EventsRequested, s.Delivers(), s.CreatedAt)
 		if err == nil && n == 0 {
@@ -59,7 +61,8 @@ func (db *DB) CreateStream(ctx context.Context, s sharedsignal.Stream) error {
 // Stream implements [sharedsignal.Store].
 func (db *DB) Stream(ctx context.Context, clientID string) (s sharedsignal.Stream, err error) {
 	err = db.read(ctx, "read stream", func(c *conn) error {
-		found, err := c.one(`SELECT `+streamColumns+` FROM signal_streams WHERE client_id = ?`, func(r *row) { s = scanStream(r) }, clientID)
+		found, err := c.one(`SELECT `+streamColumns+` FROM signal_streams WHERE client_id = ?`, func(r *row) { s = scanStream(r) },
+			clientID)
 		if err == nil && !found {
 			return sharedsignal.ErrStreamNotFound
 		}
@@ -72,17 +75,19 @@ func (db *DB) Stream(ctx context.Context, clientID string) (s sharedsignal.Strea
 func (db *DB) UpdateStream(ctx context.Context, s sharedsignal.Stream) error {
 	return db.changeStream(ctx, "update stream", func(c *conn) (int64, error) {
 		return c.exec(`
-			UPDATE signal_streams SET method = ?3, endpoint_url = ?4, sealed = ?5, description = ?6, events_requested = ?7, delivers = ?8, attempts = 0,
-				updated_at = ?9, leased_until = min(leased_until, ?9)
+			UPDATE signal_streams SET method = ?3, endpoint_url = ?4, sealed = ?5, description = ?6, events_requested = ?7,
+				delivers = ?8, attempts = 0, updated_at = ?9, leased_until = min(leased_until, ?9)
 			WHERE id = ?1 AND client_id = ?2`,
 			s.ID, s.ClientID, method(s), s.EndpointURL, s.Sealed, s.Description, s.EventsRequested, s.Delivers(), s.UpdatedAt)
 	})
 }
 
 // SetStreamStatus implements [sharedsignal.Store].
-func (db *DB) SetStreamStatus(ctx context.Context, id, clientID string, status sharedsignal.Status, reason string, at time.Time) error {
+func (db *DB) SetStreamStatus(ctx context.Context, id, clientID string, status sharedsignal.Status, reason string,
+	at time.Time) error {
 	return db.changeStream(ctx, "set stream status", func(c *conn) (int64, error) {
-		n, err := c.exec(`UPDATE signal_streams SET status = ?, status_reason = ?, updated_at = ? WHERE id = ? AND client_id = ?`, string(status), reason, at, id, clientID)
+		n, err := c.exec(`UPDATE signal_streams SET status = ?, status_reason = ?, updated_at = ? WHERE id = ? AND client_id = ?`,
+			string(status), reason, at, id, clientID)
 		if err == nil && n > 0 && status == sharedsignal.Disabled {
 			_, err = c.exec(`DELETE FROM signal_events WHERE stream_id = ?`, id)
 		}
@@ -107,18 +112,21 @@ func (db *DB) LeaveOut(ctx context.Context, streamID string, s sharedsignal.Subj
 		if found, err := c.one(`SELECT 1 FROM signal_streams WHERE id = ?`, func(*row) {}, streamID); err != nil || !found {
 			return notFoundOr(err)
 		}
-		known, err := c.one(`SELECT 1 FROM signal_exclusions WHERE stream_id = ? AND user_id = ? AND session_id = ?`, func(*row) {}, streamID, s.UserID, s.SessionID[:])
+		known, err := c.one(`SELECT 1 FROM signal_exclusions WHERE stream_id = ? AND user_id = ? AND session_id = ?`, func(*row) {},
+			streamID, s.UserID, s.SessionID[:])
 		if err != nil || known {
 			return err
 		}
 		var count int64
-		if _, err := c.one(`SELECT count(*) FROM signal_exclusions WHERE stream_id = ?`, func(r *row) { r.scan(&count) }, streamID); err != nil {
+		if _, err := c.one(`SELECT count(*) FROM signal_exclusions WHERE stream_id = ?`, func(r *row) { r.scan(&count) },
+			streamID); err != nil {
 			return err
 		}
 		if count >= int64(limit) {
 			return sharedsignal.ErrTooManySubjects
 		}
-		_, err = c.exec(`INSERT INTO signal_exclusions (stream_id, user_id, session_id) VALUES (?, ?, ?)`, streamID, s.UserID, s.SessionID[:])
+		_, err = c.exec(`INSERT INTO signal_exclusions (stream_id, user_id, session_id) VALUES (?, ?, ?)`, streamID, s.UserID,
+			s.SessionID[:])
 		return err
 	})
 }
@@ -133,7 +141,8 @@ func notFoundOr(err error) error {
 // TakeIn implements [sharedsignal.Store].
 func (db *DB) TakeIn(ctx context.Context, streamID string, s sharedsignal.Subject) error {
 	return db.write(ctx, "take in subject", func(c *conn) error {
-		_, err := c.exec(`DELETE FROM signal_exclusions WHERE stream_id = ? AND user_id = ? AND session_id = ?`, streamID, s.UserID, s.SessionID[:])
+		_, err := c.exec(`DELETE FROM signal_exclusions WHERE stream_id = ? AND user_id = ? AND session_id = ?`, streamID, s.UserID,
+			s.SessionID[:])
 		return err
 	})
 }
@@ -141,7 +150,8 @@ func (db *DB) TakeIn(ctx context.Context, streamID string, s sharedsignal.Subjec
 // Verify implements [sharedsignal.Store].
 func (db *DB) Verify(ctx context.Context, streamID, state string, at time.Time, every time.Duration) error {
 	return db.write(ctx, "verify stream", func(c *conn) error {
-		n, err := c.exec(`UPDATE signal_streams SET verified_at = ?2 WHERE id = ?1 AND (verified_at IS NULL OR verified_at <= ?3)`, streamID, at, at.Add(-every))
+		n, err := c.exec(`UPDATE signal_streams SET verified_at = ?2 WHERE id = ?1 AND (verified_at IS NULL OR verified_at <= ?3)`,
+			streamID, at, at.Add(-every))
 		if err != nil {
 			return err
 		}
@@ -188,7 +198,8 @@ func removeEvents(c *conn, streamID string, jtis []string) error {
 // LeaseStreams implements [sharedsignal.Store].
 func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) (streams []sharedsignal.Stream, err error) {
 	const due = `SELECT t.id FROM signal_streams t
-		WHERE t.leased_until <= ?1 AND t.method = 'push' AND EXISTS (SELECT 1 FROM clients WHERE clients.id = t.client_id AND disabled_at IS NULL)
+		WHERE t.leased_until <= ?1 AND t.method = 'push' AND EXISTS (SELECT 1 FROM clients WHERE clients.id = t.client_id
+			AND disabled_at IS NULL)
 			AND EXISTS (SELECT 1 FROM signal_events e WHERE ` + deliverable + `)
 		ORDER BY t.leased_until LIMIT ?2`
 	// Nearly always there is none, and looking takes no lock.
@@ -201,10 +212,11 @@ func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) 
 		return nil, err
 	}
 	err = db.write(ctx, "lease streams", func(c *conn) error {
-		return c.query(`UPDATE signal_streams AS t SET leased_until = ?3 WHERE t.id IN (`+due+`) RETURNING `+streamColumns, func(r *row) error {
-			streams = append(streams, scanStream(r))
-			return nil
-		}, at, limit, until)
+		return c.query(`UPDATE signal_streams AS t SET leased_until = ?3 WHERE t.id IN (`+due+`) RETURNING `+streamColumns,
+			func(r *row) error {
+				streams = append(streams, scanStream(r))
+				return nil
+			}, at, limit, until)
 	})
 	if err != nil {
 		return nil, err
@@ -219,10 +231,12 @@ func (db *DB) FinishPush(ctx context.Context, streamID string, delivered, refuse
 			return err
 		}
 		for _, jti := range refused {
-			if _, err := c.exec(`UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = ? AND jti = ?`, streamID, jti); err != nil {
+			if _, err := c.exec(`UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = ? AND jti = ?`, streamID,
+				jti); err != nil {
 				return err
 			}
-			if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ? AND jti = ? AND refusals >= ?`, streamID, jti, sharedsignal.MaxRefusals); err != nil {
+			if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ? AND jti = ? AND refusals >= ?`, streamID, jti,
+				sharedsignal.MaxRefusals); err != nil {
 				return err
 			}
 		}
@@ -244,7 +258,8 @@ func (db *DB) SweepSignals(ctx context.Context, before, at time.Time, limit int)
 			return err
 		}
 		for _, id := range old {
-			disabled, err := c.exec(`UPDATE signal_streams SET status = 'disabled', status_reason = ?, updated_at = ? WHERE id = ? AND status <> 'disabled'`, sharedsignal.ReasonNotFetched, at, id)
+			disabled, err := c.exec(`UPDATE signal_streams SET status = 'disabled', status_reason = ?, updated_at = ? WHERE id = ? AND `+
+				`status <> 'disabled'`, sharedsignal.ReasonNotFetched, at, id)
 			if err != nil {
 				return err
 			}
@@ -252,7 +267,8 @@ func (db *DB) SweepSignals(ctx context.Context, before, at time.Time, limit int)
 				if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ?`, id); err != nil {
 					return err
 				}
-				if _, err := c.exec(`INSERT INTO signal_events (stream_id, kind, state, reason, at) VALUES (?, 'stream-updated', 'disabled', ?, ?)`, id, sharedsignal.ReasonNotFetched, at); err != nil {
+				if _, err := c.exec(`INSERT INTO signal_events (stream_id, kind, state, reason, at) VALUES (?, 'stream-updated', `+
+					`'disabled', ?, ?)`, id, sharedsignal.ReasonNotFetched, at); err != nil {
 					return err
 				}
 			} else if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ? AND at < ?`, id, before); err != nil {

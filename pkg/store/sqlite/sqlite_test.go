@@ -68,7 +68,8 @@ func createUser(ctx context.Context, db *sqlite.DB, email string) (user.User, er
 	return u, db.CreateUser(ctx, u, audit.Event{At: now(), Kind: audit.KindUserCreated, UserID: u.ID})
 }
 
-// createUserInTurn is createUser beside processes that write all the time: SQLite lets nobody queue, so that who is unlucky has to try again.
+// createUserInTurn is createUser beside processes that write all the time: SQLite lets nobody queue, so that who is
+// unlucky has to try again.
 func createUserInTurn(ctx context.Context, db *sqlite.DB, email string) (u user.User, err error) {
 	for range 20 {
 		if u, err = createUser(ctx, db, email); err == nil || !strings.Contains(err.Error(), "SQLITE_BUSY") {
@@ -219,8 +220,8 @@ func TestDB05_Path(t *testing.T) {
 	})
 
 	for _, url := range []string{
-		"", "sqlite", "sqlite:", "sqlite::memory:", "sqlite:file:x?mode=memory", "sqlite:x.db?_pragma=foreign_keys(0)", "sqlite:x.db?mode=ro",
-		"sqlite://host/x.db", "sqlite:x/", "sqlite:x\x00.db", "postgres://x", "x.db",
+		"", "sqlite", "sqlite:", "sqlite::memory:", "sqlite:file:x?mode=memory", "sqlite:x.db?_pragma=foreign_keys(0)",
+		"sqlite:x.db?mode=ro", "sqlite://host/x.db", "sqlite:x/", "sqlite:x\x00.db", "postgres://x", "x.db",
 	} {
 		t.Run("fail/"+url, func(t *testing.T) {
 			dir := t.TempDir()
@@ -240,7 +241,12 @@ func TestSettings(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handstamp.db")
 	db := migrated(t, path)
 	for name, want := range map[string]string{
-		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "trusted_schema": "0", "temp_store": "2", "busy_timeout": "3000",
+		"journal_mode":       "wal",
+		"synchronous":        "2",
+		"foreign_keys":       "1",
+		"trusted_schema":     "0",
+		"temp_store":         "2",
+		"busy_timeout":       "3000",
 		"journal_size_limit": "67108864", "secure_delete": "2",
 	} {
 		if got := db.Pragma(t, name); got != want {
@@ -256,7 +262,8 @@ func TestSchemaMissing(t *testing.T) {
 	if !errors.Is(err, store.ErrSchema) {
 		t.Errorf("UserByEmail: %v, want ErrSchema", err)
 	}
-	if _, err := createUser(t.Context(), db, "canary@example.test"); !errors.Is(err, store.ErrSchema) || strings.Contains(err.Error(), "canary") {
+	if _, err := createUser(t.Context(), db, "canary@example.test"); !errors.Is(err, store.ErrSchema) ||
+		strings.Contains(err.Error(), "canary") {
 		t.Errorf("CreateUser: %v, want ErrSchema", err)
 	}
 	check(t, db.Migrate(t.Context()))
@@ -270,7 +277,8 @@ func TestNewerSchema(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handstamp.db")
 	db := migrated(t, path)
 	other := openSQL(t, path)
-	if _, err := other.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`); err != nil {
+	if _, err := other.ExecContext(t.Context(),
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`); err != nil {
 		t.Fatal(err)
 	}
 	current, newest, err := db.Schema(t.Context())
@@ -582,7 +590,18 @@ func TestQueryPlans(t *testing.T) {
 func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 	t.Helper()
 	ctx, event := t.Context(), audit.Event{At: now(), UserID: u.ID}
-	row := session.Session{ID: session.NewID(now()), UserID: u.ID, ClientID: "default", Generation: 1, IdleExpiresAt: now().Add(time.Hour), ExpiresAt: now().Add(time.Hour), RotatedAt: now(), AuthTime: now(), CreatedAt: now(), IP: "192.0.2.1"}
+	row := session.Session{
+		ID:            session.NewID(now()),
+		UserID:        u.ID,
+		ClientID:      "default",
+		Generation:    1,
+		IdleExpiresAt: now().Add(time.Hour),
+		ExpiresAt:     now().Add(time.Hour),
+		RotatedAt:     now(),
+		AuthTime:      now(),
+		CreatedAt:     now(),
+		IP:            "192.0.2.1",
+	}
 	start := session.Start{Session: row, Limit: 5, ResetAttempts: u.Email, BlockUntil: now(), Event: event}
 	_, err := db.Start(ctx, start)
 	check(t, err)

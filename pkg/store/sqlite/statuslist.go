@@ -93,7 +93,8 @@ func (db *DB) BlockToken(ctx context.Context, number int64, iat time.Time, entry
 func (db *DB) SweepStatuses(ctx context.Context, before time.Time, limit int) (swept int, err error) {
 	err = db.write(ctx, "sweep statuses", func(c *conn) error {
 		n, err := c.exec(`
-			DELETE FROM revoked_statuses WHERE number IN (SELECT number FROM revoked_statuses WHERE newest_at < ? ORDER BY newest_at LIMIT ?)`, before.Unix(), limit)
+			DELETE FROM revoked_statuses WHERE number IN (SELECT number FROM revoked_statuses WHERE newest_at < ? ORDER BY newest_at
+				LIMIT ?)`, before.Unix(), limit)
 		swept = int(n)
 		return err
 	})

@@ -44,7 +44,8 @@ func (db *DB) TakeAttempt(ctx context.Context, stateHash [32]byte, at time.Time)
 // UseIDToken implements [upstream.Store].
 func (db *DB) UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error {
 	return db.write(ctx, "use ID token", func(c *conn) error {
-		n, err := c.exec(`INSERT INTO used_id_tokens (token_hash, expires_at) VALUES (?, ?) ON CONFLICT (token_hash) DO NOTHING`, tokenHash[:], expiresAt)
+		n, err := c.exec(`INSERT INTO used_id_tokens (token_hash, expires_at) VALUES (?, ?) ON CONFLICT (token_hash) DO NOTHING`,
+			tokenHash[:], expiresAt)
 		if err == nil && n == 0 {
 			return upstream.ErrReplayed
 		}
@@ -82,8 +83,8 @@ func (db *DB) Known(ctx context.Context, q upstream.Question) (known upstream.Kn
 	return known, nil
 }
 
-// link adds the identity and records the event, or returns upstream.ErrConflict. The version counts from the time, so that an identity
-// which was removed and linked anew does not repeat one.
+// link adds the identity and records the event, or returns upstream.ErrConflict. The version counts from the time, so
+// that an identity which was removed and linked anew does not repeat one.
 func link(c *conn, l upstream.Link) error {
 	n, err := c.exec(`
 		INSERT INTO identities (provider, subject, user_id, email, linked_at, needs_reauth, version) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?5)
@@ -131,7 +132,11 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 		if _, err := c.exec(`DELETE FROM identities WHERE user_id = ?`, a.UserID); err != nil {
 			return err
 		}
-		if _, err := endAll(c, a.UserID, session.ID{}, session.Ending{At: a.At, Reason: session.ReasonAdopted, BlockUntil: a.BlockUntil}); err != nil {
+		if _, err := endAll(c, a.UserID, session.ID{}, session.Ending{
+			At:         a.At,
+			Reason:     session.ReasonAdopted,
+			BlockUntil: a.BlockUntil,
+		}); err != nil {
 			return err
 		}
 		return link(c, a.Link)
@@ -155,7 +160,8 @@ func (db *DB) CreateUserWithIdentity(ctx context.Context, u user.User, l upstrea
 // Identities implements [upstream.Store].
 func (db *DB) Identities(ctx context.Context, userID string) (identities []upstream.LinkedIdentity, err error) {
 	err = db.read(ctx, "list identities", func(c *conn) error {
-		return c.query(`SELECT provider, subject, email, linked_at, sealed IS NOT NULL, needs_reauth FROM identities WHERE user_id = ? ORDER BY provider`,
+		return c.query(`SELECT provider, subject, email, linked_at, sealed IS NOT NULL, needs_reauth FROM identities WHERE user_id `+
+			`= ? ORDER BY provider`,
 			func(r *row) error {
 				var i upstream.LinkedIdentity
 				r.scan(&i.Provider, &i.Subject, &i.Email, &i.LinkedAt, &i.HasTokens, &i.NeedsReauth)
@@ -179,7 +185,8 @@ func (db *DB) RemoveIdentity(ctx context.Context, r upstream.Removal) error {
 		n, err := c.exec(`
 			DELETE FROM identities WHERE user_id = ?1 AND provider = ?2
 				AND (EXISTS (SELECT 1 FROM users WHERE id = ?1 AND password_hash <> '')
-					OR EXISTS (SELECT 1 FROM identities o WHERE o.user_id = ?1 AND o.provider <> ?2 AND o.provider IN (SELECT value FROM json_each(?3) AS wanted)))`,
+					OR EXISTS (SELECT 1 FROM identities o WHERE o.user_id = ?1 AND o.provider <> ?2 AND o.provider IN (SELECT value
+						FROM json_each(?3) AS wanted)))`,
 			r.UserID, r.Provider, r.Providers)
 		if err != nil {
 			return err
@@ -195,7 +202,8 @@ func (db *DB) RemoveIdentity(ctx context.Context, r upstream.Removal) error {
 func (db *DB) SaveTokens(ctx context.Context, provider, subject string, sealed []byte) error {
 	return db.write(ctx, "save provider tokens", func(c *conn) error {
 		n, err := c.exec(`
-			UPDATE identities SET sealed = ?, needs_reauth = 0, leased_until = NULL, version = version + 1 WHERE provider = ? AND subject = ?`,
+			UPDATE identities SET sealed = ?, needs_reauth = 0, leased_until = NULL, version = version + 1 WHERE provider = ?
+				AND subject = ?`,
 			sealed, provider, subject)
 		if err == nil && n == 0 {
 			return upstream.ErrNotFound
@@ -208,7 +216,8 @@ func (db *DB) SaveTokens(ctx context.Context, provider, subject string, sealed [
 func (db *DB) Tokens(ctx context.Context, userID, provider string) (t upstream.TokenRow, err error) {
 	err = db.read(ctx, "read provider tokens", func(c *conn) error {
 		found, err := c.one(`
-			SELECT provider, subject, sealed, needs_reauth, leased_until, version FROM identities WHERE user_id = ? AND provider = ? AND sealed IS NOT NULL`,
+			SELECT provider, subject, sealed, needs_reauth, leased_until, version FROM identities WHERE user_id = ? AND provider = ?
+				AND sealed IS NOT NULL`,
 			func(r *row) { r.scan(&t.Provider, &t.Subject, &t.Sealed, &t.NeedsReauth, &t.LeasedUntil, &t.Version) }, userID, provider)
 		if err == nil && !found {
 			return upstream.ErrNotFound
@@ -240,7 +249,8 @@ func (db *DB) LeaseTokens(ctx context.Context, t upstream.TokenRow, at, until ti
 func (db *DB) FinishTokens(ctx context.Context, t upstream.TokenRow) error {
 	return db.write(ctx, "write provider tokens", func(c *conn) error {
 		n, err := c.exec(`
-			UPDATE identities SET sealed = ?, needs_reauth = ?, leased_until = NULL, version = version + 1 WHERE provider = ? AND subject = ? AND version = ?`,
+			UPDATE identities SET sealed = ?, needs_reauth = ?, leased_until = NULL, version = version + 1 WHERE provider = ?
+				AND subject = ? AND version = ?`,
 			t.Sealed, t.NeedsReauth, t.Provider, t.Subject, t.Version)
 		if err == nil && n == 0 {
 			return upstream.ErrConflict
@@ -252,6 +262,8 @@ func (db *DB) FinishTokens(ctx context.Context, t upstream.TokenRow) error {
 // SweepUpstream implements [upstream.Store].
 func (db *DB) SweepUpstream(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep logins at providers", before, limit,
-		`DELETE FROM upstream_attempts WHERE state_hash IN (SELECT state_hash FROM upstream_attempts WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`,
-		`DELETE FROM used_id_tokens WHERE token_hash IN (SELECT token_hash FROM used_id_tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`)
+		`DELETE FROM upstream_attempts WHERE state_hash IN (SELECT state_hash FROM upstream_attempts WHERE expires_at < ? ORDER BY `+
+			`expires_at LIMIT ?)`,
+		`DELETE FROM used_id_tokens WHERE token_hash IN (SELECT token_hash FROM used_id_tokens WHERE expires_at < ? ORDER BY `+
+			`expires_at LIMIT ?)`)
 }

@@ -35,7 +35,8 @@ func insertUser(c *conn, u user.User) (int64, error) {
 		INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
 		VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (email_key) DO NOTHING`,
-		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt, u.DisabledAt)
+		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt,
+		u.DisabledAt)
 }
 
 // UserByID implements [user.Store].
@@ -78,18 +79,22 @@ func (db *DB) Users(ctx context.Context, after string, limit int) (users []user.
 
 // BeginLogin implements [user.Store].
 //
-// The count is a single time (the generic cell rate algorithm): each attempt moves it by Every, and an attempt is refused while it
-// lies further ahead than the burst allows. A refused attempt does not move it, so guessing on does not keep anybody out longer.
-func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (attempt user.Attempt, err error) {
+// The count is a single time (the generic cell rate algorithm): each attempt moves it by Every, and an attempt is
+// refused while it lies further ahead than the burst allows. A refused attempt does not move it, so guessing on does
+// not keep anybody out longer.
+func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (attempt user.Attempt,
+	err error) {
 	err = db.write(ctx, "begin login", func(c *conn) error {
 		emailKey := user.EmailKey(email)
-		attempt.Found, err = c.one(`SELECT `+userColumns+` FROM users WHERE email_key = ?`, func(r *row) { scanUser(r, &attempt.User) }, emailKey)
+		attempt.Found, err = c.one(`SELECT `+userColumns+` FROM users WHERE email_key = ?`,
+			func(r *row) { scanUser(r, &attempt.User) }, emailKey)
 		if err != nil {
 			return err
 		}
 		key := attemptKey(emailKey, "")
 		if attempt.Found && ip != "" {
-			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ?2 AND ip = ?3 AND `+alive+` LIMIT 1`, func(*row) {}, at, attempt.User.ID, ip)
+			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ?2 AND ip = ?3 AND `+alive+` LIMIT 1`, func(*row) {}, at,
+				attempt.User.ID, ip)
 			if err != nil {
 				return err
 			}
@@ -137,7 +142,8 @@ func (db *DB) ReplacePasswordHash(ctx context.Context, id, old, replacement stri
 
 // replaceHash returns user.ErrChanged if the hash is no longer old.
 func replaceHash(c *conn, id, old, replacement string, at time.Time) error {
-	n, err := c.exec(`UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?`, replacement, at, id, old)
+	n, err := c.exec(`UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?`, replacement, at, id,
+		old)
 	if err == nil && n == 0 {
 		return user.ErrChanged
 	}
@@ -165,7 +171,8 @@ func (db *DB) EnableUser(ctx context.Context, id string, e audit.Event) error {
 
 // setDisabled reports whether it made a difference, or returns user.ErrNotFound.
 func setDisabled(c *conn, id string, disabledAt, at time.Time) (bool, error) {
-	n, err := c.exec(`UPDATE users SET disabled_at = ?2, updated_at = ?3 WHERE id = ?1 AND (disabled_at IS NULL) <> (?2 IS NULL)`, id, disabledAt, at)
+	n, err := c.exec(`UPDATE users SET disabled_at = ?2, updated_at = ?3 WHERE id = ?1 AND (disabled_at IS NULL) <> (?2 IS NULL)`,
+		id, disabledAt, at)
 	if err != nil || n > 0 {
 		return n > 0, err
 	}

@@ -242,10 +242,16 @@ func testWait(s *suite) {
 			return st.Block(s.Context(), s.newEntry(now(), now().Add(time.Hour)), s.event(audit.KindTokenRevoked, ""))
 		},
 		"client created": func(st store.Store) error {
-			return st.CreateClient(s.Context(), oauth.Client{ID: "waited", Type: oauth.Public, CreatedAt: now(), UpdatedAt: now()}, s.event(audit.KindClientCreated, ""))
+			return st.CreateClient(s.Context(), oauth.Client{
+				ID:        "waited",
+				Type:      oauth.Public,
+				CreatedAt: now(),
+				UpdatedAt: now(),
+			}, s.event(audit.KindClientCreated, ""))
 		},
 		"client disabled": func(st store.Store) error {
-			return st.DisableClient(s.Context(), client.ID, now(), blocklist.NewEntry(verifier.BlockClient, client.ID, now().Add(time.Hour)), s.event(audit.KindClientDisabled, ""))
+			return st.DisableClient(s.Context(), client.ID, now(),
+				blocklist.NewEntry(verifier.BlockClient, client.ID, now().Add(time.Hour)), s.event(audit.KindClientDisabled, ""))
 		},
 		"key": func(st store.Store) error { return st.InsertSigningKey(s.Context(), s.insertion(key, "")) },
 	} {

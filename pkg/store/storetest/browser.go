@@ -54,8 +54,17 @@ func (s *suite) loggedIn(b oauth.BrowserSession) bool {
 // newCode returns a code nobody has stored, given in a browser session.
 func (s *suite) newCode(b oauth.BrowserSession) oauth.Code {
 	return oauth.Code{
-		Hash: newHash(), ClientID: oauth.DefaultClientID, UserID: b.UserID, RedirectURI: "com.example.app:/cb?a=1&b='", Challenge: rand.Text(),
-		Scope: "openid profile", Audience: []string{"https://api.example.test", "b"}, Nonce: "n \"ü", AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime,
+		Hash:           newHash(),
+		ClientID:       oauth.DefaultClientID,
+		UserID:         b.UserID,
+		RedirectURI:    "com.example.app:/cb?a=1&b='",
+		Challenge:      rand.Text(),
+		Scope:          "openid profile",
+		Audience:       []string{"https://api.example.test", "b"},
+		Nonce:          "n \"ü",
+		AMR:            b.AMR,
+		ACR:            b.ACR,
+		AuthTime:       b.AuthTime,
 		BrowserSession: b.Hash, CreatedAt: stored(now()), ExpiresAt: stored(now().Add(time.Hour)),
 	}
 }
@@ -144,7 +153,12 @@ func testCodes(s *suite) {
 		started, err := s.first.RedeemCode(s.Context(), c.Hash, start)
 		s.must(err)
 		s.same("started", started, session.Started{
-			Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, StatusNumber: s.read(start.Session.ID).StatusNumber, Ended: []session.ID{oldest.ID},
+			Created:      true,
+			UserFound:    true,
+			ClientFound:  true,
+			Roles:        u.Roles,
+			StatusNumber: s.read(start.Session.ID).StatusNumber,
+			Ended:        []session.ID{oldest.ID},
 		})
 		s.wantEnded(oldest.ID, start.Session.CreatedAt, session.ReasonLimit)
 		s.wantEvent(start.Event, audit.KindSessionsEnded)
@@ -183,7 +197,8 @@ func testCodes(s *suite) {
 
 	s.run("fail/its browser session has ended", func(s *suite) {
 		b := s.browserSession(s.user().ID)
-		_, err := s.first.EndBrowserSession(s.Context(), b.Hash, s.ending(b.UserID, now(), audit.KindSessionsEnded, session.ReasonLogout))
+		_, err := s.first.EndBrowserSession(s.Context(), b.Hash,
+			s.ending(b.UserID, now(), audit.KindSessionsEnded, session.ReasonLogout))
 		s.must(err)
 		s.wantNoCode(s.code(b), oauth.ErrCodeNotFound) // saved by a request that was under way
 	})
@@ -193,7 +208,8 @@ func testCodes(s *suite) {
 		c := s.newCode(s.browserSession(s.user().ID))
 		c.ClientID = cl.ID
 		s.must(s.first.SaveCode(s.Context(), c))
-		s.must(s.first.DisableClient(s.Context(), cl.ID, now(), blocklist.NewEntry(verifier.BlockClient, cl.ID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
+		s.must(s.first.DisableClient(s.Context(), cl.ID, now(), blocklist.NewEntry(verifier.BlockClient, cl.ID, blockUntil(now())),
+			s.event(audit.KindClientDisabled, "")))
 		start := s.redeeming(c)
 		started, err := s.first.RedeemCode(s.Context(), c.Hash, start)
 		s.must(err)
@@ -251,7 +267,8 @@ func testBrowserSessions(s *suite) {
 	})
 
 	disabled := s.user()
-	_, err := s.first.DisableUser(s.Context(), disabled.ID, s.ending(disabled.ID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
+	_, err := s.first.DisableUser(s.Context(), disabled.ID,
+		s.ending(disabled.ID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
 	s.must(err)
 	u, linked := s.user(), s.user()
 	id := s.link(linked.ID, "acme")
@@ -305,7 +322,8 @@ func testBrowserSessions(s *suite) {
 
 	s.run("ok/a disabled user's counts no more", func(s *suite) {
 		b := s.browserSession(s.user().ID)
-		_, err := s.first.DisableUser(s.Context(), b.UserID, s.ending(b.UserID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
+		_, err := s.first.DisableUser(s.Context(), b.UserID,
+			s.ending(b.UserID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
 		s.must(err)
 		if s.loggedIn(b) {
 			s.Error("a disabled user is logged in")
@@ -420,10 +438,14 @@ func testBrowserSessions(s *suite) {
 		},
 	} {
 		for _, withSession := range []bool{true, false} {
-			s.run("ok/"+name+map[bool]string{true: " ends browser sessions and unused codes", false: " also without sessions"}[withSession], func(s *suite) {
+			s.run("ok/"+name+map[bool]string{
+				true:  " ends browser sessions and unused codes",
+				false: " also without sessions",
+			}[withSession], func(s *suite) {
 				u, stranger := s.user(), s.user()
 				a, b, theirs := s.browserSession(u.ID), s.browserSession(u.ID), s.browserSession(stranger.ID)
-				codes, spared := []oauth.Code{s.code(a), s.code(b), s.code(oauth.BrowserSession{UserID: u.ID, AuthTime: now()})}, s.code(theirs)
+				codes, spared := []oauth.Code{s.code(a), s.code(b),
+					s.code(oauth.BrowserSession{UserID: u.ID, AuthTime: now()})}, s.code(theirs)
 				if withSession {
 					s.redeem(a)
 				}
@@ -448,7 +470,8 @@ func testBrowserSessions(s *suite) {
 		c := s.code(b)
 		_, err := s.first.RedeemCode(s.Context(), c.Hash, s.redeeming(c))
 		s.must(err)
-		_, err = s.first.EndSessions(s.Context(), u.ID, session.ID{}, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
+		_, err = s.first.EndSessions(s.Context(), u.ID, session.ID{},
+			s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
 		s.must(err)
 		s.wantNoCode(c, oauth.ErrCodeUsed)
 	})
@@ -458,7 +481,8 @@ func testBrowserSessions(s *suite) {
 		a, b := s.browserSession(u.ID), s.browserSession(u.ID)
 		spared, ended := s.redeem(a), s.redeem(b)
 		kept, gone := s.code(a), s.code(b)
-		ids, err := s.first.EndSessions(s.Context(), u.ID, spared.ID, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
+		ids, err := s.first.EndSessions(s.Context(), u.ID, spared.ID,
+			s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
 		s.must(err)
 		s.sameIDs("ended", ids, ended.ID)
 		if !s.loggedIn(a) || s.loggedIn(b) {
@@ -492,7 +516,8 @@ func testBrowserSessions(s *suite) {
 		u := s.user()
 		b := s.browserSession(u.ID)
 		code := s.code(b)
-		_, err := s.first.SetPassword(s.Context(), u.ID, "another", "new", s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
+		_, err := s.first.SetPassword(s.Context(), u.ID, "another", "new",
+			s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
 		if !errors.Is(err, user.ErrChanged) {
 			s.Errorf("SetPassword: %v, want ErrChanged", err)
 		}
@@ -560,7 +585,12 @@ func (s *suite) sweep(rows, limit int, sweep func(st store.Store, limit int) (in
 
 func testPushedRequests(s *suite) {
 	newRequest := func() oauth.PushedRequest {
-		return oauth.PushedRequest{Hash: newHash(), ClientID: "client", Parameters: "scope=openid+a&state='%22%C3%BC", ExpiresAt: stored(now().Add(time.Minute))}
+		return oauth.PushedRequest{
+			Hash:       newHash(),
+			ClientID:   "client",
+			Parameters: "scope=openid+a&state='%22%C3%BC",
+			ExpiresAt:  stored(now().Add(time.Minute)),
+		}
 	}
 	missing := func(s *suite, h oauth.Hash, at time.Time) {
 		s.Helper()
@@ -621,7 +651,8 @@ func testConsents(s *suite) {
 		}
 		first := oauth.Consent{UserID: u.ID, ClientID: "a", GrantedAt: stored(now())}
 		s.must(s.first.SaveConsent(s.Context(), first, s.event(audit.KindConsentGranted, u.ID)))
-		s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: other.ID, ClientID: "a", GrantedAt: now()}, s.event(audit.KindConsentGranted, other.ID)))
+		s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: other.ID, ClientID: "a", GrantedAt: now()},
+			s.event(audit.KindConsentGranted, other.ID)))
 		list, err := s.second.Consents(s.Context(), u.ID)
 		s.must(err)
 		s.same("consents", list, []oauth.Consent{first, want})
@@ -629,7 +660,8 @@ func testConsents(s *suite) {
 
 	s.run("fail/unknown user", func(s *suite) {
 		id := user.NewID(now())
-		err := s.first.SaveConsent(s.Context(), oauth.Consent{UserID: id, ClientID: "a", GrantedAt: now()}, s.event(audit.KindConsentGranted, id))
+		err := s.first.SaveConsent(s.Context(), oauth.Consent{UserID: id, ClientID: "a", GrantedAt: now()},
+			s.event(audit.KindConsentGranted, id))
 		if !errors.Is(err, user.ErrNotFound) {
 			s.Errorf("SaveConsent: %v, want ErrNotFound", err)
 		}
@@ -650,7 +682,8 @@ func testConsents(s *suite) {
 		s.must(s.first.SaveCode(s.Context(), code))
 		kept := s.code(b)
 		for _, id := range []string{u.ID, other.ID} {
-			s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: id, ClientID: c.ID, Scope: "a", GrantedAt: now()}, s.event(audit.KindConsentGranted, id)))
+			s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: id, ClientID: c.ID, Scope: "a", GrantedAt: now()},
+				s.event(audit.KindConsentGranted, id)))
 		}
 		e := s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked)
 		ids, err := s.first.RevokeConsent(s.Context(), u.ID, c.ID, e)
@@ -675,12 +708,14 @@ func testConsents(s *suite) {
 
 	s.run("ok/revoked without sessions", func(s *suite) {
 		u := s.user()
-		s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: u.ID, ClientID: "a", GrantedAt: now()}, s.event(audit.KindConsentGranted, u.ID)))
+		s.must(s.first.SaveConsent(s.Context(), oauth.Consent{UserID: u.ID, ClientID: "a", GrantedAt: now()},
+			s.event(audit.KindConsentGranted, u.ID)))
 		e := s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked)
 		_, err := s.first.RevokeConsent(s.Context(), u.ID, "a", e)
 		s.must(err)
 		s.wantEvent(e.Event)
-		_, err = s.first.RevokeConsent(s.Context(), u.ID, "a", s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked)) // nothing is left to revoke
+		// nothing is left to revoke
+		_, err = s.first.RevokeConsent(s.Context(), u.ID, "a", s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked))
 		s.must(err)
 		s.same("events", s.countEvents(u.ID, audit.KindSessionsEnded), 1)
 	})
@@ -744,7 +779,8 @@ func testBrowserRaces(s *suite) {
 			return err
 		},
 		"password change": func(s *suite, st store.Store, u user.User, _ oauth.BrowserSession) error {
-			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new", s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonLogout))
+			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new",
+				s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonLogout))
 			return err
 		},
 		"logout everywhere": func(s *suite, st store.Store, u user.User, _ oauth.BrowserSession) error {
@@ -831,7 +867,8 @@ func testBrowserRaces(s *suite) {
 			start := s.redeeming(code)
 			s.parallel(2, func(j int, st store.Store) error {
 				if (i+j)%2 == 0 {
-					return st.DisableClient(s.Context(), c.ID, at, blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at)), s.event(audit.KindClientDisabled, ""))
+					return st.DisableClient(s.Context(), c.ID, at, blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at)),
+						s.event(audit.KindClientDisabled, ""))
 				}
 				_, err := st.RedeemCode(s.Context(), code.Hash, start)
 				return err
@@ -856,7 +893,8 @@ func testBrowserRaces(s *suite) {
 				_, err := st.RedeemCode(s.Context(), c.Hash, start)
 				return err
 			})
-			ids, err := s.first.EndBrowserSession(s.Context(), fresh.Hash, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogout))
+			ids, err := s.first.EndBrowserSession(s.Context(), fresh.Hash,
+				s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogout))
 			s.must(err)
 			s.sameIDs("ended", ids, start.Session.ID)
 			if s.Failed() {
@@ -885,7 +923,8 @@ func testBrowserRaces(s *suite) {
 			case 2:
 				_, err = st.EndSessions(s.Context(), u.ID, session.ID{}, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
 			case 3:
-				_, err = st.RevokeConsent(s.Context(), u.ID, oauth.DefaultClientID, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked))
+				_, err = st.RevokeConsent(s.Context(), u.ID, oauth.DefaultClientID,
+					s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonRevoked))
 			case 4:
 				link := s.newLink(u.ID, "acme")
 				if err = st.LinkIdentity(s.Context(), link, ""); errors.Is(err, upstream.ErrConflict) {

@@ -53,10 +53,12 @@ func testClients(s *suite) {
 
 	s.run("fail/ID taken", func(s *suite) {
 		e := s.event(audit.KindClientCreated, "usr_taken")
-		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: full.ID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err, oauth.ErrClientExists) {
+		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: full.ID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err,
+			oauth.ErrClientExists) {
 			s.Errorf("CreateClient: %v, want ErrClientExists", err)
 		}
-		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: oauth.DefaultClientID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err, oauth.ErrClientExists) {
+		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: oauth.DefaultClientID, CreatedAt: at, UpdatedAt: at},
+			e); !errors.Is(err, oauth.ErrClientExists) {
 			s.Errorf("CreateClient: %v, want ErrClientExists", err)
 		}
 		s.same("events", s.countEvents("usr_taken", audit.KindClientCreated), 0)
@@ -68,7 +70,8 @@ func testClients(s *suite) {
 	s.run("ok/of all who create a client one does", func(s *suite) {
 		var won atomic.Int64
 		s.parallel(20, func(_ int, st store.Store) error {
-			err := st.CreateClient(s.Context(), oauth.Client{ID: "contended", CreatedAt: at, UpdatedAt: at}, s.event(audit.KindClientCreated, ""))
+			err := st.CreateClient(s.Context(), oauth.Client{ID: "contended", CreatedAt: at, UpdatedAt: at},
+				s.event(audit.KindClientCreated, ""))
 			if err == nil {
 				won.Add(1)
 			}
@@ -151,7 +154,8 @@ func testClients(s *suite) {
 		// The clock of the writer does not matter.
 		c := s.client()
 		past := stored(at.Add(-1000 * time.Hour))
-		s.must(s.first.DisableClient(s.Context(), c.ID, past, blocklist.NewEntry(verifier.BlockClient, c.ID, past.Truncate(time.Second)),
+		s.must(s.first.DisableClient(s.Context(), c.ID, past,
+			blocklist.NewEntry(verifier.BlockClient, c.ID, past.Truncate(time.Second)),
 			s.event(audit.KindClientDisabled, "")))
 		got, err := s.second.ClientChanges(s.Context(), none.Cursor)
 		s.must(err)
@@ -259,7 +263,8 @@ func testClients(s *suite) {
 			}
 		}
 		again := oauth.Client{ID: c.ID, CreatedAt: at, UpdatedAt: at}
-		if err := s.first.CreateClient(s.Context(), again, s.event(audit.KindClientCreated, "")); !errors.Is(err, oauth.ErrClientExists) {
+		if err := s.first.CreateClient(s.Context(), again, s.event(audit.KindClientCreated, "")); !errors.Is(err,
+			oauth.ErrClientExists) {
 			s.Errorf("CreateClient: %v, want ErrClientExists", err)
 		}
 		second := s.newSession(u.ID)

@@ -16,8 +16,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// ExerciseBrowser runs each statement of the browser flow and of logins at providers on a migrated database, for tests that look at
-// how a database carries them out.
+// ExerciseBrowser runs each statement of the browser flow and of logins at providers on a migrated database, for tests
+// that look at how a database carries them out.
 func ExerciseBrowser(t *testing.T, st store.Store) {
 	t.Helper()
 	must := func(err error) {
@@ -42,10 +42,27 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	b.Hash = oauth.Hash{2}
 	must(st.SaveBrowserSession(ctx, b, replaced))
 	got(st.BrowserSession(ctx, b.Hash, now()))
-	code := oauth.Code{Hash: oauth.Hash{3}, UserID: u.ID, ClientID: oauth.DefaultClientID, AuthTime: now(), BrowserSession: b.Hash, CreatedAt: now(), ExpiresAt: later}
+	code := oauth.Code{
+		Hash:           oauth.Hash{3},
+		UserID:         u.ID,
+		ClientID:       oauth.DefaultClientID,
+		AuthTime:       now(),
+		BrowserSession: b.Hash,
+		CreatedAt:      now(),
+		ExpiresAt:      later,
+	}
 	must(st.SaveCode(ctx, code))
 	got(st.Code(ctx, code.Hash))
-	row := session.Session{ID: session.NewID(now()), UserID: u.ID, ClientID: oauth.DefaultClientID, RotatedAt: now(), IdleExpiresAt: later, ExpiresAt: later, AuthTime: now(), CreatedAt: now()}
+	row := session.Session{
+		ID:            session.NewID(now()),
+		UserID:        u.ID,
+		ClientID:      oauth.DefaultClientID,
+		RotatedAt:     now(),
+		IdleExpiresAt: later,
+		ExpiresAt:     later,
+		AuthTime:      now(),
+		CreatedAt:     now(),
+	}
 	got(st.RedeemCode(ctx, code.Hash, session.Start{Session: row, Limit: 5, BlockUntil: now(), Event: event}))
 	got(st.EndBrowserSession(ctx, b.Hash, e))
 	must(st.SavePushedRequest(ctx, oauth.PushedRequest{Hash: oauth.Hash{4}, ExpiresAt: later}))
@@ -54,7 +71,14 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.Consent(ctx, u.ID, "c"))
 	got(st.Consents(ctx, u.ID))
 	got(st.RevokeConsent(ctx, u.ID, "c", e))
-	stream := sharedsignal.Stream{ID: "stm_x", ClientID: oauth.DefaultClientID, Method: sharedsignal.MethodPush, EventsRequested: []string{sharedsignal.EventSessionRevoked}, CreatedAt: now(), UpdatedAt: now()}
+	stream := sharedsignal.Stream{
+		ID:              "stm_x",
+		ClientID:        oauth.DefaultClientID,
+		Method:          sharedsignal.MethodPush,
+		EventsRequested: []string{sharedsignal.EventSessionRevoked},
+		CreatedAt:       now(),
+		UpdatedAt:       now(),
+	}
 	must(st.CreateStream(ctx, stream))
 	got(st.Stream(ctx, stream.ClientID))
 	must(st.UpdateStream(ctx, stream))

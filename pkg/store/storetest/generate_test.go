@@ -67,7 +67,8 @@ func failingMethods() []byte {
 		if len(out) > 1 {
 			answer = "(" + answer + ")"
 		}
-		fmt.Fprintf(&body, "\n// %[1]s implements [store.Store].\nfunc (f *Failing) %[1]s(%[2]s) %[3]s {\n\treturn %[4]s%[1]q, func() %[3]s { return f.store.%[1]s(%[5]s) })\n}\n",
+		fmt.Fprintf(&body, "\n// %[1]s implements [store.Store].\nfunc (f *Failing) %[1]s(%[2]s) %[3]s {\n\treturn %[4]s%[1]q, "+
+			"func() %[3]s { return f.store.%[1]s(%[5]s) })\n}\n",
 			m.Name, strings.Join(in, ", "), answer, carry, strings.Join(args, ", "))
 	}
 	var file bytes.Buffer

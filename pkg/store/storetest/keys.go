@@ -19,7 +19,11 @@ func (s *suite) signingKey(algorithm string, at time.Time) keyring.Record {
 	rand.Read(public)
 	at = at.UTC().Truncate(time.Millisecond)
 	return keyring.Record{
-		ID: rand.Text(), Algorithm: algorithm, State: keyring.StateUpcoming, Sealed: append([]byte{0, 0xff}, rand.Text()...), Public: public,
+		ID:        rand.Text(),
+		Algorithm: algorithm,
+		State:     keyring.StateUpcoming,
+		Sealed:    append([]byte{0, 0xff}, rand.Text()...),
+		Public:    public,
 		CreatedAt: at, ActivatesAt: at.Add(time.Hour),
 	}
 }
@@ -151,7 +155,8 @@ func testKeys(s *suite) {
 	})
 
 	s.run("ok/revoke a retired and an upcoming key", func(s *suite) {
-		old, active, upcoming := s.signingKey("revoke", at), s.signingKey("revoke", at.Add(time.Second)), s.signingKey("revoke", at.Add(2*time.Second))
+		old, active, upcoming := s.signingKey("revoke", at), s.signingKey("revoke", at.Add(time.Second)), s.signingKey("revoke",
+			at.Add(2*time.Second))
 		s.insert(old, "")
 		s.must(s.first.ActivateSigningKey(s.Context(), s.activation(old, at)))
 		s.insert(active, old.ID)

@@ -35,7 +35,13 @@ func testOutbox(s *suite) {
 	at := now().Add(time.Hour)
 	client := func(s *suite) oauth.Client {
 		s.Helper()
-		c := oauth.Client{ID: "logout-" + rand.Text(), Type: oauth.Public, BackchannelLogoutURI: uri, CreatedAt: now(), UpdatedAt: now()}
+		c := oauth.Client{
+			ID:                   "logout-" + rand.Text(),
+			Type:                 oauth.Public,
+			BackchannelLogoutURI: uri,
+			CreatedAt:            now(),
+			UpdatedAt:            now(),
+		}
 		s.must(s.first.CreateClient(s.Context(), c, s.event(audit.KindClientCreated, "")))
 		return c
 	}

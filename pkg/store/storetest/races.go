@@ -51,7 +51,8 @@ func testRaces(s *suite) {
 	at := now().Add(time.Hour)
 
 	// begin starts a session on one replica while another changes something about its user.
-	begin := func(s *suite, change func(st store.Store, u user.User) error, check func(u user.User, start session.Start, started session.Started)) {
+	begin := func(s *suite, change func(st store.Store, u user.User) error,
+		check func(u user.User, start session.Start, started session.Started)) {
 		for i := range runs {
 			u := s.user()
 			start := s.starting(s.newSession(u.ID))
@@ -90,7 +91,8 @@ func testRaces(s *suite) {
 
 	s.run("ok/start against password change", func(s *suite) {
 		begin(s, func(st store.Store, u user.User) error {
-			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new", s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
+			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new",
+				s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
 			return err
 		}, overOrNever(s, session.ReasonPasswordChange))
 	})
@@ -117,7 +119,8 @@ func testRaces(s *suite) {
 			start := s.starting(row)
 			s.parallel(2, func(j int, st store.Store) error {
 				if (i+j)%2 == 0 {
-					return st.DisableClient(s.Context(), c.ID, at, blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at)), s.event(audit.KindClientDisabled, ""))
+					return st.DisableClient(s.Context(), c.ID, at, blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at)),
+						s.event(audit.KindClientDisabled, ""))
 				}
 				_, err := st.Start(s.Context(), start)
 				return err
@@ -142,7 +145,8 @@ func testRaces(s *suite) {
 	})
 
 	// rotate rotates a session on one replica while another changes something about its user.
-	rotate := func(s *suite, change func(st store.Store, u user.User, row session.Session) error, check func(row session.Session, got *session.Session)) {
+	rotate := func(s *suite, change func(st store.Store, u user.User, row session.Session) error,
+		check func(row session.Session, got *session.Session)) {
 		for i := range runs {
 			u := s.user()
 			row := s.session(u.ID)
@@ -179,7 +183,8 @@ func testRaces(s *suite) {
 			return err
 		},
 		"password change": func(s *suite, st store.Store, u user.User, _ session.Session) error {
-			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new", s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonUserDisabled))
+			_, err := st.SetPassword(s.Context(), u.ID, u.PasswordHash, "new",
+				s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonUserDisabled))
 			return err
 		},
 		"logout": func(s *suite, st store.Store, u user.User, row session.Session) error {
@@ -190,7 +195,8 @@ func testRaces(s *suite) {
 			return err
 		},
 		"logout everywhere": func(s *suite, st store.Store, u user.User, _ session.Session) error {
-			_, err := st.EndSessions(s.Context(), u.ID, session.ID{}, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonUserDisabled))
+			_, err := st.EndSessions(s.Context(), u.ID, session.ID{},
+				s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonUserDisabled))
 			return err
 		},
 	} {
@@ -290,7 +296,8 @@ func testRaces(s *suite) {
 			hash := strings.Repeat("h", i+1)
 			var err error
 			if i%3 == 0 {
-				_, err = st.SetPassword(s.Context(), u.ID, u.PasswordHash, hash, s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
+				_, err = st.SetPassword(s.Context(), u.ID, u.PasswordHash, hash,
+					s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
 			} else {
 				err = st.ReplacePasswordHash(s.Context(), u.ID, u.PasswordHash, hash, at)
 			}

@@ -27,7 +27,13 @@ func testStart(s *suite) {
 		started, err := s.first.Start(s.Context(), start)
 		s.must(err)
 		row.StatusNumber = started.StatusNumber
-		s.same("started", started, session.Started{Created: true, UserFound: true, ClientFound: true, Roles: u.Roles, StatusNumber: row.StatusNumber})
+		s.same("started", started, session.Started{
+			Created:      true,
+			UserFound:    true,
+			ClientFound:  true,
+			Roles:        u.Roles,
+			StatusNumber: row.StatusNumber,
+		})
 		s.wantEvent(start.Event)
 
 		row.Roles = u.Roles
@@ -47,17 +53,20 @@ func testStart(s *suite) {
 			got := s.start(s.starting(row))
 			s.same("ClientGrace", got.ClientGrace, grace)
 			s.same("ClientDisabled", got.ClientDisabled, false)
-			s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
+			s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())),
+				s.event(audit.KindClientDisabled, "")))
 			s.same("ClientDisabled", s.read(row.ID).ClientDisabled, true)
 		}
 	})
 
 	s.run("fail/not started", func(s *suite) {
 		enabled, disabled := s.user(), s.user()
-		_, err := s.first.DisableUser(s.Context(), disabled.ID, s.ending(disabled.ID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
+		_, err := s.first.DisableUser(s.Context(), disabled.ID,
+			s.ending(disabled.ID, now(), audit.KindUserDisabled, session.ReasonUserDisabled))
 		s.must(err)
 		c := s.client()
-		s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
+		s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())),
+			s.event(audit.KindClientDisabled, "")))
 
 		for name, start := range map[string]struct {
 			change func(*session.Start)
@@ -197,10 +206,22 @@ func testRotate(s *suite) {
 		{name: "ok/as presented", match: true},
 		{name: "ok/forward to where a lost history was", change: func(r *session.Rotation) { r.To = 17 }, match: true},
 		{name: "ok/the last generation", row: func(r *session.Session) { r.Generation = 1<<32 - 2 }, match: true},
-		{name: "ok/idle end does not pass the absolute end", change: func(r *session.Rotation) { r.IdleExpiresAt = now().Add(365 * 24 * time.Hour) }, match: true},
+		{
+			name:   "ok/idle end does not pass the absolute end",
+			change: func(r *session.Rotation) { r.IdleExpiresAt = now().Add(365 * 24 * time.Hour) },
+			match:  true,
+		},
 		{name: "ok/iat_floor ahead of the clock", row: func(r *session.Session) { r.IATFloor = now().Unix() + 100 }, match: true},
-		{name: "ok/just before the idle end", row: func(r *session.Session) { r.IdleExpiresAt = now().Add(time.Hour + time.Microsecond) }, match: true},
-		{name: "ok/just before the absolute end", row: func(r *session.Session) { r.ExpiresAt = now().Add(time.Hour + time.Microsecond) }, match: true},
+		{
+			name:  "ok/just before the idle end",
+			row:   func(r *session.Session) { r.IdleExpiresAt = now().Add(time.Hour + time.Microsecond) },
+			match: true,
+		},
+		{
+			name:  "ok/just before the absolute end",
+			row:   func(r *session.Session) { r.ExpiresAt = now().Add(time.Hour + time.Microsecond) },
+			match: true,
+		},
 		{name: "fail/unknown session", change: func(r *session.Rotation) { r.ID[15]++ }},
 		{name: "fail/wrong nonce", change: func(r *session.Rotation) { r.Nonce[15]++ }},
 		{name: "fail/no nonce", change: func(r *session.Rotation) { r.Nonce = session.Nonce{} }},
@@ -266,7 +287,8 @@ func testRotate(s *suite) {
 		row := s.newSession(u.ID)
 		row.ClientID = c.ID
 		row = s.start(s.starting(row))
-		s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
+		s.must(s.first.DisableClient(s.Context(), c.ID, now(), blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(now())),
+			s.event(audit.KindClientDisabled, "")))
 		for _, batch := range [][]session.Rotation{{rotation(row, now())}, {rotation(row, now()), rotation(row, now())}} {
 			got, err := s.first.Rotate(s.Context(), batch)
 			s.must(err)
@@ -509,7 +531,8 @@ func testSessions(s *suite) {
 	s.run("fail/end one that is over", func(s *suite) {
 		u := s.user()
 		row := s.session(u.ID)
-		ended, err := s.first.EndSession(s.Context(), row.ID, s.ending(u.ID, row.IdleExpiresAt, audit.KindSessionEnded, session.ReasonLogout))
+		ended, err := s.first.EndSession(s.Context(), row.ID,
+			s.ending(u.ID, row.IdleExpiresAt, audit.KindSessionEnded, session.ReasonLogout))
 		s.must(err)
 		s.same("ended", ended, false)
 		s.wantLive(row)
@@ -591,7 +614,8 @@ func testSessions(s *suite) {
 	s.run("fail/SetPassword with another hash changes nothing", func(s *suite) {
 		u := s.user()
 		row := s.session(u.ID)
-		_, err := s.first.SetPassword(s.Context(), u.ID, "another", "new", s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
+		_, err := s.first.SetPassword(s.Context(), u.ID, "another", "new",
+			s.ending(u.ID, at, audit.KindPasswordChanged, session.ReasonPasswordChange))
 		if !errors.Is(err, user.ErrChanged) {
 			s.Errorf("SetPassword: %v, want ErrChanged", err)
 		}
@@ -697,7 +721,8 @@ func testRoles(s *suite) {
 		block(s, row, now(), now().Unix())
 	})
 
-	// REV-08: whatever happens within one second, a token minted before the change has iat <= not_before and one minted after has not.
+	// REV-08: whatever happens within one second, a token minted before the change has iat <= not_before and one minted
+	// after has not.
 	s.run("ok/REV-08/mint, change, mint within one second", func(s *suite) {
 		u := s.user()
 		row := s.session(u.ID)

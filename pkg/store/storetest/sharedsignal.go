@@ -21,11 +21,25 @@ import (
 // stream stores a stream of a new client.
 func (s *suite) stream(method string) sharedsignal.Stream {
 	s.Helper()
-	c := oauth.Client{ID: "receiver-" + rand.Text(), Type: oauth.Confidential, SecretHash: oauth.HashSecret("x"), CreatedAt: now(), UpdatedAt: now()}
+	c := oauth.Client{
+		ID:         "receiver-" + rand.Text(),
+		Type:       oauth.Confidential,
+		SecretHash: oauth.HashSecret("x"),
+		CreatedAt:  now(),
+		UpdatedAt:  now(),
+	}
 	s.must(s.first.CreateClient(s.Context(), c, s.event(audit.KindClientCreated, "")))
 	stream := sharedsignal.Stream{
-		ID: sharedsignal.NewStreamID(), ClientID: c.ID, Method: method, EndpointURL: "https://receiver.example.test/events", Sealed: []byte{1, 2, 3}, Description: "of 'tests'",
-		EventsRequested: []string{sharedsignal.EventSessionRevoked, "urn:other"}, Status: sharedsignal.Enabled, CreatedAt: stored(now()), UpdatedAt: stored(now()),
+		ID:              sharedsignal.NewStreamID(),
+		ClientID:        c.ID,
+		Method:          method,
+		EndpointURL:     "https://receiver.example.test/events",
+		Sealed:          []byte{1, 2, 3},
+		Description:     "of 'tests'",
+		EventsRequested: []string{sharedsignal.EventSessionRevoked, "urn:other"},
+		Status:          sharedsignal.Enabled,
+		CreatedAt:       stored(now()),
+		UpdatedAt:       stored(now()),
 	}
 	s.must(s.first.CreateStream(s.Context(), stream))
 	return stream
@@ -68,7 +82,8 @@ func testSignals(s *suite) {
 	at := now().Add(time.Hour)
 	end := func(s *suite, u user.User) {
 		s.Helper()
-		_, err := s.first.EndSessions(s.Context(), u.ID, session.ID{}, s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
+		_, err := s.first.EndSessions(s.Context(), u.ID, session.ID{},
+			s.ending(u.ID, at, audit.KindSessionsEnded, session.ReasonLogoutAll))
 		s.must(err)
 	}
 
@@ -82,7 +97,8 @@ func testSignals(s *suite) {
 		if err := s.first.CreateStream(s.Context(), another); !errors.Is(err, sharedsignal.ErrStreamExists) {
 			s.Errorf("CreateStream: %v, want ErrStreamExists", err)
 		}
-		stream.Method, stream.EndpointURL, stream.Sealed, stream.Description, stream.EventsRequested, stream.UpdatedAt = sharedsignal.MethodPoll, "", nil, "", nil, stored(at)
+		stream.Method, stream.EndpointURL, stream.Sealed = sharedsignal.MethodPoll, "", nil
+		stream.Description, stream.EventsRequested, stream.UpdatedAt = "", nil, stored(at)
 		s.must(s.first.UpdateStream(s.Context(), stream))
 		got, err = s.second.Stream(s.Context(), stream.ClientID)
 		s.must(err)
@@ -91,7 +107,11 @@ func testSignals(s *suite) {
 
 	s.run("fail/no such stream, or another client's", func(s *suite) {
 		stream := s.stream(sharedsignal.MethodPoll)
-		for _, of := range []sharedsignal.Stream{{ID: stream.ID, ClientID: "other", Method: sharedsignal.MethodPoll}, {ID: "stm_none", ClientID: stream.ClientID, Method: sharedsignal.MethodPoll}} {
+		for _, of := range []sharedsignal.Stream{{
+			ID:       stream.ID,
+			ClientID: "other",
+			Method:   sharedsignal.MethodPoll,
+		}, {ID: "stm_none", ClientID: stream.ClientID, Method: sharedsignal.MethodPoll}} {
 			for name, err := range map[string]error{
 				"UpdateStream":    s.first.UpdateStream(s.Context(), of),
 				"SetStreamStatus": s.first.SetStreamStatus(s.Context(), of.ID, of.ClientID, sharedsignal.Paused, "", at),
@@ -131,7 +151,13 @@ func testSignals(s *suite) {
 					s.Errorf("event %+v", got[0])
 				}
 				s.same("event", got[0], sharedsignal.Event{
-					ID: got[0].ID, JTI: got[0].JTI, Kind: sharedsignal.KindSessionRevoked, UserID: u.ID, SessionID: row.ID, Reason: got[0].Reason, At: stored(at),
+					ID:        got[0].ID,
+					JTI:       got[0].JTI,
+					Kind:      sharedsignal.KindSessionRevoked,
+					UserID:    u.ID,
+					SessionID: row.ID,
+					Reason:    got[0].Reason,
+					At:        stored(at),
 				})
 			}
 			s.must(ways["EndSession"](s, u, row, s.ending(u.ID, at.Add(time.Second), audit.KindSessionsEnded, session.ReasonLogout)))
@@ -156,7 +182,8 @@ func testSignals(s *suite) {
 		if got := s.about(stream.ID, other.ID); len(got) != 1 || got[0].SessionID != told.ID {
 			s.Errorf("events of the other user: %+v", got)
 		}
-		if err := s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: "usr_more"}, 2); !errors.Is(err, sharedsignal.ErrTooManySubjects) {
+		if err := s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: "usr_more"}, 2); !errors.Is(err,
+			sharedsignal.ErrTooManySubjects) {
 			s.Errorf("LeaveOut: %v, want ErrTooManySubjects", err)
 		}
 		s.must(s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: u.ID}, 2)) // once more
@@ -220,12 +247,14 @@ func testSignals(s *suite) {
 	s.run("ok/verification, not too often", func(s *suite) {
 		stream := s.stream(sharedsignal.MethodPoll)
 		s.must(s.first.Verify(s.Context(), stream.ID, "state '1'", at, 10*time.Second))
-		if err := s.second.Verify(s.Context(), stream.ID, "2", at.Add(9*time.Second), 10*time.Second); !errors.Is(err, sharedsignal.ErrTooSoon) {
+		if err := s.second.Verify(s.Context(), stream.ID, "2", at.Add(9*time.Second), 10*time.Second); !errors.Is(err,
+			sharedsignal.ErrTooSoon) {
 			s.Errorf("Verify: %v, want ErrTooSoon", err)
 		}
 		s.must(s.second.Verify(s.Context(), stream.ID, "3", at.Add(10*time.Second), 10*time.Second))
 		var states []string
-		for _, e := range slices.DeleteFunc(s.signals(stream.ID), func(e sharedsignal.Event) bool { return e.Kind != sharedsignal.KindVerification }) {
+		for _, e := range slices.DeleteFunc(s.signals(stream.ID),
+			func(e sharedsignal.Event) bool { return e.Kind != sharedsignal.KindVerification }) {
 			states = append(states, e.State)
 		}
 		s.same("states", states, []string{"state '1'", "3"})
@@ -267,7 +296,8 @@ func testSignals(s *suite) {
 	s.run("fail/nothing to push: polled, paused, or of a disabled client", func(s *suite) {
 		poll, paused, gone := s.stream(sharedsignal.MethodPoll), s.stream(sharedsignal.MethodPush), s.stream(sharedsignal.MethodPush)
 		s.must(s.first.SetStreamStatus(s.Context(), paused.ID, paused.ClientID, sharedsignal.Paused, "", at))
-		s.must(s.first.DisableClient(s.Context(), gone.ClientID, now(), blocklist.NewEntry(verifier.BlockClient, gone.ClientID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
+		s.must(s.first.DisableClient(s.Context(), gone.ClientID, now(),
+			blocklist.NewEntry(verifier.BlockClient, gone.ClientID, blockUntil(now())), s.event(audit.KindClientDisabled, "")))
 		u := s.user()
 		s.session(u.ID)
 		end(s, u)

@@ -91,12 +91,14 @@ func testStatuses(s *suite) {
 		}
 
 		again := s.newEntry(now(), now().Add(time.Hour)) // an older token, which carries the old number
-		s.must(s.first.BlockToken(s.Context(), row.StatusNumber, time.Unix(row.IATFloor, 0), again, s.event(audit.KindTokenRevoked, row.UserID)))
+		s.must(s.first.BlockToken(s.Context(), row.StatusNumber, time.Unix(row.IATFloor, 0), again,
+			s.event(audit.KindTokenRevoked, row.UserID)))
 		s.same("number", s.read(row.ID).StatusNumber, rotated.StatusNumber)
 	})
 
 	s.run("ok/one token of a client's own, or without a number", func(s *suite) {
-		s.must(s.first.BlockToken(s.Context(), 77, now(), s.newEntry(now(), now().Add(time.Hour)), s.event(audit.KindTokenRevoked, oauth.DefaultClientID)))
+		s.must(s.first.BlockToken(s.Context(), 77, now(), s.newEntry(now(), now().Add(time.Hour)),
+			s.event(audit.KindTokenRevoked, oauth.DefaultClientID)))
 		s.wantRevokedStatus(77, true)
 		entry := s.newEntry(now(), now().Add(time.Hour))
 		s.must(s.first.BlockToken(s.Context(), 0, now(), entry, s.event(audit.KindTokenRevoked, oauth.DefaultClientID)))

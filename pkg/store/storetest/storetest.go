@@ -140,7 +140,10 @@ func (s *suite) wantEvent(e audit.Event, besides ...audit.Kind) {
 	s.Helper()
 	events, err := s.second.Events(s.Context(), e.UserID, audit.Cursor{}, 1000)
 	s.must(err)
-	events = slices.DeleteFunc(events, func(o audit.Event) bool { return o.RequestID != e.RequestID || slices.Contains(besides, o.Kind) })
+	events = slices.DeleteFunc(events, func(o audit.Event) bool {
+		return o.RequestID != e.RequestID ||
+			slices.Contains(besides, o.Kind)
+	})
 	e.At = stored(e.At)
 	if len(events) == 1 {
 		e.ID = events[0].ID // the store gave it

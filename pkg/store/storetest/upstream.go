@@ -18,7 +18,13 @@ import (
 func (s *suite) newLink(userID, provider string) upstream.Link {
 	return upstream.Link{
 		UserID: userID, At: now(), Event: s.event(audit.KindIdentityLinked, userID),
-		Identity: upstream.Identity{Provider: provider, Subject: rand.Text(), Email: "Someone@example.test", EmailVerified: true, Name: "Zoë"},
+		Identity: upstream.Identity{
+			Provider:      provider,
+			Subject:       rand.Text(),
+			Email:         "Someone@example.test",
+			EmailVerified: true,
+			Name:          "Zoë",
+		},
 	}
 }
 
@@ -176,7 +182,12 @@ func testIdentities(s *suite) {
 			question upstream.Question
 			want     upstream.Known
 		}{
-			"nobody":            {upstream.Question{Provider: "acme", Subject: "unknown", Email: "unknown@example.test", UserID: "usr_unknown"}, upstream.Known{}},
+			"nobody": {upstream.Question{
+				Provider: "acme",
+				Subject:  "unknown",
+				Email:    "unknown@example.test",
+				UserID:   "usr_unknown",
+			}, upstream.Known{}},
 			"nobody by nothing": {upstream.Question{Provider: "acme", Subject: "unknown"}, upstream.Known{}},
 			"owner": {
 				upstream.Question{Provider: "acme", Subject: id.Subject},
@@ -317,12 +328,19 @@ func testIdentities(s *suite) {
 		s.wantLive(stranger)
 		got, err := s.second.UserByID(s.Context(), u.ID)
 		s.must(err)
-		u.PasswordHash, u.Name, u.EmailVerifiedAt, u.UpdatedAt, u.CreatedAt = "", a.Identity.Name, stored(at), stored(at), stored(u.CreatedAt)
+		u.PasswordHash, u.Name, u.EmailVerifiedAt, u.UpdatedAt, u.CreatedAt = "", a.Identity.Name, stored(at), stored(at), stored(
+			u.CreatedAt)
 		s.same("user", got, u)
 		list, err := s.second.Identities(s.Context(), u.ID)
 		s.must(err)
-		s.same("identities", list, []upstream.LinkedIdentity{{Provider: "acme", Subject: a.Identity.Subject, Email: a.Identity.Email, LinkedAt: stored(at)}})
-		if known, err := s.second.Known(s.Context(), upstream.Question{Provider: "acme", Subject: old.Subject}); err != nil || known.Owner != nil {
+		s.same("identities", list, []upstream.LinkedIdentity{{
+			Provider: "acme",
+			Subject:  a.Identity.Subject,
+			Email:    a.Identity.Email,
+			LinkedAt: stored(at),
+		}})
+		if known, err := s.second.Known(s.Context(), upstream.Question{Provider: "acme", Subject: old.Subject}); err != nil ||
+			known.Owner != nil {
 			s.Errorf("Known: %+v, %v", known, err)
 		}
 	})
@@ -368,7 +386,12 @@ func testIdentities(s *suite) {
 	}
 
 	removal := func(s *suite, userID, provider string) upstream.Removal {
-		return upstream.Removal{UserID: userID, Provider: provider, Providers: []string{"acme", "other"}, Event: s.event(audit.KindIdentityRemoved, userID)}
+		return upstream.Removal{
+			UserID:    userID,
+			Provider:  provider,
+			Providers: []string{"acme", "other"},
+			Event:     s.event(audit.KindIdentityRemoved, userID),
+		}
 	}
 	// noPassword creates a user who has no password.
 	noPassword := func(s *suite) user.User {
@@ -577,7 +600,12 @@ func testTokens(s *suite) {
 
 	s.run("ok/saved, leased, finished", func(s *suite) {
 		userID, row := kept(s)
-		s.same("row", row, upstream.TokenRow{Provider: "acme", Subject: row.Subject, Sealed: []byte("sealed \x00\xff"), Version: row.Version})
+		s.same("row", row, upstream.TokenRow{
+			Provider: "acme",
+			Subject:  row.Subject,
+			Sealed:   []byte("sealed \x00\xff"),
+			Version:  row.Version,
+		})
 		version, err := s.first.LeaseTokens(s.Context(), row, at, until)
 		s.must(err)
 		if version <= row.Version {
@@ -627,7 +655,11 @@ func testTokens(s *suite) {
 		var err error
 		row.Version, err = s.first.LeaseTokens(s.Context(), row, at, until)
 		s.must(err)
-		for name, r := range map[string]upstream.TokenRow{"stale": old, "leased": row, "unknown": {Provider: "acme", Subject: "unknown", Version: 1}} {
+		for name, r := range map[string]upstream.TokenRow{
+			"stale":   old,
+			"leased":  row,
+			"unknown": {Provider: "acme", Subject: "unknown", Version: 1},
+		} {
 			_, err := s.second.LeaseTokens(s.Context(), r, until.Add(-time.Microsecond), until)
 			if !errors.Is(err, upstream.ErrConflict) {
 				s.Errorf("LeaseTokens, %s: %v, want ErrConflict", name, err)
@@ -642,7 +674,8 @@ func testTokens(s *suite) {
 		row.Version = next
 		s.must(s.second.FinishTokens(s.Context(), row))
 		s.same("sealed", read(s, userID).Sealed, row.Sealed)
-		_, err = s.first.LeaseTokens(s.Context(), row, until, until.Add(time.Minute)) // nobody holds it, but it has changed since it was read
+		// nobody holds it, but it has changed since it was read
+		_, err = s.first.LeaseTokens(s.Context(), row, until, until.Add(time.Minute))
 		conflict(s, err)
 	})
 
@@ -659,7 +692,11 @@ func testTokens(s *suite) {
 		leased = read(s, userID)
 		leased.Version, err = s.first.LeaseTokens(s.Context(), leased, at, until)
 		s.must(err)
-		s.must(s.first.RemoveIdentity(s.Context(), upstream.Removal{UserID: userID, Provider: "acme", Event: s.event(audit.KindIdentityRemoved, userID)}))
+		s.must(s.first.RemoveIdentity(s.Context(), upstream.Removal{
+			UserID:   userID,
+			Provider: "acme",
+			Event:    s.event(audit.KindIdentityRemoved, userID),
+		}))
 		conflict(s, s.first.FinishTokens(s.Context(), leased))
 		l := s.newLink(userID, "acme")
 		l.Identity.Subject, l.At = leased.Subject, l.At.Add(time.Minute)

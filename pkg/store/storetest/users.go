@@ -42,7 +42,8 @@ func testUsers(s *suite) {
 	})
 
 	s.run("ok/the longest and oddest texts", func(s *suite) {
-		for _, name := range []string{strings.Repeat("\U0010FFFF", user.MaxNameLength), "\\", "%_", "\t", "null", "0x00", "\uFEFF", "e\u0301"} {
+		for _, name := range []string{strings.Repeat("\U0010FFFF", user.MaxNameLength), "\\", "%_", "\t", "null", "0x00", "\uFEFF",
+			"e\u0301"} {
 			u := s.newUser()
 			u.Name, u.Roles = name, []string{name, ",", "{}", `"`, `\`, "NULL", ""}
 			s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
@@ -99,7 +100,8 @@ func testUsers(s *suite) {
 	}
 
 	s.run("ok/addresses that only look alike", func(s *suite) {
-		for _, email := range []string{"kit@example.test", "k\u0131t@example.test", "k\u0456t@example.test", "kit @example.test", "kit@example.test.", "kit%@example.test", "k_t@example.test"} {
+		for _, email := range []string{"kit@example.test", "k\u0131t@example.test", "k\u0456t@example.test", "kit @example.test",
+			"kit@example.test.", "kit%@example.test", "k_t@example.test"} {
 			u := s.newUser()
 			u.Email = email
 			s.must(s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)))
@@ -109,7 +111,8 @@ func testUsers(s *suite) {
 	s.run("fail/an ID exists", func(s *suite) {
 		u := s.user()
 		u.Email = "another-" + u.Email
-		if err := s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)); err == nil || errors.Is(err, user.ErrEmailTaken) {
+		if err := s.first.CreateUser(s.Context(), u, s.event(audit.KindUserCreated, u.ID)); err == nil ||
+			errors.Is(err, user.ErrEmailTaken) {
 			s.Errorf("CreateUser: %v, want a storage failure", err)
 		}
 	})
@@ -376,7 +379,8 @@ func testLoginAttempts(s *suite) {
 
 	s.run("ok/100 addresses at once", func(s *suite) {
 		s.parallel(100, func(i int, st store.Store) error {
-			_, err := st.BeginLogin(s.Context(), strings.Repeat("a", i+1)+"@many.example.test", "", at.Add(time.Duration(i)*time.Hour), throttle)
+			_, err := st.BeginLogin(s.Context(), strings.Repeat("a", i+1)+"@many.example.test", "", at.Add(time.Duration(i)*time.Hour),
+				throttle)
 			return err
 		})
 	})

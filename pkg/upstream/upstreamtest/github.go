@@ -68,11 +68,18 @@ func githubUser() map[string]any {
 
 // Config is a provider configuration for it.
 func (g *GitHub) Config() upstream.Config {
-	return upstream.Config{ID: "up", Type: upstream.GitHub, Issuer: g.Issuer, ClientID: ClientID, ClientSecret: ClientSecret, AllowPrivateNetwork: true,
+	return upstream.Config{
+		ID:                  "up",
+		Type:                upstream.GitHub,
+		Issuer:              g.Issuer,
+		ClientID:            ClientID,
+		ClientSecret:        ClientSecret,
+		AllowPrivateNetwork: true,
 		Endpoints: upstream.Endpoints{
 			Authorization: g.URL + "/login/oauth/authorize", Token: g.URL + "/login/oauth/access_token",
 			Userinfo: g.URL + "/user", Emails: g.URL + "/user/emails",
-		}}
+		},
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -84,7 +91,8 @@ func (g *GitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q, code := r.URL.Query(), rand.Text()
 		g.codes[code] = q
 		callback := url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {g.Issuer}}
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusFound) //nolint:gosec // a fake for tests on loopback
+		//nolint:gosec // a fake for tests on loopback
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusFound)
 	case "/login/oauth/access_token":
 		code := r.PostFormValue("code")
 		asked, ok := g.codes[code]
@@ -112,7 +120,8 @@ func (g *GitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/user", "/user/emails":
 		switch {
 		case r.Header.Get("User-Agent") == "" || strings.HasPrefix(r.Header.Get("User-Agent"), "Go-"):
-			http.Error(w, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header", http.StatusForbidden)
+			http.Error(w, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header",
+				http.StatusForbidden)
 		case r.Header.Get("Authorization") != "Bearer "+g.Token:
 			w.WriteHeader(http.StatusUnauthorized)
 		case r.URL.Path == "/user":

@@ -1,4 +1,5 @@
-// Package upstreamtest holds the providers that tests log in at: a real one (npm's oidc-provider), one that lies, and a fake GitHub.
+// Package upstreamtest holds the providers that tests log in at: a real one (npm's oidc-provider), one that lies, and a
+// fake GitHub.
 package upstreamtest
 
 import (
@@ -89,7 +90,14 @@ func (l *Liar) Issuer() string { return l.URL + l.path }
 
 // Config is a provider configuration for the liar.
 func (l *Liar) Config(kind upstream.Type) upstream.Config {
-	return upstream.Config{ID: "up", Type: kind, Issuer: l.Issuer(), ClientID: ClientID, ClientSecret: ClientSecret, AllowPrivateNetwork: true}
+	return upstream.Config{
+		ID:                  "up",
+		Type:                kind,
+		Issuer:              l.Issuer(),
+		ClientID:            ClientID,
+		ClientSecret:        ClientSecret,
+		AllowPrivateNetwork: true,
+	}
 }
 
 // Hits is the number of requests for a path of the issuer.
@@ -134,7 +142,8 @@ func (l *Liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if l.Answer != nil {
 			l.Answer(callback)
 		}
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusSeeOther) //nolint:gosec // a liar for tests on loopback
+		//nolint:gosec // a liar for tests on loopback
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+callback.Encode(), http.StatusSeeOther)
 	case "/token":
 		honest := func() { l.serveToken(w, r) }
 		if l.TokenAnswer != nil {
@@ -193,7 +202,8 @@ func (l *Liar) serveToken(w http.ResponseWriter, r *http.Request) {
 		asked, ok := l.codes[code]
 		delete(l.codes, code)
 		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-		challenged := base64.RawURLEncoding.EncodeToString(sum[:]) == asked.Get("code_challenge") && asked.Get("code_challenge_method") == "S256"
+		challenged := base64.RawURLEncoding.EncodeToString(sum[:]) == asked.Get("code_challenge") &&
+			asked.Get("code_challenge_method") == "S256"
 		if !ok || asked.Get("redirect_uri") != r.PostFormValue("redirect_uri") || !challenged && !l.IgnorePKCE {
 			refuse(http.StatusBadRequest, "invalid_grant")
 			return

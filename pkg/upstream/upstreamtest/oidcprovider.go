@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// install installs the locked version, unless it is there. The tests of several packages ask for it at once, each in a process of its own.
+// install installs the locked version, unless it is there. The tests of several packages ask for it at once, each in a
+// process of its own.
 func install(ctx context.Context, dir string) error {
 	lock, err := os.Open(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
@@ -50,7 +51,8 @@ func StartOIDCProvider(t testing.TB, redirectURI string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("node", "server.mjs", string(config)) //nolint:gosec // ends with its standard input; the arguments are the test's own
+	//nolint:gosec // ends with its standard input; the arguments are the test's own
+	cmd := exec.Command("node", "server.mjs", string(config))
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

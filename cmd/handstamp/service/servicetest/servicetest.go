@@ -101,7 +101,12 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	if s.Service, err = service.New(context.Background(), c, opened, log, s.Metrics); err != nil {
 		t.Fatal(err)
 	}
-	s.http = &http.Server{Handler: s.API, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.http = &http.Server{
+		Handler:           s.API,
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	s.http.RegisterOnShutdown(s.API.Stop)
 	served := make(chan struct{})
 	go func() {

@@ -116,7 +116,8 @@ func (c *Cluster) start(settings ...string) {
 
 	var lines bytes.Buffer
 	for _, s := range append([]string{
-		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", fmt.Sprintf("port = %d", c.port), "max_connections = 50", "shared_buffers = '32MB'",
+		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", fmt.Sprintf("port = %d", c.port), "max_connections = 50",
+		"shared_buffers = '32MB'",
 	}, settings...) {
 		lines.WriteString(s + "\n")
 	}

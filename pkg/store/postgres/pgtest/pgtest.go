@@ -16,13 +16,14 @@ import (
 // Variable names the environment variable with the URL of a server on which tests may create databases.
 const Variable = "HANDSTAMP_TEST_DATABASE_URL"
 
-// URL makes an empty database and returns its URL. The database is dropped when the test ends, with whatever is still connected to it.
-// Without a server the test fails: nothing here can be left out unnoticed.
+// URL makes an empty database and returns its URL. The database is dropped when the test ends, with whatever is still
+// connected to it. Without a server the test fails: nothing here can be left out unnoticed.
 func URL(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(Variable)
 	if server == "" {
-		t.Fatalf("%s is not set: run `make test`, which starts a PostgreSQL of its own, or set it to the postgres:// URL of a server with a role that may create databases", Variable)
+		t.Fatalf("%s is not set: run `make test`, which starts a PostgreSQL of its own, or set it to the postgres:// URL of a "+
+			"server with a role that may create databases", Variable)
 	}
 	u, err := url.Parse(server)
 	if err != nil {
