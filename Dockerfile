@@ -5,7 +5,7 @@ RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags '-s -w' -o /root-fs/usr/bin/handstamp ./cmd/handstamp
-# What a program expects of a root file system: who it is, whom to trust, where to put what lasts and what does not.
+# A program expects these in a root file system: its user, the trusted certificates, a place for data and one for temporary files.
 RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib /state/handstamp \
 	&& echo 'nonroot:x:65532:65532:nonroot:/var/lib/handstamp:/sbin/nologin' > /root-fs/etc/passwd \
 	&& echo 'nonroot:x:65532:' > /root-fs/etc/group \
@@ -15,11 +15,11 @@ RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib /state/handsta
 FROM scratch
 COPY --from=build /root-fs /
 COPY --from=build --chown=65532:65532 /state /var/lib
-# SQLite's data/ and the secrets in keys/ are made here; the rest of the file system may be read-only.
+# The service makes SQLite's data/ and the secrets in keys/ here; the rest of the file system may be read-only.
 WORKDIR /var/lib/handstamp
 VOLUME /var/lib/handstamp
 USER 65532:65532
-# Every interface, so HANDSTAMP_ISSUER has to say which address clients use.
+# The service listens on every interface, so HANDSTAMP_ISSUER has to name the address that clients use.
 ENV HANDSTAMP_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/usr/bin/handstamp", "healthcheck"]

@@ -1,3 +1,3 @@
-// Package vectors holds blocklist.json: what every follower of the revocation feed, in whatever language, must make of
-// it. README.md says how to read it.
+// Package vectors holds blocklist.json, the test vectors for followers of the revocation feed in any language. README.md
+// says how to read it.
 package vectors
