@@ -22,7 +22,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		InFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_requests_in_flight", Help: "Requests being served."}),
 		LoginFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "handstamp_login_failures_total",
-			Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: somebody is guessing.",
+			Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: an attacker is guessing.",
 		}),
 		Followers: prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_blocklist_followers", Help: "Open blocklist streams."}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{

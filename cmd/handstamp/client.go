@@ -28,8 +28,8 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Register an application",
-		Long: "Register an application. The secret of a confidential client is printed once and cannot be shown again: only its " +
-			"hash is kept.",
+		Long: "Register an application. The secret of a confidential client is printed once and cannot be shown again: the service " +
+			"keeps only its hash.",
 		Example: `  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback \
       --origin https://shop.example --grant authorization_code --grant refresh_token --scope "openid profile orders:read"
   handstamp client create --id billing --type confidential --grant client_credentials --scope orders:read --output json`,
@@ -66,17 +66,18 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&c.ID, "id", "", "client ID")
 	flags.StringVar(&c.Name, "name", "", "name shown to users")
-	flags.StringVar(&kind, "type", "public", "public (runs at the user) or confidential (keeps a secret)")
+	flags.StringVar(&kind, "type", "public", "public (runs on the user's device) or confidential (keeps a secret)")
 	flags.StringArrayVar(&c.RedirectURIs, "redirect-uri", nil, "exact redirect URI; may be repeated")
 	flags.StringArrayVar(&c.PostLogoutRedirectURIs, "post-logout-redirect-uri", nil, "exact URI after logout; may be repeated")
-	flags.StringVar(&c.BackchannelLogoutURI, "backchannel-logout-uri", "", "where logout tokens are sent")
+	flags.StringVar(&c.BackchannelLogoutURI, "backchannel-logout-uri", "", "address that receives logout tokens")
 	flags.StringArrayVar(&c.Origins, "origin", nil, "origin of pages that may call the service (CORS); may be repeated")
 	flags.StringArrayVar(&c.Grants, "grant", []string{oauth.GrantRefreshToken},
 		"authorization_code, refresh_token or client_credentials; may be repeated")
-	flags.StringVar(&scope, "scope", "", "scope values the client may ask for, space-separated")
+	flags.StringVar(&scope, "scope", "", "scope values that the client may ask for, space-separated")
 	flags.StringArrayVar(&c.Audiences, "audience", nil, "aud of the client's tokens; may be repeated")
-	flags.BoolVar(&c.ThirdParty, "third-party", false, "not the operator's own: users are asked for consent")
-	flags.StringVar(&c.Algorithm, "algorithm", "", "signature of the client's tokens: ES256, EdDSA or RS256; default the service's")
+	flags.BoolVar(&c.ThirdParty, "third-party", false, "the client is not the operator's own, and users are asked for consent")
+	flags.StringVar(&c.Algorithm, "algorithm", "",
+		"signature algorithm of the client's tokens: ES256, EdDSA or RS256; default the service's")
 	flags.DurationVar(&grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
 	return cmd
 }
@@ -121,7 +122,7 @@ func (p *program) clientDisableCommand() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use:   "disable",
-		Short: "Keep a client out: it gets no token, and its access tokens are refused within a second",
+		Short: "Disable a client: it gets no token, and its access tokens are refused within a second",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
@@ -146,11 +147,10 @@ func (p *program) clientDeleteCommand() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use:   "delete",
-		Short: "Delete a client for ever: what it was given is refused within a second, and its ID is never used again",
-		Long: `Delete a client for ever. It gets no token, its access tokens are refused within a second, its sessions are
-over, and what users have allowed it is forgotten. Its ID cannot be registered again, so that nothing which the client was
-given can be taken for another one's. What it did stays in the audit log. To keep a client out for a
-while, see handstamp client disable.`,
+		Short: "Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
+		Long: `Delete a client permanently. It gets no token, its access tokens are refused within a second, its sessions end, and
+the consent of users is forgotten. Its ID cannot be registered again, so that no other client can inherit its tokens. The
+audit log keeps its events. To disable a client for a while, see handstamp client disable.`,
 		Example: "  handstamp client delete --id shop",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -158,7 +158,7 @@ while, see handstamp client disable.`,
 			case "":
 				return usageErrorf("--id is missing")
 			case oauth.DefaultClientID:
-				return usageErrorf("the built-in client %s cannot be deleted; handstamp client disable --id %s keeps it out", id, id)
+				return usageErrorf("the built-in client %s cannot be deleted; use handstamp client disable --id %s", id, id)
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				now := time.Now()

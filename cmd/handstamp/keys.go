@@ -16,10 +16,10 @@ func (p *program) keysCommand() *cobra.Command {
 	var algorithm string
 	rotate := &cobra.Command{
 		Use:   "rotate",
-		Short: "Make a new signing key, which takes over when every cache has it",
+		Short: "Make a new signing key, which signs as soon as every cache has it",
 		Long: `Make a new signing key. It is published at once and signs after the max-age of the JWKS and a leeway, so that
 every verifier that honours Cache-Control has it by then. The old key stays published until its last token has expired.
-Nothing else has to be done, and the service need not be restarted.`,
+The service need not be restarted.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {

@@ -1,5 +1,5 @@
 // Command handstamp is a self-hosted token service: it logs users in, issues signed access tokens that any service can verify
-// offline, rotates refresh tokens, and tells every service what was revoked.
+// offline, rotates refresh tokens, and tells every service which tokens are revoked.
 package main
 
 import (
@@ -65,7 +65,7 @@ func (p *program) rootCommand() *cobra.Command {
 		Use:   "handstamp",
 		Short: "A self-hosted token service",
 		Long: `Handstamp logs users in, issues short-lived signed access tokens that any service verifies offline,
-rotates refresh tokens in a database, and tells every service what was revoked.
+rotates refresh tokens in a database, and tells every service which tokens are revoked.
 
 Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in data/ and its secrets in keys/.`,
 		Example: `  handstamp serve
@@ -78,7 +78,7 @@ Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in 
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.PersistentFlags().StringVar(&p.output, "output", "text", "form of the output: text or json")
+	root.PersistentFlags().StringVar(&p.output, "output", "text", "format of the output: text or json")
 	addSettingFlags(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if p.output != "text" && p.output != "json" {

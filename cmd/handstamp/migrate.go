@@ -14,7 +14,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	return group("migrate", "Bring the database schema up to date",
 		&cobra.Command{
 			Use:     "up",
-			Short:   "Apply the migrations that are missing; several replicas may do so at once",
+			Short:   "Apply the missing migrations; several replicas may do so at once",
 			Example: "  handstamp migrate up --database-url postgres://handstamp@db/handstamp",
 			Args:    noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,7 +40,7 @@ func (p *program) migrateCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "status",
-			Short: "Show the version of the database and of this program; exits with 1 if migrations are missing",
+			Short: "Show the schema versions of the database and of this program; exits with 1 if migrations are missing",
 			Args:  noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return p.withAnyStore(cmd, func(s store.Store) error {

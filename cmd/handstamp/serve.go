@@ -28,10 +28,10 @@ func (p *program) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
-		Long: `Run the service until it gets SIGINT or SIGTERM. Running requests are then finished first.
+		Long: `Run the service until it gets SIGINT or SIGTERM. It finishes running requests before it stops.
 
 Without any setting it listens on 127.0.0.1:8080, keeps its data in data/handstamp.db and its master key in keys/master.key.
-The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows what is in force.`,
+The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows their values.`,
 		Example: `  handstamp serve
   handstamp serve --issuer https://login.example.com --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com`,
@@ -156,7 +156,7 @@ type server struct {
 	http     *http.Server
 }
 
-// Limits of a connection: who sends or reads slowly holds nobody up but themselves.
+// Limits of a connection: a client that sends or reads slowly delays no other.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
@@ -274,7 +274,7 @@ func redirectTo(issuer string) http.Handler {
 	})
 }
 
-// metricsHandler serves figures and profiles. It has its own listener, on loopback unless somebody says otherwise.
+// metricsHandler serves metrics and profiles. It has its own listener, on loopback by default.
 func metricsHandler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

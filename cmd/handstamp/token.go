@@ -20,9 +20,9 @@ func (p *program) tokenCommand() *cobra.Command {
 	var audiences []string
 	verify := &cobra.Command{
 		Use:   "verify [TOKEN]",
-		Short: "Verify an access token as a resource server would: by the issuer's JWKS and blocklist",
-		Long: "Verify an access token as a resource server would. The keys and the blocklist are fetched from --issuer. Without an " +
-			"argument the token is read from standard input.",
+		Short: "Verify an access token as a resource server would, with the issuer's JWKS and blocklist",
+		Long: "Verify an access token as a resource server would. The command fetches the keys and the blocklist from --issuer. " +
+			"Without an argument it reads the token from standard input.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.config(cmd)
 			if err != nil {
@@ -56,12 +56,13 @@ func (p *program) tokenCommand() *cobra.Command {
 			}, "Valid until %s, for the subject %s.", when(claims.ExpiresAt), claims.Subject)
 		},
 	}
-	verify.Flags().StringArrayVar(&audiences, "audience", nil, "audience to demand; may be repeated; default the service's")
+	verify.Flags().StringArrayVar(&audiences, "audience", nil,
+		"audience that the token must have; may be repeated; default the service's")
 	return group("token", "Inspect and verify access tokens",
 		&cobra.Command{
 			Use:   "inspect [TOKEN]",
 			Short: "Show what a token says, without verifying it",
-			Long:  "Show what a token says, without verifying it. Without an argument the token is read from standard input.",
+			Long:  "Show what a token says, without verifying it. Without an argument the command reads the token from standard input.",
 			RunE: func(_ *cobra.Command, args []string) error {
 				raw, err := p.argumentOrStdin(args)
 				if err != nil {
@@ -95,7 +96,7 @@ func (p *program) inspect(raw string) error {
 	}
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
-		return errors.New("not a JWT: it has three parts with dots between")
+		return errors.New("not a JWT: a JWT has three parts with dots between them")
 	}
 	var header, claims json.RawMessage
 	for i, into := range []*json.RawMessage{&header, &claims} {

@@ -65,8 +65,8 @@ func (p *program) userCreateCommand() *cobra.Command {
 				return usageErrorf("--role: %w", err)
 			}
 			if !fromStdin {
-				return usageErrorf("--password-stdin is missing: the password is read from standard input, so that no process list and no " +
-					"shell history has it")
+				return usageErrorf("--password-stdin is missing: the password comes from standard input, to keep it out of process lists " +
+					"and shell histories")
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				hash, err := p.readPassword(cmd.Context(), c, address, name)
@@ -99,7 +99,7 @@ func (p *program) userCreateCommand() *cobra.Command {
 	flags.StringVar(&name, "name", "", "display name")
 	flags.BoolVar(&fromStdin, "password-stdin", false, "read the password from the first line of standard input")
 	flags.StringArrayVar(&roles, "role", nil, "a role; may be repeated")
-	flags.BoolVar(&verified, "verified", false, "the address is known to be the user's")
+	flags.BoolVar(&verified, "verified", false, "mark the e-mail address as verified")
 	return cmd
 }
 
@@ -145,7 +145,7 @@ func (p *program) userListCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&after, "after", "", "begin after this user ID")
-	cmd.Flags().IntVar(&limit, "limit", 100, "most users to list")
+	cmd.Flags().IntVar(&limit, "limit", 100, "maximum number of users to list")
 	return cmd
 }
 
@@ -191,9 +191,9 @@ func (p *program) userRolesSetCommand() *cobra.Command {
 	var which userFlags
 	cmd := &cobra.Command{
 		Use:   "set ROLE...",
-		Short: "Replace a user's roles; without a role, take all away",
-		Long: "Replace a user's roles. Access tokens with the old roles are refused within a second; the next refresh carries " +
-			"the new ones, and nobody is logged out.",
+		Short: "Replace a user's roles; without a role, remove all",
+		Long: "Replace a user's roles. Access tokens with the old roles are refused within a second. The next refresh carries " +
+			"the new roles, and the user stays logged in.",
 		Example: "  handstamp user roles set --email ann@example.com admin support",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			roles, err := user.ParseRoles(args)

@@ -10,7 +10,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// Config is what the parts of the service need to know. It is checked by whoever reads it.
+// Config is what the parts of the service need to know. The program that reads the settings checks it.
 type Config struct {
 	Issuer      string
 	Listen      string
