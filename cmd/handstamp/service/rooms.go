@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 
 	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/api/documents"
@@ -30,18 +31,18 @@ func (b *builder) serving(context.Context) error {
 		Metrics:        b.Figures,
 		Log:            b.log,
 	})
-	b.API = api.New(b.door, b.rooms()...)
+	b.API = api.New(b.door, slices.Concat(b.public(), b.private())...)
 	return nil
 }
 
 // Routes returns the table of routes, without a service behind it.
 func Routes() []door.Route {
 	b := &builder{Service: &Service{Figures: &door.Metrics{}}}
-	return api.Table(b.rooms()...)
+	return api.Table(slices.Concat(b.public(), b.private())...)
 }
 
-// rooms are all rooms of the api, in the order of the table.
-func (b *builder) rooms() []api.Room {
+// public are the rooms for users, clients and resource servers, which may be anywhere.
+func (b *builder) public() []api.Room {
 	browser := &signin.Browser{
 		Door:            b.door,
 		BrowserSessions: b.Store,
@@ -118,6 +119,12 @@ func (b *builder) rooms() []api.Room {
 			Private:   b.config.SignalsPrivate,
 			Log:       b.log,
 		},
+	}
+}
+
+// private are the rooms for the operator's own network: gateways, and what watches the service.
+func (b *builder) private() []api.Room {
+	return []api.Room{
 		&gateway.Room{
 			Verifier:    b.forUs,
 			AnyAudience: b.forAnyone,
