@@ -7,6 +7,9 @@ GOLANGCI_LINT_VERSION := v2.15.0
 TOOLS         := .tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 
+# Most tests wait for a disk or a clock, so that more of them run side by side than there are cores.
+PARALLEL ?= 8
+
 # PACKAGES and ARGS narrow test, race and microbench: make test PACKAGES=./pkg/session ARGS='-run Rotate -v'
 PACKAGES ?= ./...
 ARGS     ?=
@@ -28,7 +31,7 @@ build: ## build bin/handstamp, static
 
 .PHONY: test
 test: ## run every test, on SQLite and on PostgreSQL
-	scripts/with-clients scripts/with-postgres go test -timeout 10m $(ARGS) $(PACKAGES)
+	scripts/with-clients scripts/with-postgres go test -timeout 20m -parallel $(PARALLEL) $(ARGS) $(PACKAGES)
 
 # What test-quick leaves out: browsers, Apache, the README as printed, the play of crashes, long histories, and toolchains of other languages.
 SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache
@@ -36,7 +39,7 @@ SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|Tes
 .PHONY: test-quick
 test-quick: ## run the tests that take no browser, other toolchain or long history
 	@echo 'left out: $(subst |,* ,$(SLOW))*; make test runs them' >&2
-	scripts/with-postgres go test -timeout 5m -skip '^($(SLOW))' $(ARGS) $(PACKAGES)
+	scripts/with-postgres go test -timeout 10m -parallel $(PARALLEL) -skip '^($(SLOW))' $(ARGS) $(PACKAGES)
 
 .PHONY: race
 race: ## run every test with the race detector

@@ -458,7 +458,7 @@ func notSeen(operation string, status string) string {
 // TestContractExchanges asks for every answer that is documented, and holds requests and answers against the document.
 func TestContractExchanges(t *testing.T) {
 	c := newChecked(t)
-	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
+	exchanges := func(t *testing.T, db servicetest.Database) {
 		outer := c.t
 		c.t = t
 		defer func() { c.t = outer }()
@@ -490,7 +490,9 @@ func TestContractExchanges(t *testing.T) {
 		c.closed(db, s)
 		c.throttled(db)
 		c.unavailable(s)
-	})
+	}
+	t.Run("sqlite", func(t *testing.T) { exchanges(t, servicetest.SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { exchanges(t, servicetest.Postgres(t)) })
 	for _, o := range operations(c.doc) {
 		for status := range o.Responses.Map() {
 			if !c.seen[o.OperationID+" "+status] && notSeen(o.OperationID, status) == "" {

@@ -93,7 +93,6 @@ func cursorWith(t testing.TB, s *servicetest.Service, key verifier.BlockKey) str
 func TestFeed(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		s := servicetest.Start(t, db)
 		begin := getFeed(t, s, "").Cursor
 		p := signUp(t, s)
@@ -357,7 +356,6 @@ func (f *feedStream) mustNext(t testing.TB, name string) feedEvent {
 func TestFeedStream(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		s := servicetest.Start(t, db)
 		begin := getFeed(t, s, "").Cursor
 		t.Run("ok/from now on", func(t *testing.T) {
@@ -494,7 +492,6 @@ func (h *hopper) stream(ctx context.Context) error {
 func TestFeedSkipsNothing(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		a := servicetest.Start(t, db)
 		b := servicetest.Start(t, db, sameIssuer(a))
 		begin := getFeed(t, a, "").Cursor
@@ -645,7 +642,6 @@ func connect(t testing.TB, databaseURL string) *pgx.Conn {
 func TestFeedAfterRestart(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		s := servicetest.Start(t, db)
 		begin := getFeed(t, s, "").Cursor
 		key := mustBlock(t, s)
@@ -733,7 +729,6 @@ func (s *hooked) BlocklistChanges(ctx context.Context, cursor string) (blocklist
 func TestREV06_ColdStart(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		s := servicetest.Start(t, db)
 		p := signUp(t, s)
 		want(t, "logout", s.JSON(t, http.MethodPost, "/v1/logout", p.AccessToken, nil), http.StatusNoContent, "")

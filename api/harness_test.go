@@ -69,15 +69,7 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 func alone(t *testing.T, test func(t *testing.T, db servicetest.Database)) {
 	t.Helper()
 	t.Parallel()
-	for name, open := range map[string]func(testing.TB) servicetest.Database{
-		"sqlite":   servicetest.SQLite,
-		"postgres": servicetest.Postgres,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, open(t))
-		})
-	}
+	servicetest.Each(t, test)
 }
 
 // begin starts the replicas for the first test that needs them.

@@ -119,7 +119,6 @@ func setRoles(t *testing.T, s *servicetest.Service, p person, roles ...string) {
 func TestRevocations(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		a := servicetest.Start(t, db)
 		b := servicetest.Start(t, db, sameIssuer(a))
 		v := follow(t, b)
@@ -170,7 +169,6 @@ func TestRevocations(t *testing.T) {
 func TestRevokedClientToken(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		a := servicetest.Start(t, db)
 		b := servicetest.Start(t, db, sameIssuer(a))
 		v := follow(t, b)
@@ -209,7 +207,6 @@ func TestRevokedClientToken(t *testing.T) {
 func TestREV08_SameSecond(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
-		t.Parallel()
 		a := servicetest.Start(t, db)
 		b := servicetest.Start(t, db, sameIssuer(a))
 		v := follow(t, b)

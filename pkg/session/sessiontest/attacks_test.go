@@ -24,6 +24,7 @@ type arena struct {
 
 func arenas(t *testing.T, test func(t *testing.T, a *arena), change ...func(c *service.Config)) {
 	t.Helper()
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, at servicetest.Database) {
 		h := newHouse(t, at, change...)
 		db, err := openDatabase(t.Context(), at.URL)
@@ -372,6 +373,7 @@ func TestRT09_Fixation(t *testing.T) {
 // The ends of a session stand in the database: no restart forgets them, and no rotation moves the absolute one.
 func TestRT10_Ends(t *testing.T) {
 	const idle, lifetime, moment = time.Hour, 3 * time.Hour, time.Minute
+	t.Parallel()
 	settings := func(c *service.Config) { c.RefreshIdleLifetime, c.RefreshLifetime = idle, lifetime }
 	servicetest.Each(t, func(t *testing.T, at servicetest.Database) {
 		db, err := openDatabase(t.Context(), at.URL)
@@ -388,6 +390,7 @@ func TestRT10_Ends(t *testing.T) {
 			"fail/just after the absolute end": {[]time.Duration{idle - moment, idle - moment, idle - moment, 4 * moment}, false},
 		} {
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				s := servicetest.Start(t, at, settings)
 				g := &guest{email: session.NewID(time.Now()).String() + "@example.test"}
 				g.tokens = s.SignUp(t, g.email)

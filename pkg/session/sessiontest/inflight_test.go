@@ -263,6 +263,7 @@ func (h *house) settled(t *testing.T, c change, g *guest, answer servicetest.Res
 // RT-05: after each event the next refresh is refused or, after a change of roles, carries the new ones. Access tokens
 // die with it.
 func TestRT05_AfterTheEvent(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)
 		for _, c := range changes() {
@@ -278,6 +279,7 @@ func TestRT05_AfterTheEvent(t *testing.T) {
 // RT-06: the event and the refresh meet, on two replicas. One of them is held, before its statement or between the
 // commit and the answer, while the other runs.
 func TestRT06_InFlight(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)
 		for _, c := range changes() {
@@ -391,6 +393,7 @@ func waiting(t *testing.T, url string, n int) {
 // REV-08: a token is minted and the roles change within one second, in both orders. What was minted before is refused,
 // what was minted after is not, and says the new roles.
 func TestREV08_WithinOneSecond(t *testing.T) {
+	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		h := newHouse(t, db)
 		// The clock goes on; a few attempts fall into one second, be the machine as slow as it may.

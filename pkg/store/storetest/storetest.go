@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
 			first, second := open(t)
 			if err := first.Migrate(t.Context()); err != nil {
 				t.Fatalf("Migrate: %v", err)

@@ -39,8 +39,12 @@ type Database struct {
 // Each runs a test on an empty database of each kind.
 func Each(t *testing.T, test func(t *testing.T, db Database)) {
 	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
+	for name, open := range map[string]func(testing.TB) Database{"sqlite": SQLite, "postgres": Postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
 }
 
 // SQLite returns an empty SQLite database.
