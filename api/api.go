@@ -1,8 +1,8 @@
-// Package api is all that a caller sees of the authorization server: its routes, what they read and what they answer. It and
-// the packages below it are the only ones that know Echo.
+// Package api is all that a caller sees of the authorization server: its routes, their requests and their answers. Only it
+// and the packages below it know Echo.
 //
-// Each package below it is a room, with the routes of one audience; door is what the rooms share, and pages draws the hosted
-// pages.
+// Each package below it is a room with the routes of one audience. Package door has what the rooms share, and pages renders the
+// hosted pages.
 package api
 
 import (

@@ -1,4 +1,4 @@
-// Package documents serves what everybody may read of the service: its keys, its metadata and its contract.
+// Package documents serves the public documents of the service: its keys, its metadata and its contract.
 package documents
 
 import (

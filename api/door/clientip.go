@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// TrustedProxies are the networks whose X-Forwarded-For is believed. The zero value believes nobody.
+// TrustedProxies are the networks whose X-Forwarded-For is trusted. The zero value trusts no network.
 type TrustedProxies []netip.Prefix
 
 // ParseTrustedProxies reads addresses and networks in CIDR form.

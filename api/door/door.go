@@ -1,5 +1,5 @@
-// Package door is what the rooms of the api share, and knows none of their features: who may call a route, what is read of a
-// request, how it is bounded and logged, and the three writers of errors over the one table of errors.
+// Package door has what the rooms of the api share, and knows none of their features: who may call a route, how a request
+// is read, limited and logged, and the three writers of errors over the one table of errors.
 //
 // A request is logged once, in one event (observe.go); an error is written in one place (writers.go).
 package door

@@ -16,7 +16,7 @@ func (d *Door) WriteError(err error, c echo.Context) {
 	e := EventOf(c)
 	e.Err = err
 	if e.ClientID != "" && !d.config.Clients.Knows(e.ClientID) {
-		e.ClientID = "" // whoever puts a secret in the wrong place does not find it in the log
+		e.ClientID = "" // a secret that the caller sends in the wrong place stays out of the log
 	}
 	if c.Response().Committed {
 		return

@@ -1,4 +1,4 @@
-// Package firstparty serves the JSON routes of the operator's own clients: login, and what a user may do with the own account.
+// Package firstparty serves the JSON routes of the operator's own clients: login, and the user's own account.
 package firstparty
 
 import (

@@ -13,7 +13,7 @@ import (
 
 // logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in
 // the body. Answered after the end is committed. Logging out twice is no error. A token may end its own
-// session whatever its audience is.
+// session, for any audience.
 func (r *Login) logout(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {

@@ -1,4 +1,4 @@
-// Package oauth2 serves the endpoints that clients call by themselves: token, revocation, introspection, pushed requests and
+// Package oauth2 serves the endpoints that clients call directly: token, revocation, introspection, pushed requests and
 // userinfo.
 package oauth2
 

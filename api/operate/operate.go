@@ -1,4 +1,4 @@
-// Package operate tells what runs the service how it is.
+// Package operate reports the health of the service to the program that runs it.
 package operate
 
 import (

@@ -1,8 +1,8 @@
 // Package audit names the security events of the authorization server and the row each of them leaves.
 //
-// An event is made by the one function that belongs to its kind (events.go) and is handed to the store method that
-// carries out the change, so that the change and its event are committed together or not at all. Events hold
-// identifiers only: no e-mail address, token, password or code is ever part of one.
+// One function for each kind makes its events (events.go). The caller hands an event to the store method that carries out
+// the change, so that the change and its event are committed together or not at all. Events hold identifiers only, and
+// never an e-mail address, token, password or code.
 package audit
 
 import (

@@ -17,7 +17,7 @@ func SignedUp(at time.Time, userID, provider string, origin Origin) Event {
 	return byUser(at, KindSignedUp, userID, provider, origin)
 }
 
-// UserCreated says that somebody else made the user's account.
+// UserCreated says that another party created the user.
 func UserCreated(at time.Time, userID string, by By) Event {
 	return toUser(at, KindUserCreated, userID, "", by)
 }
@@ -54,7 +54,7 @@ func LoggedIn(at time.Time, userID, sessionID, clientID string, origin Origin) E
 	return e
 }
 
-// LoginFailed says why a login was refused. The user is empty if nobody has the address.
+// LoginFailed says why a login was refused. The user is empty if no user has the address.
 func LoginFailed(at time.Time, userID, reason string, origin Origin) Event {
 	return toUser(at, KindLoginFailed, userID, reason, By{Actor: ActorSystem, Origin: origin})
 }

@@ -1,8 +1,8 @@
-// Package blocklist keeps the tokens that must be refused before they expire, and tells every replica and every
+// Package blocklist lists the tokens that must be refused before they expire, and tells every replica and every
 // resource server about them.
 //
 // The table is small: an entry lives no longer than the tokens it refuses. Each replica holds a copy in memory
-// ([List]), kept current by a wake-up from the database and by polling, so that checking a token costs no query.
+// ([List]), which a wake-up from the database and polling keep current, so that checking a token costs no query.
 package blocklist
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// ErrCursorGone says that changes since a cursor cannot be told any more; the caller takes a snapshot.
+// ErrCursorGone says that the changes since a cursor are no longer known; the caller takes a snapshot.
 var ErrCursorGone = errors.New("blocklist cursor is too old or from another history")
 
 // Entry refuses the tokens that match Key and whose iat is not after NotBefore.
@@ -44,7 +44,7 @@ type Store interface {
 	// Block adds an entry together with its event.
 	Block(ctx context.Context, entry Entry, e audit.Event) error
 	// BlocklistChanges returns the entries added or changed since the cursor, or all for an empty cursor. Entries may
-	// repeat, none is ever left out, whatever the order in which parallel transactions commit. ErrCursorGone.
+	// repeat, none is ever left out, in any order in which parallel transactions commit. ErrCursorGone.
 	BlocklistChanges(ctx context.Context, cursor string) (Changes, error)
 	// DropBlocklist removes at most limit entries whose DropAfter is before at, and says how many.
 	DropBlocklist(ctx context.Context, at time.Time, limit int) (int, error)

@@ -144,8 +144,8 @@ func (l *List) signal() {
 	l.changed = make(chan struct{})
 }
 
-// Follow keeps the list current until ctx ends: at each wake-up of the database and at least every 400 ms. It calls also each
-// time, for whatever else the wake-up may be about.
+// Follow keeps the list current until ctx ends: at each wake-up of the database and at least every 400 ms. Each time it calls
+// also, because a wake-up may have other causes.
 func (l *List) Follow(ctx context.Context, also func(context.Context)) {
 	woken := make(chan struct{}, 1)
 	var waiting sync.WaitGroup
@@ -194,8 +194,8 @@ func (l *List) wait(ctx context.Context, woken chan<- struct{}) {
 // Set is the list's entries, for checking tokens.
 func (l *List) Set() *verifier.BlockSet { return l.set }
 
-// Fresh makes sure that the list was heard of within the staleness bound, by reading the table if it must. An error
-// means that nobody can say whether a token is blocked.
+// Fresh makes sure that the list is no older than the staleness bound, and reads the table if necessary. An error
+// means that it is unknown whether a token is blocked.
 func (l *List) Fresh(ctx context.Context) error {
 	if time.Since(l.HeardAt()) <= StalenessBound {
 		return nil

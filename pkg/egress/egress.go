@@ -1,10 +1,10 @@
 // Package egress makes the HTTP client for everything that the service calls by itself: providers, receivers of events,
-// clients whose sessions have ended. Others have a say in where such a call goes, so that the client must not become a way
-// into the network that the service stands in.
+// clients whose sessions have ended. Other parties influence the address of such a call, so the client must not open a way
+// into the service's own network.
 //
-// It calls https only and follows no redirects. An answer is read whole, at most 1 MiB within 5 seconds. An address counts
-// after its name was looked up: the machine's own surroundings are closed unless the options open them, and metadata
-// services always are. There is no proxy, because through a proxy the address that is dialed could not be checked.
+// It calls https only and follows no redirects. It reads an answer whole, at most 1 MiB within 5 seconds. It
+// checks the address that a name resolves to: loopback and private networks are closed unless the options open them, and
+// metadata services are always closed. It uses no proxy, because behind a proxy it could not check the dialed address.
 package egress
 
 import (

@@ -1,5 +1,5 @@
-// Package id makes the identifiers of rows. An ID is a time and random bits, so that new rows lie together in an index. Its
-// text form is 26 lower-case characters, which the features put behind a prefix of their own.
+// Package id makes the identifiers of rows. An ID consists of a time and random bits, so that new rows are neighbours in an
+// index. Its text form is 26 lower-case characters, which each feature puts after a prefix of its own.
 package id
 
 import (

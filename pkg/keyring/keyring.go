@@ -2,11 +2,11 @@
 // halves as a JWKS document.
 //
 // Any number of replicas share the keys through a [Store]; each holds a [Keyring], which follows the store every second
-// and does what is due by compare-and-swap. The schedule rests on two bounds. A new key is published
-// for MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it. An old key stays
-// published for the lifetime of the last token it signed, and longer. Half of the leeway is for replicas that lag behind
-// the store, the other half for clocks that differ; a replica that lags more shortens the max-age it gives to caches, down
-// to nothing, and stops signing before its key can be out of date.
+// and makes due changes by compare-and-swap. The schedule keeps two bounds. A new key is published for
+// MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it. An old key stays
+// published for longer than the lifetime of the last token that it signed. Half of the leeway is for replicas that lag
+// behind the store, the other half for clocks that differ. A replica that lags more shortens the max-age that it gives to
+// caches, down to zero, and stops signing before its key can be out of date.
 package keyring
 
 import (
@@ -161,7 +161,7 @@ func (k *Keyring) Close() {
 	k.stopped.Wait()
 }
 
-// Wake makes the keyring look at the store now rather than at its next turn: somebody said that the keys have changed.
+// Wake makes the keyring look at the store now rather than at its next turn, because the keys have changed.
 func (k *Keyring) Wake() {
 	select {
 	case k.wake <- struct{}{}:
@@ -192,7 +192,7 @@ func (k *Keyring) follow(ctx context.Context) {
 	}
 }
 
-// Sync reads the keys from the store and does what is due: activates upcoming keys, makes new ones, deletes old ones. The
+// Sync reads the keys from the store and makes due changes: it activates upcoming keys, makes new ones, deletes old ones. The
 // keyring calls it by itself; calling it more often does no harm.
 func (k *Keyring) Sync(ctx context.Context) error { return k.sync(ctx, nil) }
 

@@ -72,7 +72,7 @@ type Revocation struct {
 	// At becomes RevokedAt.
 	At time.Time
 	// RemoveAt becomes RemoveAt of the key, and both times (not_before and drop_after) of its blocklist entry: a token
-	// signed with a revoked key is refused whatever its iat says, because whoever stole the key chooses the iat.
+	// signed with a revoked key is refused whatever its iat says, because the thief of the key chooses the iat.
 	RemoveAt time.Time
 	// Event is recorded in the same transaction.
 	Event audit.Event

@@ -1,5 +1,5 @@
-// Package limit slows down those who ask too much, in memory: each replica counts for itself. A limit that must hold
-// exactly, because somebody could guess beyond it, stands in the database beside what it protects.
+// Package limit slows down callers that ask too often. It counts in memory, on each replica alone. A limit that must hold
+// exactly, because an attacker could guess beyond it, is in the database beside the data that it protects.
 package limit
 
 import (

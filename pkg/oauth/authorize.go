@@ -67,8 +67,8 @@ type Authorization struct {
 func (a Authorization) Asks(prompt string) bool { return slices.Contains(a.Prompt, prompt) }
 
 // AuthorizationError is the refusal of an authorization request whose client and redirect URI are known to be right:
-// the client is told, by redirection. Any other refusal is shown to the user, because nobody can say who would receive
-// it (RFC 6749, section 4.1.2.1).
+// the client is told, by redirection. Any other refusal is shown to the user, because it is unknown who would
+// receive it (RFC 6749, section 4.1.2.1).
 type AuthorizationError struct {
 	Refusal      *Error
 	RedirectURI  string

@@ -88,7 +88,7 @@ type ClientStore interface {
 	// Clients lists clients by ID, at most limit of them, those after the given ID.
 	Clients(ctx context.Context, after string, limit int) ([]Client, error)
 	// ClientChanges tells what has changed since a cursor; of everything, if it is empty. A change is told at least once,
-	// in whatever order parallel transactions commit and whatever replica answers. blocklist.ErrCursorGone if the cursor
+	// in any order in which parallel transactions commit, from any replica. blocklist.ErrCursorGone if the cursor
 	// is none of this database's present: ask for everything.
 	ClientChanges(ctx context.Context, after string) (ClientChanges, error)
 	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.

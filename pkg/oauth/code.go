@@ -97,7 +97,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	return response, s.addIDToken(ctx, response, c, issued, u, code.Nonce)
 }
 
-// accepts reports whether a code was given to the client, for the redirect URI, to whoever made the challenge.
+// accepts reports whether a code was given to the client, for the redirect URI, and for the challenge that the verifier proves.
 func (c Code) accepts(client Client, redirectURI, verifier string) error {
 	sum := sha256.Sum256([]byte(verifier))
 	challenge := base64.RawURLEncoding.EncodeToString(sum[:])

@@ -49,8 +49,8 @@ func refuse(code ErrorCode, format string, args ...any) *Error {
 	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}
 }
 
-// AsError puts the failure of a feature into the protocol's words. What is no known sentinel is a storage failure: its outcome
-// is unknown, so it is answered as something that can be tried again, never as a refusal.
+// AsError turns the failure of a feature into an error of the protocol. An unknown error is a storage failure: its outcome is
+// unknown, so the answer says that the client can try again, and never refuses.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

@@ -29,10 +29,9 @@ type Introspection struct {
 }
 
 // Introspect answers the introspection endpoint (RFC 7662) for confidential clients. A client learns about tokens that
-// were issued to it or are meant for one of its audiences; every other token is not active, as far as it is concerned.
-// Sessions, users and clients are read from the database, so the answer knows of each of their ends that was
-// acknowledged; of an access token or a key that was revoked by itself it knows what the verifier does. Every error is
-// an *Error.
+// were issued to it or are meant for one of its audiences; for it, every other token is not active.
+// Introspect reads sessions, users and clients from the database, so the answer reflects every acknowledged end of one.
+// About a single revoked access token or key it knows as much as the verifier. Every error is an *Error.
 func (s *Server) Introspect(ctx context.Context, r Request) (Introspection, error) {
 	answer, err := s.introspect(ctx, r)
 	if err != nil {

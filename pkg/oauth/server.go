@@ -42,7 +42,7 @@ type Server struct {
 	verifier *verifier.Verifier
 }
 
-// NewServer returns a server. The verifier checks the service's own access tokens, whatever their audience.
+// NewServer returns a server. The verifier checks the service's own access tokens, for any audience.
 func NewServer(config Config, store Store, browser BrowserStore, clients *Registry, sessions *session.Manager,
 	minter *token.Minter, v *verifier.Verifier) *Server {
 	return &Server{config: config, store: store, browser: browser, clients: clients, sessions: sessions, minter: minter, verifier: v}
@@ -125,8 +125,8 @@ func (s *Server) Login(ctx context.Context, l Login) (*TokenResponse, error) {
 	return s.start(ctx, client, l, scope)
 }
 
-// Renew starts a session in place of the one that a request of the user's came from: at its client, whatever way that
-// logs users in, and with its scope.
+// Renew starts a session in place of the one of the user's request. The session has the same client, for any way in
+// which the client logs users in, and the same scope.
 func (s *Server) Renew(ctx context.Context, l Login) (*TokenResponse, error) {
 	client, err := s.clients.Client(ctx, l.ClientID)
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package outbox delivers what the service has to tell others: logout tokens, security events, and what comes after them.
+// Package outbox delivers the messages of the service to other parties: logout tokens and security events.
 //
-// A row is written in the transaction of its cause, so that it is there exactly if its cause is. Replicas share the
-// rows: one leases a row, delivers it and finishes it; the row of a replica that has died is leased again when its
-// lease is over. So a row is delivered at least once.
+// The transaction of the cause writes the row, so that either both exist or neither does. Replicas share the rows: one
+// leases a row, delivers it and finishes it. If a replica dies, another one leases its row when the lease is over. So a
+// row is delivered at least once.
 //
-// The rows of one destination are delivered one at a time, the oldest first. A destination that does not answer takes
-// one of the places in which a worker delivers, and delays nobody else.
+// The rows of one destination are delivered one at a time, the oldest first. A destination that does not answer occupies
+// one of the worker's places, and delays no other destination.
 package outbox
 
 import (
@@ -37,7 +37,7 @@ type Outcome struct {
 // Source is where the rows of one kind come from.
 type Source interface {
 	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its
-	// destination. Until a time they are nobody else's.
+	// destination. Until a time no other worker gets them.
 	LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]Row, error)
 	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that somebody else has
 	// leased since, or finished, stays as it is.

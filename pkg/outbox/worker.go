@@ -62,7 +62,7 @@ func NewWorker(k Kind, observe Observe, log *slog.Logger) *Worker {
 	return &Worker{kind: k, observe: observe, log: log}
 }
 
-// Run delivers what is due until ctx ends, and then waits for what has begun. It looks at each wake-up and every
+// Run delivers due rows until ctx ends, and then waits for the deliveries that have begun. It looks at each wake-up and every
 // second; wake returns a channel that is closed at the next wake-up, which a commit of rows causes.
 func (w *Worker) Run(ctx context.Context, wake func() <-chan struct{}) {
 	var group sync.WaitGroup

@@ -16,7 +16,7 @@ import (
 // parameters beyond the bounds below. The password did not match. Tell the operator, and answer the user as for a wrong password.
 var ErrUnknownHash = errors.New("unknown password hash")
 
-// A stored hash names its own cost, and whoever writes to the database or brings hashes along chooses it. These bounds keep one
+// A stored hash names its own cost, and anyone who writes to the database or imports hashes chooses it. These bounds keep one
 // evaluation under a second or so and within a known amount of memory.
 const (
 	maxMemory     = 256 << 10 // KiB
@@ -29,7 +29,7 @@ const (
 const (
 	saltLength = 16 // bytes, RFC 9106, section 4
 	keyLength  = 32 // bytes, RFC 9106, section 4
-	// bcryptLength is how much of a password bcrypt reads. Whatever follows it would be free to differ.
+	// bcryptLength is how much of a password bcrypt reads. Anything after it could differ freely.
 	bcryptLength = 72 // bytes
 )
 
@@ -69,7 +69,7 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// hash is a stored hash, parsed. Whatever parses re-encodes to the same text.
+// hash is a stored hash, parsed. Every text that parses re-encodes to itself.
 type hash interface {
 	// matches evaluates the hash for a normalized password. The work does not depend on the outcome.
 	matches(text string) bool

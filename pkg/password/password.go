@@ -1,9 +1,9 @@
 // Package password decides which passwords a user may choose, hashes them, and verifies them.
 //
-// A [Policy] holds the rules of NIST SP 800-63B-4, section 3.1.1.2: a least length counted in code points, a list of common
+// A [Policy] holds the rules of NIST SP 800-63B-4, section 3.1.1.2: a minimum length counted in code points, a list of common
 // passwords, and nothing else; no composition rules, no expiry. A [Hasher] turns a password into an argon2id hash in PHC string
-// form and verifies such hashes, as well as argon2 and bcrypt hashes brought along from another system. Hashing is made to be
-// expensive, so a Hasher does a bounded number at once, lets a bounded number wait, and refuses the rest at once with a
+// form and verifies such hashes, as well as argon2 and bcrypt hashes imported from another system. Hashing is expensive by
+// design, so a Hasher computes a bounded number at once, lets a bounded number wait, and refuses the rest at once with a
 // [BusyError].
 //
 //	if err := policy.Check(plain, email); err != nil { ... }
@@ -12,8 +12,8 @@
 //	ok, err := hasher.Verify(ctx, hash, plain) // hash is "" for an unknown user: the work is the same
 //	if ok && hasher.NeedsRehash(hash) { ... }
 //
-// Passwords are used as typed, spaces and all, after one normalization to Unicode NFC. That choice can never be changed
-// without losing the passwords of those who typed something else before.
+// Passwords are used as typed, spaces and all, after one normalization to Unicode NFC. This choice is final: a
+// change would lose the passwords that it normalizes differently.
 package password
 
 import (
@@ -72,7 +72,7 @@ func (p Policy) Validate() error {
 }
 
 // Check reports why plain may not become a password: ErrMalformed, ErrTooLong, ErrTooShort, or ErrCommon; nil if it
-// may. The words in about are refused as common too, whatever their case: the user's e-mail address and name, the name
+// may. The words in about are refused as common too, in any case: the user's e-mail address and name, the name
 // of the service. Of an e-mail address the part before the @ is refused as well.
 func (p Policy) Check(plain string, about ...string) error {
 	text, err := normalize(plain)

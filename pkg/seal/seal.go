@@ -1,9 +1,9 @@
-// Package seal keeps the secrets of the service: the master key, the secrets that are derived from it, and values that
-// stand sealed in the database or in a page.
+// Package seal keeps the secrets of the service: the master key, the secrets that are derived from it, and the sealed
+// values in the database or in a page.
 //
 // A sealed value is a version byte, the ID of the master key, a nonce, and the ciphertext and tag of AES-256-GCM. Every
-// purpose has a label (see Label), whose values no other label opens. The associated data binds a value to its place, for
-// instance to its row.
+// purpose has a label (see Label), and no other label opens its values. The associated data binds a value to its place,
+// for instance to its row.
 package seal
 
 import (

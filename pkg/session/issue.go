@@ -35,9 +35,9 @@ func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time)
 	return MayRefresh(s, scope, at)
 }
 
-// MayRefresh decides whether a session may go on, with the session's row alone. The row stands for its user, who is not
-// asked about: whatever disables or deletes a user ends the user's sessions in the same transaction ([EndingStore]). It
-// tells about its client, which ClientDisabled says is disabled or unknown.
+// MayRefresh decides from the session's row alone whether a session may continue. It need not read the user: the
+// transaction that disables or deletes a user also ends the user's sessions ([EndingStore]). The row's ClientDisabled
+// says whether the client is disabled or unknown.
 func MayRefresh(s Session, scope string, at time.Time) error {
 	switch {
 	case s.ClientDisabled:
@@ -62,8 +62,8 @@ func MayIssueToClient(c ClientState, scope, allowed string) error {
 	return nil
 }
 
-// ScopeWithin reports whether each scope value of part is one of whole. Values are separated by spaces, not by whatever else
-// looks like one (RFC 6749, section 3.3).
+// ScopeWithin reports whether each scope value of part is one of whole. Only the space character separates
+// values, not other white space (RFC 6749, section 3.3).
 func ScopeWithin(part, whole string) bool {
 	if part == "" || part == whole {
 		return true

@@ -44,10 +44,10 @@ type Deriver interface {
 
 // Codec writes and reads refresh tokens.
 //
-// The tag is the session's nonce masked with a keyed function of session ID and generation. A token can therefore
-// be made again from the row and the master key, nobody can make one from the row or the master key alone, and the
-// nonce that a presented token must match is known before the database is asked. The check value is keyed too: a forged or
-// mistyped token costs no statement.
+// The tag is the session's nonce masked with a keyed function of session ID and generation. So the
+// service can make a token again from the row and the master key, but the row alone or the master key alone is not enough
+// to make one. A presented token yields the nonce that it must match before any query. The check value is keyed too: a
+// forged or mistyped token costs no statement.
 type Codec struct {
 	tags, checks *sync.Pool // of HMAC-SHA256 states; one that is used again has hashed its key already
 }

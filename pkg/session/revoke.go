@@ -11,8 +11,8 @@ import (
 // By says who ends sessions, and from where.
 type By = audit.By
 
-// Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line ends what
-// it cannot begin. Its errors are those of the store, which say what was being done.
+// Ender ends sessions, and changes users where that ends their sessions. It needs no key, so the command line can end
+// sessions that it cannot start. Its errors are those of the store, which say what was being done.
 type Ender struct {
 	store  EndingStore
 	config Config

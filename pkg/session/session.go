@@ -1,14 +1,14 @@
 // Package session keeps logins alive and ends them.
 //
 // A session is one login of one user at one client on one device, and it is the refresh-token family: the
-// refresh tokens of a session differ in their generation only. One row stands for it, however often it rotates.
+// refresh tokens of a session differ in their generation only. It is one row, no matter how often it rotates.
 //
 //   - refreshtoken.go is the wire form of a refresh token,
 //   - rotate.go is the rule that says what a presented refresh token gets,
-//   - manager.go walks a refresh and a login through the store,
-//   - batch.go carries refreshes that arrive together in one statement,
+//   - manager.go takes a refresh and a login through the store,
+//   - batch.go puts refreshes that arrive together into one statement,
 //   - revoke.go ends sessions, without any key,
-//   - issue.go decides whether anything may be issued at all.
+//   - issue.go decides whether the service may issue tokens at all.
 package session
 
 import (

@@ -1,9 +1,9 @@
-// Package sharedsignal tells receivers that registered for it that sessions have ended: as CAEP session-revoked events
-// in security event tokens (RFC 8417), by the OpenID Shared Signals Framework 1.0.
+// Package sharedsignal tells registered receivers that sessions have ended. It sends CAEP session-revoked events in
+// security event tokens (RFC 8417), by the OpenID Shared Signals Framework 1.0.
 //
-// An event is a row, which the transaction that ends the session adds for each stream; so none is lost, whatever
-// happens to the service afterwards. It stays until the receiver has acknowledged it, and its token has the same jti
-// and claims however often it is sent. Events are pushed (RFC 8935) by [Sender] or fetched (RFC 8936).
+// An event is a row. The transaction that ends the session adds it for each stream, so a later failure of the service
+// loses no event. The row stays until the receiver has acknowledged it, and its token has the same jti and claims each
+// time it is sent. Events are pushed (RFC 8935) by [Sender] or fetched (RFC 8936).
 package sharedsignal
 
 import (

@@ -1,14 +1,13 @@
 // Package statuslist publishes which access tokens are revoked as status lists (draft-ietf-oauth-status-list), for
-// resource servers that know this form and not the blocklist.
+// resource servers that support this form and not the blocklist.
 //
-// A status list is one bit for each token that refers to it. The tokens of a session share one number, which its row
-// got at login; what ends the session or changes what its tokens say revokes the number in the same transaction, and in
-// the latter case the session goes on with another one. So a refresh writes nothing for this. Numbers are never given
-// twice; a list is a stretch of Size numbers, and a number is remembered as revoked only until the last token that
-// carries it has expired.
+// A status list has one bit for each number. The tokens of a session share one number, which the session's row gets at
+// login. The transaction that ends the session, or changes the claims of its tokens, also revokes the number; after a
+// change the session gets another number. So a refresh writes nothing for this. A number is never given twice. A list
+// is a range of Size numbers. It keeps a number as revoked only until the last token with it has expired.
 //
-// Each client has lists of its own name over the same numbers, so that disabling a client, which may have any number of
-// sessions, is one decision: its lists say that all is revoked.
+// Each client has lists of its own name over the same numbers. So disabling a client with any number of sessions is one
+// decision: its lists say that every number is revoked.
 package statuslist
 
 import (
@@ -43,7 +42,7 @@ const Path = "/v1/status-lists"
 // ErrNotFound says that there is no such list.
 var ErrNotFound = errors.New("status list not found")
 
-// Store is what the feature needs of a database. Numbers are revoked by whatever ends sessions and changes roles.
+// Store is what the feature needs of a database. The store methods that end sessions or change roles revoke numbers.
 type Store interface {
 	// RevokedStatuses lists the revoked numbers from first to last, in order.
 	RevokedStatuses(ctx context.Context, first, last int64) ([]int64, error)
@@ -102,9 +101,9 @@ func (p *Publisher) Reference(clientID string, number int64) token.Status {
 	return token.Status{Index: p.shuffle(number), URI: p.uri(name(clientID), number/Size)}
 }
 
-// OwnReference is what a token says that a client gets for itself. There is no row to keep a number in, so it is drawn
-// from the first list: that somebody else's token has the same one and is revoked with it happens once in a million,
-// and its client gets another.
+// OwnReference is the status claim of a client's own token. There is no row to keep a number in, so OwnReference draws one
+// from the first list. In one case in a million another client's token has the same number and is revoked with it; that
+// client then gets another token.
 func (p *Publisher) OwnReference(clientID string) token.Status {
 	var random [4]byte
 	_, _ = rand.Read(random[:])                                                               // never fails
@@ -143,7 +142,7 @@ func parseList(s string) (int64, bool) {
 }
 
 // shuffle gives the index of a number within its list, and unshuffle the number of an index. Indexes in a row would
-// tell whoever has two tokens how many logins there were in between (draft-ietf-oauth-status-list, section 12.5). This
+// tell a holder of two tokens how many logins there were in between (draft-ietf-oauth-status-list, section 12.5). This
 // is a Feistel network over the low bits of the number.
 func (p *Publisher) shuffle(number int64) int {
 	list, n := uint64(number/Size), uint32(number%Size) //nolint:gosec // not negative

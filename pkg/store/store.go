@@ -1,6 +1,6 @@
-// Package store names what the authorization server needs of a database: the sum of what its features need.
+// Package store declares what the authorization server needs from a database: the sum of the needs of its features.
 //
-// Two packages implement it natively, postgres and sqlite; storetest holds both to the same behaviour.
+// Two packages implement it natively, postgres and sqlite; storetest tests both for the same behaviour.
 package store
 
 import (

@@ -19,8 +19,8 @@ type Hint struct {
 	SessionID string // sid
 }
 
-// ParseHint reads an ID token that this issuer signed. It may have expired: whoever holds it has been its client, and
-// that is all it tells. ErrHint.
+// ParseHint reads an ID token that this issuer signed. It may have expired. It proves only that its holder was once
+// the token's client. ErrHint.
 func ParseHint(raw, issuer string, keys func(kid string) (*verifier.Key, bool)) (Hint, error) {
 	if len(raw) > verifier.MaxTokenSize {
 		return Hint{}, ErrHint

@@ -22,7 +22,7 @@ var (
 	// ErrUnavailable says that the provider can't be reached, is too slow or has a failure of its own. Try again later;
 	// nothing was made.
 	ErrUnavailable = errors.New("provider is unavailable")
-	// ErrInvalidAnswer says that the provider, or somebody in its name, answered something that must not be believed.
+	// ErrInvalidAnswer says that the provider, or an attacker in its name, gave an answer that must not be trusted.
 	ErrInvalidAnswer = errors.New("provider gave an invalid answer")
 	// ErrMisconfigured says that the provider refuses this server as a client, or that its address is refused here. Only
 	// the operator can help.

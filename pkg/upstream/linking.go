@@ -23,7 +23,7 @@ var (
 	// ErrEmailRequired says that a new user needs an address that the provider has verified, and there is none. The
 	// user can log in otherwise and add the identity then.
 	ErrEmailRequired = errors.New("provider gave no verified e-mail address")
-	// ErrSignupClosed says that nobody becomes a user by this way.
+	// ErrSignupClosed says that this way creates no new users.
 	ErrSignupClosed = errors.New("new users are not accepted")
 )
 
@@ -74,9 +74,9 @@ func (s Situation) provenEmail() string {
 	return ""
 }
 
-// Decide says what an identity means. The link (provider, subject) comes first and an address second, and only one that
-// is proven: what a provider merely repeats finds nobody, not even to refuse, so that nothing can be learned by
-// claiming an address.
+// Decide says what an identity means. The link (provider, subject) comes first and an address second, and only a proven
+// one. An unproven address matches no user, not even for a refusal, so that an attacker learns nothing by claiming an
+// address.
 func Decide(s Situation) Decision {
 	switch {
 	case s.Owner != nil:
@@ -122,7 +122,7 @@ func decideByEmail(s Situation) Decision {
 	case candidate.Disabled:
 		return Decision{Err: ErrUserDisabled}
 	case !candidate.EmailVerified:
-		// Whoever made this user never proved the address; it may have been made to wait for its owner. What they can
+		// The creator of this user never proved the address; it may have been made to wait for its owner. What they can
 		// log in with must not survive.
 		return Decision{Action: Adopt, UserID: candidate.UserID, Email: s.provenEmail()}
 	case candidate.HasProvider:

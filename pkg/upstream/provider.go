@@ -123,8 +123,8 @@ type Begun struct {
 	Attempt Attempt     // to be stored
 }
 
-// Begin starts a login. Errors: ErrUnavailable, ErrInvalidAnswer and ErrMisconfigured, when the provider's metadata is
-// needed and can't be had.
+// Begin starts a login. Errors: ErrUnavailable, ErrInvalidAnswer and ErrMisconfigured, when Begin needs the
+// provider's metadata and cannot get it.
 func (p *Provider) Begin(ctx context.Context, r Request) (Begun, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {

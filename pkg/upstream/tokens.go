@@ -76,7 +76,7 @@ func (k Keeper) Token(ctx context.Context, userID, providerID string) (Tokens, e
 	}
 }
 
-// refresh is done by whoever holds the lease. Its outcome is written even if the caller has gone away: the refresh
+// The holder of the lease calls refresh. Its outcome is written even if the caller has gone away: the refresh
 // token that the provider has rotated exists nowhere else.
 func (k Keeper) refresh(ctx context.Context, p *Provider, row TokenRow, old Tokens) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)

@@ -1,13 +1,13 @@
 // Package upstream logs users in through other providers: Google, GitHub, Microsoft, Apple, any OpenID provider and any
-// OAuth 2 server that tells who the user is. Here Handstamp is the client.
+// OAuth 2 server that identifies the user. Here Handstamp is the client.
 //
-// A login has two halves. [Provider.Begin] answers with the URL to send the browser to and an [Attempt] to keep; when the
-// browser comes back, [Provider.Complete] checks what it brings against the attempt, redeems the code and returns the
-// [Identity] that the provider vouches for. What an identity means for the users of this server is decided by [Decide], a
-// pure function, and carried out by [Linker].
+// A login has two halves. [Provider.Begin] returns the URL for the browser and an [Attempt] to keep. When the browser comes
+// back, [Provider.Complete] checks its parameters against the attempt, redeems the code and returns the [Identity] that
+// the provider vouches for. [Decide], a pure function, decides what an identity means for the users of this server, and
+// [Linker] carries the decision out.
 //
-// Nothing that a provider, or somebody who claims to be one, sends is believed before it is checked, and no failure of a
-// provider is ours: every error says through a sentinel whose fault it is.
+// The package trusts nothing from a provider, or from an attacker who poses as one, before it has checked it. Every error
+// has a sentinel that says whose fault it is.
 package upstream
 
 import (

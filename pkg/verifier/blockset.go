@@ -14,7 +14,7 @@ import (
 // an entry. Make one with NewBlockSet.
 type BlockSet struct {
 	mu     sync.Mutex // held by writers
-	seed   uint64     // so that nobody can choose values that collide here
+	seed   uint64     // so that an attacker cannot choose values that collide here
 	count  atomic.Int64
 	shards [64]atomic.Pointer[shard]
 }
@@ -102,7 +102,7 @@ func (s *BlockSet) Add(e Entry) {
 }
 
 // Merge adds packed entries, as Add does. It returns ErrEntries, and adds nothing, if they are cut short. A snapshot is merged
-// too: an entry that the issuer has lost (a database restored from a backup) goes on refusing tokens here.
+// too: an entry that the issuer has lost (a database restored from a backup) still refuses tokens here.
 func (s *BlockSet) Merge(entries Entries) error {
 	if err := entries.Check(); err != nil {
 		return err

@@ -18,7 +18,7 @@ var (
 	ErrSignature = fmt.Errorf("%w: wrong signature", ErrInvalid)
 	// ErrIssuer is an authentic token of another issuer.
 	ErrIssuer = fmt.Errorf("%w: wrong issuer", ErrInvalid)
-	// ErrAudience is an authentic token for somebody else.
+	// ErrAudience is an authentic token for another audience.
 	ErrAudience = fmt.Errorf("%w: wrong audience", ErrInvalid)
 	// ErrExpired is an authentic token whose exp has passed. Refresh.
 	ErrExpired = fmt.Errorf("%w: expired", ErrInvalid)

@@ -166,7 +166,7 @@ func require(check func(*Claims) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims, ok := ClaimsFrom(r.Context())
-			err := ErrNoToken // a guard without Middleware around it lets nobody pass
+			err := ErrNoToken // a guard without Middleware around it refuses every request
 			if ok {
 				err = check(claims)
 			}

@@ -152,8 +152,8 @@ func (k JWK) parse() (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("%w: kty %q, crv %q", ErrKey, k.Kty, k.Crv)
 }
 
-// Thumbprint returns the RFC 7638 SHA-256 thumbprint of the key in base64url: a kid that says the same on every replica and can
-// never stand for two keys.
+// Thumbprint returns the RFC 7638 SHA-256 thumbprint of the key in base64url: a kid that is the same on every replica and
+// never names two keys.
 func (k JWK) Thumbprint() string {
 	// The required members in lexicographic order, without white space (RFC 7638, section 3; RFC 8037, appendix A.3).
 	var members any

@@ -139,8 +139,8 @@ func WithoutFeed() Option {
 
 // WithMaxStaleness sets how old the knowledge of revocations may become, and the policy from then on. It is at least 10
 // seconds, the time of two heartbeats; the clocks of issuer and resource server must not differ by more than 30
-// seconds. The defaults are DefaultMaxStaleness and FailOpen. Until the blocklist was loaded once, every token is
-// answered with ErrUnavailable, whatever the policy: an empty list is not the same as no revocations.
+// seconds. The defaults are DefaultMaxStaleness and FailOpen. Before the first blocklist is loaded, Verify
+// returns ErrUnavailable for every token, under either policy: an empty list is not the same as no revocations.
 func WithMaxStaleness(d time.Duration, policy Policy) Option {
 	return func(s *settings) error {
 		if d < 10*time.Second {
@@ -151,7 +151,7 @@ func WithMaxStaleness(d time.Duration, policy Policy) Option {
 	}
 }
 
-// WithPollInterval sets the time between two polls while the stream cannot be had. The default is DefaultPollInterval.
+// WithPollInterval sets the time between two polls while there is no stream. The default is DefaultPollInterval.
 func WithPollInterval(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 100*time.Millisecond {

@@ -31,7 +31,7 @@ type compact struct {
 }
 
 // split checks everything about raw that can be checked without decoding it: its size, exactly two dots, and base64url without
-// padding. It costs nothing to speak of, whatever a stranger sends.
+// padding. Its cost is small for any text that a stranger sends.
 func split(raw string) (compact, error) {
 	if len(raw) > MaxTokenSize {
 		return compact{}, fmt.Errorf("%w: longer than %d bytes", ErrMalformed, MaxTokenSize)

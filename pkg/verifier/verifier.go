@@ -29,9 +29,9 @@ type Verifier struct {
 // New returns a Verifier for tokens of issuer, which is the exact iss of its tokens. WithAudience is required.
 //
 // New fetches the issuer's metadata, keys and blocklist and waits for the first attempt to succeed or fail, at most
-// until ctx is done; ctx has no part in the work that goes on in the background until Close. It is an error if an
-// option is wrong or the server at issuer says that it is another one. It is not an error if the issuer cannot be
-// reached: a resource server may be started first. Verify then answers ErrUnavailable until the issuer is there.
+// until ctx is done; ctx does not affect the background work, which continues until Close. New returns an error if an
+// option is wrong or the server at issuer says that it is another issuer. It returns none if the issuer cannot be
+// reached: a resource server may start first. Verify then returns ErrUnavailable until the issuer is there.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	v := &Verifier{issuer: issuer, settings: settings{maxStaleness: DefaultMaxStaleness, pollInterval: DefaultPollInterval}}
 	for _, option := range options {
@@ -100,8 +100,8 @@ func (v *Verifier) start(ctx, background context.Context) error {
 	return nil
 }
 
-// Close ends the work in the background and waits for it. Verify goes on with what is known; a token that would need more is
-// answered with ErrUnavailable.
+// Close ends the background work and waits for it. Verify continues with the known keys and entries; for a token that needs
+// more it returns ErrUnavailable.
 func (v *Verifier) Close() {
 	v.cancel()
 	v.work.Wait()

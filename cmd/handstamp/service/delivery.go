@@ -25,7 +25,7 @@ func (b *builder) delivery(context.Context) error {
 func deliveryFigures(registry *prometheus.Registry) outbox.Observe {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "handstamp_delivery_attempts_total",
-		Help: "Attempts to tell others of ended sessions, by kind and result. Alert on a rise of dead: a receiver never learns of them.",
+		Help: "Attempts to tell others of ended sessions, by kind and result. Alert on a rise of dead: some receiver never learns.",
 	}, []string{"kind", "result"})
 	age := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "handstamp_delivery_age_seconds",

@@ -1,8 +1,8 @@
-// Package sessiontest holds the session rules to a model of them.
+// Package sessiontest tests the session rules against a model of them.
 //
-// The model says in a page what a presented refresh token gets and what becomes of its session. It shares nothing with the
-// code that it judges. The tests play random histories against the real thing - owners, their tabs, thieves, a network and a
-// database that fail, replicas that die - and demand that the model explains every answer and every row.
+// The model says in a page what a presented refresh token gets and what becomes of its session. It shares no code with the
+// implementation. The tests play random histories against the real thing - owners, their tabs, thieves, a network and a
+// database that fail, replicas that die - and require that the model explains every answer and every row.
 package sessiontest
 
 import (

@@ -1,6 +1,6 @@
 // Package postgres keeps everything in PostgreSQL, version 14 or later.
 //
-// Every method is one transaction, and most are one statement: what a method has to decide, the statement decides, on rows that
+// Every method is one transaction, and most are one statement, which makes the method's decision on rows that
 // it locks itself. Where a change of a user must reach sessions that a parallel login is just creating, the user's row
 // is written first and the sessions by a later statement of the same transaction, which sees what the login has
 // committed while the first one waited for its lock. Several statements travel in one message and commit at

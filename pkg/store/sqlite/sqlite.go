@@ -1,10 +1,10 @@
 // Package sqlite keeps everything in one SQLite file.
 //
-// One connection writes, a few read. They are used through the driver's own interface, with their statements kept prepared:
+// One connection writes, a few read. The package uses the driver's own interface and keeps statements prepared:
 // database/sql would start a goroutine for each statement of a request that can be cancelled, and interrupt the statement. Here a
-// request that is cancelled waits no longer for its turn, but what has begun ends, so that nobody doubts what was written.
+// cancelled request stops waiting for its turn, but a statement that has begun finishes, so its outcome is never in doubt.
 //
-// The write-ahead log is synced with each commit: what was acknowledged survives a power cut. Other processes, such as
+// Each commit syncs the write-ahead log, so every acknowledged write survives a power cut. Other processes, such as
 // commands on the same file, may read and write at the same time.
 package sqlite
 

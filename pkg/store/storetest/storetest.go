@@ -1,4 +1,4 @@
-// Package storetest holds every kind of database to the same behaviour: [Run] is the conformance suite that each
+// Package storetest tests every kind of database for the same behaviour: [Run] is the conformance suite that each
 // implementation of store.Store passes, and [Fail] makes any of them fail on demand.
 package storetest
 

@@ -1,4 +1,4 @@
-// Package upstreamtest holds the providers that tests log in at: a real one (npm's oidc-provider), one that lies, and a
+// Package upstreamtest has the providers at which tests log in: a real one (npm's oidc-provider), one that lies, and a
 // fake GitHub.
 package upstreamtest
 
