@@ -322,17 +322,18 @@ func Claims(t testing.TB, accessToken string) map[string]any {
 	return claims
 }
 
-// Eventually waits until a condition holds, for at most the second that the service promises, with some room for a slow machine.
+// Eventually waits until a condition holds. It fails after half a minute: what the service promises within a second comes
+// later on a machine that is busy, and how soon it comes is measured, not tested.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(5 * time.Second)
+	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("%s: not within five seconds", what)
+			t.Fatalf("%s: not within half a minute", what)
 		case <-tick.C:
 		}
 	}
