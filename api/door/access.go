@@ -116,8 +116,8 @@ func (d *Door) hosted(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// ownPosts refuses a post that does not come from our own pages. A browser says where a post comes from; what says nothing is
-// no browser, and has no cookie that somebody else could have made it send.
+// ownPosts refuses a post that does not come from our own pages. A browser says where a post comes from. A caller that says
+// nothing is no browser, and has no cookie that an attacker could have made it send.
 func (d *Door) ownPosts(next echo.HandlerFunc) echo.HandlerFunc {
 	var crossOrigin http.CrossOriginProtection
 	return func(c echo.Context) error {

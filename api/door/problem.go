@@ -108,7 +108,7 @@ func AsProblem(err error) *Problem {
 		return r.problem(err)
 	}
 	if errors.Is(err, context.Canceled) {
-		// The client never reads this answer. The status is nginx's for a closed connection, so that the log does not blame the service.
+		// The client never reads this answer. The status is nginx's for a closed connection, so that the log does not blame us.
 		return &Problem{Status: 499, Code: "client_closed_request", Title: "The client hung up", Err: err}
 	}
 	return &Problem{

@@ -160,7 +160,7 @@ func halfPair(text []byte) bool {
 		switch first := unit(i); {
 		case text[i] != '\\':
 		case first < 0:
-			i++ // whatever is escaped begins nothing
+			i++ // an escaped character begins nothing
 		case !utf16.IsSurrogate(first):
 			i += 5
 		case utf16.DecodeRune(first, unit(i+6)) == utf8.RuneError:

@@ -25,7 +25,7 @@ func (r *Room) statusLists(c echo.Context) error {
 	}{uris})
 }
 
-// statusList is GET /v1/status-lists/CLIENT/NUMBER: one list as a JWT, whatever is accepted (draft-ietf-oauth-status-list,
+// statusList is GET /v1/status-lists/CLIENT/NUMBER: one list as a JWT, for any Accept (draft-ietf-oauth-status-list,
 // section 8.1).
 func (r *Room) statusList(c echo.Context) error {
 	if r.Statuses == nil {

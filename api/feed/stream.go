@@ -131,8 +131,8 @@ type events struct {
 	event    []byte
 }
 
-// encode returns the event that takes a follower from one cursor to another. Whatever this replica told one follower between the
-// two is enough for another.
+// encode returns the event that takes a follower from one cursor to another. What this replica sent one follower
+// between the two is enough for another.
 func (e *events) encode(from, to string, feed verifier.Feed) ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -80,7 +80,7 @@ func (h *Login) next(c echo.Context, f flow) (oauth.Step, *oauth.Error, error) {
 }
 
 // wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for any.
-// A hint that cannot be read, because its key is long gone, names nobody.
+// A hint that cannot be read, because its key is long gone, names no user.
 func (h *Login) wanted(f flow) string {
 	if f.IDTokenHint == "" {
 		return ""

@@ -50,8 +50,8 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 }
 
 // beginIdentity is GET /oauth2/identities: the browser of the user who adds an identity goes to the provider. The user must
-// be logged in at this browser: else somebody could have a stranger's identity added to an account of their own by sending
-// the stranger here.
+// be logged in in this browser: otherwise an attacker could add a stranger's identity to the attacker's own account by
+// sending the stranger here.
 func (h *Upstreams) beginIdentity(c echo.Context) error {
 	var link linkState
 	if !h.States.open(linkPurpose, c.QueryParam("request"), &link) || time.Now().Unix() >= link.Expires {

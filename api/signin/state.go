@@ -15,8 +15,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/seal"
 )
 
-// A state is what a page or a link carries through the browser. It is sealed, so that nobody can make or change one,
-// and its purpose is bound to it: a state of one purpose is none for another.
+// A state is what a page or a link carries through the browser. It is sealed, so that nobody else can make or change
+// one. It is bound to its purpose: a state of one purpose is invalid for another.
 const (
 	requestPurpose = "authorization request"
 	logoutPurpose  = "logout"

@@ -37,10 +37,10 @@ type Outcome struct {
 // Source is where the rows of one kind come from.
 type Source interface {
 	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its
-	// destination. Until a time no other worker gets them.
+	// destination. No other worker gets them before until.
 	LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]Row, error)
-	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that somebody else has
-	// leased since, or finished, stays as it is.
+	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that another
+	// worker has leased or finished since stays as it is.
 	FinishRow(ctx context.Context, r Row, o Outcome) error
 }
 

@@ -76,8 +76,8 @@ func (k Keeper) Token(ctx context.Context, userID, providerID string) (Tokens, e
 	}
 }
 
-// The holder of the lease calls refresh. Its outcome is written even if the caller has gone away: the refresh
-// token that the provider has rotated exists nowhere else.
+// The holder of the lease calls refresh. It stores the outcome even if the caller has gone away, because the refresh token
+// that the provider has rotated exists nowhere else.
 func (k Keeper) refresh(ctx context.Context, p *Provider, row TokenRow, old Tokens) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
 	defer cancel()

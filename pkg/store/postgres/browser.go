@@ -46,9 +46,9 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 	return c, nil
 }
 
-// RedeemCode implements oauth.BrowserStore. The lock on the user's row makes all who try take turns, and whatever ends
-// the user's browser sessions takes it as well: so the code counts only while the browser session stands that it was
-// given in, whenever it was saved.
+// RedeemCode implements oauth.BrowserStore. All callers take turns at the lock on the user's row, and a transaction that
+// ends the user's browser sessions takes it as well. So the code counts only while its browser session is alive, no matter
+// when it was saved.
 func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start) (session.Started, error) {
 	const sql = startFacts + `code AS (
 			UPDATE authorization_codes a SET used_at = $31::timestamptz, session_id = $11::uuid

@@ -31,7 +31,7 @@ type snapshot struct {
 const (
 	cursorVersion = 1
 	// maxRunning bounds the length of a cursor. With more transactions than that, all from the oldest on count as running:
-	// what some of them have written is told twice.
+	// a follower gets the entries of some of them twice.
 	maxRunning = 128
 )
 

@@ -56,8 +56,8 @@ const (
 
 // What ends all sessions of a user makes no new ones possible either: forgetWhose, perhaps a condition on the user, and
 // forget delete the browser sessions and the unused codes, but those of the browser session that a spared session came
-// from. Whoever adds one holds or waits for the lock on the user's row, so this is a statement after the one that took
-// it.
+// from. A transaction that adds one holds or waits for the lock on the user's row, so this statement follows the one
+// that took it.
 //
 // The parameters are: 1 the user, 2 the session to spare.
 const (

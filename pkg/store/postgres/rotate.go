@@ -15,7 +15,7 @@ import (
 
 // rotateOne and rotateMany are the same statement. Everything that a rotation depends on stands in the session's row, so that
 // a change which commits while the statement waits for the row is taken into account: the condition is checked again on the
-// new version of the row. The client's row is not waited for: whatever disables a client blocks its tokens.
+// new version of the row. It does not wait for the client's row: disabling a client blocks its tokens.
 //
 // OFFSET 0 keeps the planner from reading the clients first: rows would then be locked client by client and not in the
 // order of the requests.

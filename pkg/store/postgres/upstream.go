@@ -120,8 +120,8 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 	return err
 }
 
-// AdoptUser implements upstream.Store. Whatever starts a session of the user, or adds something to log in with, takes
-// the lock on the user's row: it either came before and goes, or comes after and finds nothing that it rests on.
+// AdoptUser implements upstream.Store. A transaction that starts a session of the user, or adds a way to log in, takes the
+// lock on the user's row. So its result either came before and is removed, or it comes after and finds nothing to build on.
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	const (
 		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, password_hash = ''

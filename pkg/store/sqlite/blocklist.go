@@ -63,7 +63,7 @@ func blockSessions(c *conn, ids []session.ID, at, until time.Time) error {
 	return block(c, at, entries...)
 }
 
-// advanceFeed takes the next sequence number. Whoever changes what [DB.Wait] is about calls it.
+// advanceFeed takes the next sequence number. Every change that [DB.Wait] reports calls it.
 func advanceFeed(c *conn, at time.Time) (head int64, err error) {
 	_, err = c.one(`UPDATE feed SET head = max(head + 1, ?) RETURNING head`, func(r *row) { r.scan(&head) }, at.UnixMicro())
 	return head, err

@@ -340,8 +340,8 @@ func (db *DB) ending(ctx context.Context, doing, userID string, except session.I
 	return ids, nil
 }
 
-// endAll ends and blocks the user's live sessions but one, and whatever could start another: browser sessions and
-// unused codes, but those of the browser session that the one comes from.
+// endAll ends and blocks the user's live sessions except one. It also ends what could start another: browser sessions and
+// unused codes, except those of the browser session of the spared one.
 func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+
 		` RETURNING id`,

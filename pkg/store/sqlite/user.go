@@ -119,8 +119,8 @@ func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, li
 			ON CONFLICT (key) DO UPDATE SET free_at = excluded.free_at`, key, freeAt.Add(limit.Every)); err != nil {
 			return err
 		}
-		// Two rows that say nothing any more go for each that may have come: the table stays as small as the
-		// number of addresses attacked lately, and nobody has to sweep it.
+		// Each attempt may add one row and deletes up to two expired ones. So the table stays as small as the number
+		// of addresses attacked lately, and needs no sweep.
 		_, err = c.exec(`
 			DELETE FROM login_attempts WHERE key IN (SELECT key FROM login_attempts WHERE free_at <= ? ORDER BY free_at LIMIT 2)`, at)
 		return err
