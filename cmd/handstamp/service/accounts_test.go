@@ -53,7 +53,7 @@ func TestNewHasher(t *testing.T) {
 		})
 	}
 
-	// Eight callers at once, each of them for longer than Go lets one goroutine run.
+	// Eight callers at once.
 	const callers = 8
 	for name, test := range map[string]struct {
 		concurrency, queue int
@@ -65,7 +65,10 @@ func TestNewHasher(t *testing.T) {
 		"fail/fewer may wait than come": {1, 2, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := service.Config{Argon2Memory: 16 << 10, Argon2Time: 1, PasswordConcurrency: test.concurrency, PasswordQueue: test.queue}
+			c := service.Config{Argon2Memory: 8 << 10, Argon2Time: 1, PasswordConcurrency: test.concurrency, PasswordQueue: test.queue}
+			if test.refused {
+				c.Argon2Memory = 64 << 10 // for so long that all come meanwhile, on one processor too
+			}
 			h, err := service.NewHasher(c)
 			must(t, err)
 			var (
