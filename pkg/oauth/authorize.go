@@ -135,7 +135,7 @@ func (s *Server) authorize(client Client, redirectURI string, form Form) (*Autho
 
 // authorizingClient finds the client and checks the redirect URI. Until both are right nothing may be redirected.
 func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, string, error) {
-	id, err := form.Required("client_id")
+	id, err := form.required("client_id")
 	if err != nil {
 		return Client{}, "", err
 	}

@@ -79,7 +79,7 @@ func (s *LogoutSender) Kind() outbox.Kind {
 	return outbox.Kind{
 		Name:    KindLogout,
 		Source:  s.source,
-		Deliver: s.Deliver,
+		Deliver: s.deliver,
 		Lease:   deliveryLease,
 		Timeout: deliveryTimeout,
 		Wait: func(attempts int) time.Duration { // 1 s, 4 s, 16 s, ... 17 min
@@ -91,8 +91,8 @@ func (s *LogoutSender) Kind() outbox.Kind {
 	}
 }
 
-// Deliver sends one logout token.
-func (s *LogoutSender) Deliver(ctx context.Context, r outbox.Row) error {
+// deliver sends one logout token.
+func (s *LogoutSender) deliver(ctx context.Context, r outbox.Row) error {
 	d, err := LogoutOf(r)
 	if err != nil {
 		return err

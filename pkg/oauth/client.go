@@ -59,8 +59,8 @@ type Client struct {
 	DisabledAt             time.Time // zero while enabled
 }
 
-// MaxRefreshGrace is the longest grace period a client may have.
-const MaxRefreshGrace = 300 * time.Second
+// maxRefreshGrace is the longest grace period a client may have.
+const maxRefreshGrace = 300 * time.Second
 
 // Disabled reports whether the client may not be issued anything.
 func (c Client) Disabled() bool { return !c.DisabledAt.IsZero() }
@@ -68,8 +68,8 @@ func (c Client) Disabled() bool { return !c.DisabledAt.IsZero() }
 // Allows reports whether the client may use a grant.
 func (c Client) Allows(grant string) bool { return slices.Contains(c.Grants, grant) }
 
-// SecretMatches compares a presented client secret in constant time. A client without a secret matches nothing.
-func (c Client) SecretMatches(secret string) bool {
+// secretMatches compares a presented client secret in constant time. A client without a secret matches nothing.
+func (c Client) secretMatches(secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(c.SecretHash)) == 1
 }
 
@@ -163,8 +163,8 @@ func (c Client) Validate() error {
 			fault("audience: must not be empty")
 		}
 	}
-	if c.RefreshGrace != nil && (*c.RefreshGrace < 0 || *c.RefreshGrace > MaxRefreshGrace) {
-		fault("refresh-grace: must be between 0s and %s", MaxRefreshGrace)
+	if c.RefreshGrace != nil && (*c.RefreshGrace < 0 || *c.RefreshGrace > maxRefreshGrace) {
+		fault("refresh-grace: must be between 0s and %s", maxRefreshGrace)
 	}
 	return errors.Join(faults...)
 }

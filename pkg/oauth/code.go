@@ -15,8 +15,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// CodeLifetime is how long an authorization code can be redeemed (RFC 6749, section 4.1.2, allows ten minutes).
-const CodeLifetime = 60 * time.Second
+// codeLifetime is how long an authorization code can be redeemed (RFC 6749, section 4.1.2, allows ten minutes).
+const codeLifetime = 60 * time.Second
 
 // Issue makes the authorization code that answers a request, for a user who is logged in at this browser.
 func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) (code string, err error) {
@@ -25,7 +25,7 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) 
 	return code, s.browser.SaveCode(ctx, Code{
 		Hash: sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
 		Scope: a.Scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,
-		CreatedAt: now, ExpiresAt: now.Add(CodeLifetime),
+		CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
 	})
 }
 
@@ -34,7 +34,7 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) 
 func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
 	var raw, redirectURI, verifier string
 	for name, into := range map[string]*string{"code": &raw, "code_verifier": &verifier} {
-		v, err := r.Form.Required(name)
+		v, err := r.Form.required(name)
 		if err != nil {
 			return nil, err
 		}

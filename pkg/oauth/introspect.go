@@ -45,7 +45,7 @@ func (s *Server) introspect(ctx context.Context, r Request) (Introspection, erro
 	if err != nil {
 		return Introspection{}, err
 	}
-	raw, err := r.Form.Required("token")
+	raw, err := r.Form.required("token")
 	if err != nil {
 		return Introspection{}, err
 	}

@@ -12,7 +12,7 @@ const maxIdempotencyKey = 255
 // refresh is the refresh_token grant (RFC 6749, section 6; RFC 9700, section 4.14). A scope or resource that is asked for
 // narrows this access token only; the grant stays as it was.
 func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
-	raw, err := r.Form.Required("refresh_token")
+	raw, err := r.Form.required("refresh_token")
 	if err != nil {
 		return nil, err
 	}

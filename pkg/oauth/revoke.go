@@ -23,7 +23,7 @@ func (s *Server) Revoke(ctx context.Context, r Request) error {
 }
 
 func (s *Server) revoke(ctx context.Context, r Request) error {
-	raw, err := r.Form.Required("token")
+	raw, err := r.Form.required("token")
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ func (f Form) One(name string) (string, error) {
 	return values[0], nil
 }
 
-// Required returns a parameter that must be there, once.
-func (f Form) Required(name string) (string, error) {
+// required returns a parameter that must be there, once.
+func (f Form) required(name string) (string, error) {
 	v, err := f.One(name)
 	if err == nil && v == "" {
 		err = refuse(InvalidRequest, "%s is missing", name)
@@ -65,7 +65,7 @@ func (s *Server) Token(ctx context.Context, r Request) (*TokenResponse, error) {
 }
 
 func (s *Server) token(ctx context.Context, r Request) (*TokenResponse, error) {
-	name, err := r.Form.Required("grant_type")
+	name, err := r.Form.required("grant_type")
 	if err != nil {
 		return nil, err
 	}
@@ -113,14 +113,14 @@ func (s *Server) authenticate(ctx context.Context, r Request) (Client, error) {
 	failed := refuse(InvalidClient, "client authentication failed")
 	client, err := s.clients.Client(ctx, id)
 	if errors.Is(err, ErrClientNotFound) {
-		Client{}.SecretMatches(secret) // the same work as for a known client
+		Client{}.secretMatches(secret) // the same work as for a known client
 		return Client{}, failed
 	}
 	if err != nil {
 		return Client{}, err
 	}
 	if client.Type == Confidential {
-		if !client.SecretMatches(secret) {
+		if !client.secretMatches(secret) {
 			return Client{}, failed
 		}
 	} else if secret != "" || r.Basic != nil && r.Basic.Secret != "" {

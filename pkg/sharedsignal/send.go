@@ -51,7 +51,7 @@ func (s *Sender) Kind() outbox.Kind {
 	return outbox.Kind{
 		Name:    KindPush,
 		Source:  streams{s.store},
-		Deliver: s.Deliver,
+		Deliver: s.deliver,
 		Lease:   pushLease,
 		Timeout: pushLease,
 		// 1 s, 2 s, 4 s, ... 5 min
@@ -110,8 +110,8 @@ func (o *outcome) note(jti string, err error) {
 	}
 }
 
-// Deliver pushes the events of one stream until none is left, one fails, or the lease is nearly over.
-func (s *Sender) Deliver(ctx context.Context, r outbox.Row) error {
+// deliver pushes the events of one stream until none is left, one fails, or the lease is nearly over.
+func (s *Sender) deliver(ctx context.Context, r outbox.Row) error {
 	end := time.Now().Add(pushTime)
 	stream, err := s.store.Stream(ctx, string(r.Payload))
 	if errors.Is(err, ErrStreamNotFound) || err == nil && stream.ID != r.Destination {
