@@ -7,11 +7,11 @@ import (
 )
 
 // Nothing is issued but by one of the three rules of this file, each with facts that the database told: a login passes
-// MayIssue, a refresh passes MayRefresh, and a client that acts for itself passes MayIssueToClient.
+// mayIssue, a refresh passes mayRefresh, and a client that acts for itself passes MayIssueToClient.
 
-// UserState and ClientState are the facts about user and client that issuing depends on. The zero value of neither
+// userState and ClientState are the facts about user and client that issuing depends on. The zero value of neither
 // lets anything pass.
-type UserState struct {
+type userState struct {
 	Known    bool
 	Disabled bool
 }
@@ -22,9 +22,9 @@ type ClientState struct {
 	Disabled bool
 }
 
-// MayIssue decides whether a session may begin, with facts that were read in the transaction that writes. scope is what
+// mayIssue decides whether a session may begin, with facts that were read in the transaction that writes. scope is what
 // the token is to carry, empty for all that was granted.
-func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time) error {
+func mayIssue(u userState, s Session, c ClientState, scope string, at time.Time) error {
 	switch {
 	case !u.Known:
 		return ErrUserChanged
@@ -32,13 +32,13 @@ func MayIssue(u UserState, s Session, c ClientState, scope string, at time.Time)
 		return ErrUserDisabled
 	}
 	s.ClientDisabled = !c.Known || c.Disabled
-	return MayRefresh(s, scope, at)
+	return mayRefresh(s, scope, at)
 }
 
-// MayRefresh decides from the session's row alone whether a session may continue. It need not read the user: the
+// mayRefresh decides from the session's row alone whether a session may continue. It need not read the user: the
 // transaction that disables or deletes a user also ends the user's sessions ([EndingStore]). The row's ClientDisabled
 // says whether the client is disabled or unknown.
-func MayRefresh(s Session, scope string, at time.Time) error {
+func mayRefresh(s Session, scope string, at time.Time) error {
 	switch {
 	case s.ClientDisabled:
 		return ErrClientDisabled

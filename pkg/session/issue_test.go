@@ -13,11 +13,11 @@ func TestMayIssue(t *testing.T) {
 	revoked.RevokedAt = at
 	idle.IdleExpiresAt, ended.ExpiresAt = at, at
 	var (
-		user   = UserState{Known: true}
+		user   = userState{Known: true}
 		client = ClientState{Known: true}
 	)
 	for name, test := range map[string]struct {
-		user    UserState
+		user    userState
 		session Session
 		client  ClientState
 		scope   string
@@ -26,10 +26,10 @@ func TestMayIssue(t *testing.T) {
 		"ok/all of the grant":        {user, alive, client, "", nil},
 		"ok/the grant, spelled out":  {user, alive, client, "openid profile", nil},
 		"ok/part of the grant":       {user, alive, client, "profile", nil},
-		"fail/nothing is known":      {UserState{}, Session{}, ClientState{}, "", ErrUserChanged},
-		"fail/unknown user":          {UserState{}, alive, client, "", ErrUserChanged},
-		"fail/disabled user":         {UserState{Known: true, Disabled: true}, alive, client, "", ErrUserDisabled},
-		"fail/disabled unknown user": {UserState{Disabled: true}, alive, client, "", ErrUserChanged},
+		"fail/nothing is known":      {userState{}, Session{}, ClientState{}, "", ErrUserChanged},
+		"fail/unknown user":          {userState{}, alive, client, "", ErrUserChanged},
+		"fail/disabled user":         {userState{Known: true, Disabled: true}, alive, client, "", ErrUserDisabled},
+		"fail/disabled unknown user": {userState{Disabled: true}, alive, client, "", ErrUserChanged},
 		"fail/unknown client":        {user, alive, ClientState{}, "", ErrClientDisabled},
 		"fail/disabled client":       {user, alive, ClientState{Known: true, Disabled: true}, "", ErrClientDisabled},
 		"fail/revoked session":       {user, revoked, client, "", ErrEnded},
@@ -38,14 +38,14 @@ func TestMayIssue(t *testing.T) {
 		"fail/no session":            {user, Session{}, client, "", ErrEnded},
 		"fail/more than the grant":   {user, alive, client, "openid email", ErrScope},
 		"fail/an unknown scope":      {user, alive, client, "admin", ErrScope},
-		"fail/everything at once": {UserState{Known: true, Disabled: true}, revoked, ClientState{Known: true, Disabled: true},
+		"fail/everything at once": {userState{Known: true, Disabled: true}, revoked, ClientState{Known: true, Disabled: true},
 			"admin", ErrUserDisabled},
 		"fail/another spelling":        {user, alive, client, "OpenID", ErrScope},
 		"fail/part of a scope's name":  {user, alive, client, "open", ErrScope},
 		"fail/two scopes as one value": {user, alive, client, "openid\u00a0profile", ErrScope},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := MayIssue(test.user, test.session, test.client, test.scope, at); !errors.Is(err, test.want) {
+			if err := mayIssue(test.user, test.session, test.client, test.scope, at); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
 		})
@@ -74,7 +74,7 @@ func TestMayRefresh(t *testing.T) {
 		"fail/more than the grant of an ended": {revoked, "email", ErrEnded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := MayRefresh(test.session, test.scope, at); !errors.Is(err, test.want) {
+			if err := mayRefresh(test.session, test.scope, at); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
 		})

@@ -97,7 +97,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	if err != nil {
 		return Issued{}, fmt.Errorf("start session: %w", err)
 	}
-	err = MayIssue(UserState{Known: facts.UserFound, Disabled: facts.UserDisabled}, s,
+	err = mayIssue(userState{Known: facts.UserFound, Disabled: facts.UserDisabled}, s,
 		ClientState{Known: facts.ClientFound, Disabled: facts.ClientDisabled}, s.Scope, now)
 	if err != nil {
 		return Issued{}, err
@@ -169,7 +169,7 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)
 		}
 		if err == nil {
-			err = MayRefresh(s, r.Scope, step.At)
+			err = mayRefresh(s, r.Scope, step.At)
 		}
 		if err != nil {
 			return Issued{}, err
@@ -195,7 +195,7 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 
 // answer passes the one decision with the facts that the writing statement read.
 func (m *Manager) answer(s Session, r Refresh, at time.Time) (Issued, error) {
-	if err := MayRefresh(s, r.Scope, at); err != nil {
+	if err := mayRefresh(s, r.Scope, at); err != nil {
 		return Issued{}, err
 	}
 	return m.issued(s), nil
