@@ -79,7 +79,7 @@ func (d *Door) Handler(routes []Route) *echo.Echo {
 			e.OPTIONS(r.Path, d.preflight(r, routes))
 		}
 		e.Add(r.Method, r.Path, handler)
-		if r.HasHead() {
+		if r.hasHead() {
 			e.HEAD(r.Path, handler)
 		}
 	}

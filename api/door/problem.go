@@ -71,8 +71,8 @@ func tokenChallenge(detail string) string {
 	return `Bearer error="invalid_token", error_description="` + detail + `"`
 }
 
-// TooManyAttempts is the refusal of an attempt that comes too soon.
-func TooManyAttempts(after time.Duration) *Problem {
+// tooManyAttempts is the refusal of an attempt that comes too soon.
+func tooManyAttempts(after time.Duration) *Problem {
 	return &Problem{
 		Status:     http.StatusTooManyRequests,
 		Code:       "too_many_attempts",
@@ -102,7 +102,7 @@ func AsProblem(err error) *Problem {
 		}
 	}
 	if attempt, ok := errors.AsType[*user.AttemptError](err); ok {
-		return TooManyAttempts(attempt.RetryAfter)
+		return tooManyAttempts(attempt.RetryAfter)
 	}
 	if r, ok := rowOf(err); ok {
 		return r.problem(err)

@@ -78,8 +78,8 @@ type Route struct {
 	Handler echo.HandlerFunc
 }
 
-// HasHead reports whether HEAD is answered, too.
-func (r Route) HasHead() bool {
+// hasHead reports whether HEAD is answered, too.
+func (r Route) hasHead() bool {
 	return r.Method == http.MethodGet && (r.Access == Anyone || r.Access == Stream)
 }
 

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Length is the length of an ID's text form, in bytes.
-const Length = 26
+// length is the length of an ID's text form, in bytes.
+const length = 26
 
 // ID is 48 bits of time, in milliseconds, and 80 random bits.
 type ID [16]byte
@@ -31,7 +31,7 @@ func New(now time.Time) ID {
 // Parse reads a text form. It reports false if the text is none: each ID has exactly one.
 func Parse(text string) (ID, bool) {
 	var id ID
-	if len(text) != Length {
+	if len(text) != length {
 		return ID{}, false
 	}
 	// The decoder skips line breaks, and does not look at the last bits.
@@ -43,7 +43,7 @@ func Parse(text string) (ID, bool) {
 
 // String returns the text form.
 func (id ID) String() string {
-	var text [Length]byte
+	var text [length]byte
 	encoding.Encode(text[:], id[:])
 	return string(text[:])
 }

@@ -136,12 +136,6 @@ func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error)
 	return matched && text != "", unknown
 }
 
-// VerifyNothing does the work of Verify for a user who does not exist, and matches nothing. Its errors are those of Verify.
-func (h *Hasher) VerifyNothing(ctx context.Context, plain string) error {
-	_, err := h.Verify(ctx, "", plain)
-	return err
-}
-
 // NeedsRehash reports whether stored is anything but an argon2id hash of the current Params. Replace it after a
 // successful Verify, only if the database still holds the same one: the password may have been changed meanwhile.
 func (h *Hasher) NeedsRehash(stored string) bool {
