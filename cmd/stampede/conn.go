@@ -35,7 +35,7 @@ type conn struct {
 
 	nc       net.Conn
 	deadline time.Time // set on nc
-	sent     time.Time // when the last request was
+	active   time.Time // when it was opened or last sent on
 	buf      []byte
 	r, w     int    // unread bytes are buf[r:w]
 	body     []byte // of a chunked response
@@ -56,7 +56,7 @@ func (c *conn) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	c.nc, c.deadline, c.r, c.w = nc, time.Time{}, 0, 0
+	c.nc, c.deadline, c.active, c.r, c.w = nc, time.Time{}, time.Now(), 0, 0
 	return nil
 }
 
@@ -73,7 +73,7 @@ func (c *conn) send(ctx context.Context, requests []byte, now time.Time) error {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	c.sent = now
+	c.active = now
 	// The deadline is moved only when it comes near: a request gets at least timeout and at most twice that, and the
 	// common one pays for no timer.
 	if c.deadline.Sub(now) < c.timeout {
@@ -102,7 +102,7 @@ func (c *conn) receive() (response, error) {
 // roundTrip sends one request and reads its response. A server may close a connection that rests; that is no fault, so a request
 // which meets it is sent again, once, on a new connection (RFC 9112, section 9.3.1).
 func (c *conn) roundTrip(ctx context.Context, request []byte, now time.Time) (response, error) {
-	rested := c.nc != nil && now.Sub(c.sent) >= restful
+	rested := c.nc != nil && now.Sub(c.active) >= restful
 	resp, err := c.exchange(ctx, request, now)
 	if rested && isClosed(err) {
 		return c.exchange(ctx, request, now)

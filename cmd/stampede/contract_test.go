@@ -21,7 +21,7 @@ type contractServer struct {
 	*httptest.Server
 	// before sees each request first and may answer it; then it returns true.
 	before func(w http.ResponseWriter, r *http.Request) bool
-	// loseAnswer, if set, tells whether the answer to a rotation is lost after it was committed.
+	// loseAnswer, if set, tells whether the answer to a rotation or its repeat is lost after the rotation was committed.
 	loseAnswer func() bool
 	// suffix, if set, makes the feed speak of other sessions than those that end.
 	suffix string
@@ -152,7 +152,7 @@ func (s *contractServer) token(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	if sid, ok := s.previous[token]; ok && key != "" && s.sessions[sid].key == key {
 		s.repeated++
-		s.sessions[sid].answer(w, http.StatusOK)
+		s.answerRefresh(w, s.sessions[sid])
 		return
 	}
 	sid, ok := s.current[token]
@@ -166,6 +166,10 @@ func (s *contractServer) token(w http.ResponseWriter, r *http.Request) {
 	s.previous[token] = sid
 	se.token, se.key = contractToken(), key
 	s.current[se.token] = sid
+	s.answerRefresh(w, se)
+}
+
+func (s *contractServer) answerRefresh(w http.ResponseWriter, se *contractSession) {
 	if s.loseAnswer != nil && s.loseAnswer() {
 		panic(http.ErrAbortHandler)
 	}
