@@ -67,12 +67,18 @@ func (s settings) validate() error {
 	fault(pipelined && s.rate > 0, "--pipeline and --rate exclude each other: in a pipeline a request waits for its predecessors")
 	fault(s.output != "text" && s.output != "json", "--output must be text or json")
 	for flag, path := range map[string]string{"--path": s.path, "--check-path": s.checkPath} {
-		fault(!strings.HasPrefix(path, "/") || strings.ContainsAny(path, " \r\n"), "%s must begin with / and be escaped", flag)
+		fault(!isEscapedPath(path), "%s must begin with one / and be escaped", flag)
 	}
 	for _, sh := range s.mix {
 		fault(pipelined && sh.name != opForged && sh.name != opGet, "%s can't be pipelined", sh.name)
 	}
 	return errors.Join(faults...)
+}
+
+// isEscapedPath tells whether path can be sent as it is.
+func isEscapedPath(path string) bool {
+	outside := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	return strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") && !strings.ContainsFunc(path, outside)
 }
 
 // parseMix reads "refresh=90,login=2".

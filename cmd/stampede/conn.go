@@ -1,34 +1,38 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
 )
 
 const (
-	firstBuffer = 4 << 10
-	maxResponse = 4 << 20
+	readBuffer  = 4 << 10
+	maxResponse = 4 << 20 // head and body
 
 	// restful is how long a connection must have rested for its end not to count as an error.
 	restful = time.Second
-
-	crlf     = "\r\n"
-	crlfcrlf = crlf + crlf
 )
 
-// errTimeout: no answer within the time that the user allows.
-var errTimeout = errors.New("timeout")
+var (
+	errTimeout     = errors.New("timeout") // no answer within the time that the user allows
+	errMalformed   = errors.New("malformed response")
+	errTooLarge    = errors.New("response too large")
+	errUnsolicited = errors.New("bytes that nobody asked for")
+)
 
-// conn is one keep-alive HTTP/1.1 connection to the target, used by one goroutine. It is written for little CPU per
-// request, since the client usually shares the machine with the server that it measures: one write and one read per
-// request, no allocation, no timer.
+// conn is one keep-alive HTTP/1.1 connection to the target, used by one goroutine. net/http writes the requests and reads the
+// responses, without http.Transport: that can't pipeline, it silently repeats requests whose connection broke, which this
+// client has to count as failures, and its goroutines cost CPU that a server on the same machine then lacks.
 type conn struct {
 	target  *target
 	timeout time.Duration
@@ -36,13 +40,30 @@ type conn struct {
 	nc       net.Conn
 	deadline time.Time // set on nc
 	active   time.Time // when it was opened or last sent on
-	buf      []byte
-	r, w     int    // unread bytes are buf[r:w]
-	body     []byte // of a chunked response
+	source   source
+	in       *bufio.Reader // of source
+	body     bytes.Buffer
 }
 
 func newConn(t *target, timeout time.Duration) *conn {
-	return &conn{target: t, timeout: timeout, buf: make([]byte, firstBuffer)}
+	return &conn{target: t, timeout: timeout, in: bufio.NewReaderSize(nil, readBuffer)}
+}
+
+// source reads a connection up to the size of a response, and remembers why it could not go on.
+type source struct {
+	nc   net.Conn
+	left int
+	err  error
+}
+
+func (s *source) Read(p []byte) (n int, err error) {
+	if s.left <= 0 {
+		s.err = errTooLarge
+		return 0, s.err
+	}
+	n, s.err = s.nc.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	return n, s.err
 }
 
 // connect makes sure that there is a connection. It returns at once if there is one.
@@ -56,8 +77,14 @@ func (c *conn) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	c.nc, c.deadline, c.active, c.r, c.w = nc, time.Time{}, time.Now(), 0, 0
+	c.use(nc)
 	return nil
+}
+
+// use makes nc the connection.
+func (c *conn) use(nc net.Conn) {
+	c.nc, c.deadline, c.active, c.source = nc, time.Time{}, time.Now(), source{nc: nc}
+	c.in.Reset(&c.source)
 }
 
 // drop closes the connection; the next send opens another.
@@ -92,11 +119,36 @@ func (c *conn) send(ctx context.Context, requests []byte, now time.Time) error {
 
 // receive reads the next response. After an error the connection is gone.
 func (c *conn) receive() (response, error) {
+	c.source.left = maxResponse
 	resp, err := c.readResponse()
+	if err == nil {
+		return resp, nil
+	}
+	c.drop()
+	if c.source.err != nil { // net/http calls a head that was cut short malformed
+		return response{}, c.source.err
+	}
+	return response{}, fmt.Errorf("%w: %w", errMalformed, err)
+}
+
+func (c *conn) readResponse() (response, error) {
+	read, err := http.ReadResponse(c.in, nil)
 	if err != nil {
+		return response{}, err
+	}
+	c.body.Reset()
+	_, err = c.body.ReadFrom(read.Body)
+	if err = errors.Join(err, read.Body.Close()); err != nil {
+		return response{}, err
+	}
+	if read.Close {
 		c.drop()
 	}
-	return resp, err
+	return response{
+		status:     read.StatusCode,
+		body:       c.body.Bytes(),
+		retryAfter: read.Header.Get("Retry-After") != "",
+	}, nil
 }
 
 // roundTrip sends one request and reads its response. A server may close a connection that rests; that is no fault, so a request
@@ -115,156 +167,39 @@ func (c *conn) exchange(ctx context.Context, request []byte, now time.Time) (res
 		return response{}, err
 	}
 	resp, err := c.receive()
-	if err == nil && c.r != c.w {
+	if err == nil && c.in.Buffered() > 0 {
 		c.drop()
 		return response{}, errUnsolicited
 	}
 	return resp, err
 }
 
-func (c *conn) readResponse() (response, error) {
-	size, err := c.awaitHead()
-	if err != nil {
-		return response{}, err
-	}
-	h, err := parseHead(c.buf[c.r : c.r+size])
-	if err != nil {
-		return response{}, err
-	}
-	resp := response{status: h.status, retryAfter: h.retryAfter}
-	switch {
-	case h.status == 204 || h.status == 304:
-		c.r += size
-	case h.chunked && h.length >= 0: // RFC 9112, section 6.3: an attack or a bug
-		return response{}, errMalformed
-	case h.chunked:
-		c.r += size
-		if err := c.readChunks(); err != nil {
-			return response{}, err
-		}
-		resp.body = c.body
-	case h.length < 0:
-		return response{}, errNoLength
-	default:
-		if err := c.await(size + h.length); err != nil {
-			return response{}, err
-		}
-		resp.body = c.buf[c.r+size : c.r+size+h.length]
-		c.r += size + h.length
-	}
-	if h.close {
-		c.drop()
-	}
-	return resp, nil
+// response is what the load client looks at. body is valid until the next request on the same connection.
+type response struct {
+	status     int
+	body       []byte
+	retryAfter bool // a Retry-After header was there
 }
 
-// awaitHead returns the size of the head, which then stands at buf[r:].
-func (c *conn) awaitHead() (int, error) {
-	for seen := 0; ; {
-		if i := bytes.Index(c.buf[c.r+seen:c.w], []byte(crlfcrlf)); i >= 0 {
-			return seen + i + len(crlfcrlf), nil
-		}
-		seen = max(0, c.w-c.r-len(crlfcrlf)+1)
-		if err := c.fill(); err != nil {
-			return 0, err
-		}
-	}
+// answer is what this client reads of the JSON object in a response.
+type answer struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	Error        string `json:"error"`
+	Code         string `json:"code"`
+	Cursor       string `json:"cursor"`
 }
 
-// await makes sure that at least n unread bytes are buffered.
-func (c *conn) await(n int) error {
-	for c.w-c.r < n {
-		if err := c.fill(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readChunks decodes a chunked body (RFC 9112, section 7.1) into c.body. Trailers are refused: nobody sends us any.
-func (c *conn) readChunks() error {
-	c.body = c.body[:0]
-	for {
-		var line []byte
-		for seen := 0; line == nil; {
-			if i := bytes.Index(c.buf[c.r+seen:c.w], []byte(crlf)); i >= 0 {
-				line = c.buf[c.r : c.r+seen+i]
-				break
-			}
-			seen = max(0, c.w-c.r-1)
-			if err := c.fill(); err != nil {
-				return err
-			}
-		}
-		size, ok := parseChunkSize(line)
-		if !ok {
-			return errMalformed
-		}
-		if len(c.body)+size > maxResponse {
-			return errTooLarge
-		}
-		c.r += len(line) + len(crlf)
-		if err := c.await(size + len(crlf)); err != nil {
-			return err
-		}
-		c.body = append(c.body, c.buf[c.r:c.r+size]...)
-		c.r += size
-		if !bytes.HasPrefix(c.buf[c.r:c.w], []byte(crlf)) {
-			return errMalformed
-		}
-		c.r += len(crlf)
-		if size == 0 {
-			return nil
-		}
-	}
-}
-
-func parseChunkSize(line []byte) (int, bool) {
-	digits, _, _ := bytes.Cut(line, []byte{';'})
-	if len(digits) == 0 || len(digits) > 6 {
-		return 0, false
-	}
-	n := 0
-	for _, d := range digits {
-		switch {
-		case d >= '0' && d <= '9':
-			n = n<<4 | int(d-'0')
-		case d|0x20 >= 'a' && d|0x20 <= 'f':
-			n = n<<4 | int(d|0x20-'a'+10)
-		default:
-			return 0, false
-		}
-	}
-	return n, true
-}
-
-// fill reads once from the network. Unread bytes may move within buf.
-func (c *conn) fill() error {
-	if c.r == c.w {
-		c.r, c.w = 0, 0
-	}
-	if c.w == len(c.buf) {
-		if c.r == 0 {
-			if len(c.buf) >= maxResponse {
-				return errTooLarge
-			}
-			c.buf = append(c.buf, make([]byte, len(c.buf))...)
-		} else {
-			c.w = copy(c.buf, c.buf[c.r:c.w])
-			c.r = 0
-		}
-	}
-	n, err := c.nc.Read(c.buf[c.w:])
-	c.w += n
-	if n > 0 {
-		return nil
-	}
-	return err
+// answer decodes the body. A member that is missing or no string is empty, and so are all if the body is no JSON object.
+func (r *response) answer() (a answer) {
+	_ = json.Unmarshal(r.body, &a) // callers look for the members that they need
+	return a
 }
 
 // isClosed tells whether err says that the other side had closed the connection.
 func isClosed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE)
 }
 
 // errorKind names a transport or protocol error for the report: few words, no addresses, so that equal causes count together.
@@ -277,7 +212,7 @@ func errorKind(err error) string {
 	case isClosed(err):
 		return "connection closed"
 	}
-	for _, e := range []error{errMalformed, errNoLength, errTooLarge, errUnsolicited} {
+	for _, e := range []error{errMalformed, errTooLarge, errUnsolicited} {
 		if errors.Is(err, e) {
 			return e.Error()
 		}

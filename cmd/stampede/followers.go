@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,10 +62,9 @@ func (a *audience) fail(kind string) {
 
 // follower reads one stream of GET /v1/blocklist/stream.
 type follower struct {
-	index  int
-	nc     net.Conn
-	lines  *bufio.Scanner
-	packed []byte // decoded entries, reused
+	index int
+	nc    net.Conn
+	lines *bufio.Scanner
 }
 
 // maxEvent bounds one line of a stream. A burst of revocations fits many times over.
@@ -77,8 +77,9 @@ func (f *follower) open(ctx context.Context, t *target, cursor string) error {
 		return fmt.Errorf("open stream: %w", err)
 	}
 	f.nc = nc
-	front := t.requestFront("GET", "/v1/blocklist/stream?after="+url.QueryEscape(cursor), "Accept: text/event-stream\r\n\r\n")
-	if _, err := nc.Write(front); err != nil {
+	request := t.request("GET", "/v1/blocklist/stream?after="+url.QueryEscape(cursor))
+	request.Header.Set("Accept", "text/event-stream")
+	if err := request.Write(nc); err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReaderSize(nc, 2048), nil) //nolint:bodyclose // the connection is closed instead
@@ -123,15 +124,15 @@ func (f *follower) hear(a *audience, data []byte) {
 	if r == nil {
 		return
 	}
-	encoded := member(data, "entries")
-	f.packed = append(f.packed[:0], make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))...)
-	n, err := base64.StdEncoding.Decode(f.packed, encoded)
-	if err != nil || n%entryBytes != 0 {
+	var event struct {
+		Entries []byte `json:"entries"`
+	}
+	if json.Unmarshal(data, &event) != nil || len(event.Entries)%entryBytes != 0 {
 		a.fail("malformed entries")
 		return
 	}
-	for i := 0; i < n; i += entryBytes {
-		if entryKey(f.packed[i:i+keyBytes]) != r.key {
+	for entry := range slices.Chunk(event.Entries, entryBytes) {
+		if entryKey(entry[:keyBytes]) != r.key {
 			continue
 		}
 		// At-least-once: a repeat changes nothing.
@@ -313,7 +314,7 @@ func (a *audience) revoke(ctx context.Context, c *conn, clientID string, acc acc
 	if err != nil {
 		return 0, fmt.Errorf("log in: %w", err)
 	}
-	access := string(member(resp.body, "access_token"))
+	access := resp.answer().AccessToken
 	if resp.status != 200 || access == "" {
 		return 0, fmt.Errorf("log in: %s", statusKind(&resp))
 	}
@@ -323,8 +324,9 @@ func (a *audience) revoke(ctx context.Context, c *conn, clientID string, acc acc
 	}
 	r.key = sessionKey(sid)
 	a.current.Store(r)
-	logout := appendBody(a.target.requestFront("POST", "/v1/logout", "Authorization: Bearer "+access+"\r\n"), nil)
-	resp, err = c.roundTrip(ctx, logout, time.Now())
+	logout := a.target.request("POST", "/v1/logout")
+	logout.Header.Set("Authorization", "Bearer "+access)
+	resp, err = c.roundTrip(ctx, appendRequest(nil, logout), time.Now())
 	answered := time.Since(a.start)
 	if err != nil {
 		return 0, fmt.Errorf("log out: %w", err)
@@ -337,15 +339,15 @@ func (a *audience) revoke(ctx context.Context, c *conn, clientID string, acc acc
 
 // snapshotCursor returns the cursor of GET /v1/blocklist.
 func snapshotCursor(ctx context.Context, c *conn) (string, error) {
-	resp, err := c.roundTrip(ctx, append(c.target.requestFront("GET", "/v1/blocklist", ""), crlf...), time.Now())
+	resp, err := c.roundTrip(ctx, appendRequest(nil, c.target.request("GET", "/v1/blocklist")), time.Now())
 	if err != nil {
 		return "", fmt.Errorf("get the blocklist: %w", err)
 	}
-	cursor := member(resp.body, "cursor")
-	if resp.status != 200 || len(cursor) == 0 {
+	cursor := resp.answer().Cursor
+	if resp.status != 200 || cursor == "" {
 		return "", fmt.Errorf("get the blocklist: %s", statusKind(&resp))
 	}
-	return string(cursor), nil
+	return cursor, nil
 }
 
 // sessionOf reads the sid claim of an access token that this client has just been given, so there is nothing to verify.

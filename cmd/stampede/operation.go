@@ -6,8 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // operation is one kind of request as one client sends it. It belongs to one goroutine.
@@ -36,29 +39,28 @@ func operationNames() []string {
 
 // chain is a session as its honest client holds it.
 type chain struct {
-	token []byte
+	token string
 	// key is the Idempotency-Key of the last refresh. As long as pending is set, its answer is not known and a retry repeats it.
-	key     []byte
+	key     string
 	pending bool
-	access  []byte // latest access token, if a check needs it
+	access  string // latest access token, if a check needs it
 	dead    bool   // the server has ended the session
 }
 
 // refresher rotates its chains in turn, by POST /oauth2/token (RFC 6749, section 6).
 type refresher struct {
-	front      []byte // request up to the Idempotency-Key or Content-Length
+	form       *form
 	clientID   string // form-encoded
 	idempotent bool   // send an Idempotency-Key with each refresh
 	keepAccess bool
 	chains     []*chain
 	next       int
 	current    *chain
-	body       []byte
 }
 
 func newRefresher(t *target, clientID string, idempotent, keepAccess bool, chains []*chain) *refresher {
 	return &refresher{
-		front:      t.requestFront("POST", "/oauth2/token", "Content-Type: application/x-www-form-urlencoded\r\n"),
+		form:       newForm(t, "/oauth2/token"),
 		clientID:   url.QueryEscape(clientID),
 		idempotent: idempotent, keepAccess: keepAccess, chains: chains,
 	}
@@ -77,47 +79,36 @@ func (r *refresher) requestFor(c *chain, buf []byte) []byte {
 	r.current = c
 	if !c.pending {
 		c.pending = true
-		c.key = c.key[:0]
+		c.key = ""
 		if r.idempotent {
-			c.key = appendKey(c.key)
+			c.key = newKey()
 		}
 	}
-	r.body = append(r.body[:0], "grant_type=refresh_token&client_id="...)
-	r.body = append(r.body, r.clientID...)
-	r.body = append(r.body, "&refresh_token="...)
-	r.body = appendFormValue(r.body, c.token)
-	buf = append(buf, r.front...)
-	if len(c.key) > 0 {
-		buf = append(buf, "Idempotency-Key: "...)
-		buf = append(buf, c.key...)
-		buf = append(buf, crlf...)
-	}
-	return appendBody(buf, r.body)
+	body := "grant_type=refresh_token&client_id=" + r.clientID + "&refresh_token=" + url.QueryEscape(c.token)
+	return r.form.request(buf, body, c.key)
 }
 
 func (r *refresher) verify(resp *response) string {
-	c := r.current
+	c, got := r.current, resp.answer()
 	switch {
 	case resp.status == 200:
-	case resp.status == 400 && string(member(resp.body, "error")) == "invalid_grant":
+	case resp.status == 400 && got.Error == "invalid_grant":
 		c.dead = true
 		return failSessionLost
 	default:
 		return statusKind(resp)
 	}
-	token, access := member(resp.body, "refresh_token"), member(resp.body, "access_token")
 	switch {
-	case len(token) == 0:
+	case got.RefreshToken == "":
 		return "no refresh_token in the answer"
-	case len(access) == 0:
+	case got.AccessToken == "":
 		return "no access_token in the answer"
-	case bytes.Equal(token, c.token):
+	case got.RefreshToken == c.token:
 		return "refresh token did not change"
 	}
-	c.token = append(c.token[:0], token...)
-	c.pending = false
+	c.token, c.pending = got.RefreshToken, false
 	if r.keepAccess {
-		c.access = append(c.access[:0], access...)
+		c.access = got.AccessToken
 	}
 	return ""
 }
@@ -139,25 +130,11 @@ func nextLive(chains []*chain, next *int) *chain {
 	return nil
 }
 
-// appendKey appends 128 random bits in hexadecimal digits.
-func appendKey(buf []byte) []byte {
+// newKey makes an Idempotency-Key of 128 random bits in hexadecimal digits.
+func newKey() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return hex.AppendEncode(buf, b[:])
-}
-
-// appendFormValue appends v in application/x-www-form-urlencoded form. Refresh tokens are base64url, which stays as it is.
-func appendFormValue(buf, v []byte) []byte {
-	for _, c := range v {
-		if !isUnreserved(c) {
-			return append(buf, url.QueryEscape(string(v))...)
-		}
-	}
-	return append(buf, v...)
-}
-
-func isUnreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == '~'
+	return hex.EncodeToString(b[:])
 }
 
 // account is a user that logs in.
@@ -200,13 +177,14 @@ func (l *login) request(buf []byte) ([]byte, bool) {
 
 func (l *login) verify(resp *response) string {
 	switch {
-	case l.wrong && resp.status == 401 && string(member(resp.body, "code")) == "invalid_credentials":
+	case l.wrong && resp.status == 401 && resp.answer().Code == "invalid_credentials":
 		return ""
 	case l.wrong && resp.status == 200:
 		return "wrong password accepted"
 	case l.wrong || resp.status != 200:
 		return statusKind(resp)
-	case len(member(resp.body, "refresh_token")) == 0 || len(member(resp.body, "access_token")) == 0:
+	}
+	if got := resp.answer(); got.RefreshToken == "" || got.AccessToken == "" {
 		return "no tokens in the answer"
 	}
 	return ""
@@ -214,13 +192,13 @@ func (l *login) verify(resp *response) string {
 
 // check shows the access tokens of its chains in turn to a path that wants them, and wants 200.
 type check struct {
-	front  []byte
+	bare   *http.Request
 	chains []*chain
 	next   int
 }
 
 func newCheck(t *target, path string, chains []*chain) *check {
-	return &check{front: t.requestFront("GET", path, ""), chains: chains}
+	return &check{bare: t.request("GET", path), chains: chains}
 }
 
 func (c *check) request(buf []byte) ([]byte, bool) {
@@ -228,20 +206,15 @@ func (c *check) request(buf []byte) ([]byte, bool) {
 	if ch == nil {
 		return buf, false
 	}
-	buf = append(buf, c.front...)
-	buf = append(buf, "Authorization: Bearer "...)
-	buf = append(buf, ch.access...)
-	return append(buf, crlfcrlf...), true
+	c.bare.Header.Set("Authorization", "Bearer "+ch.access)
+	return appendRequest(buf, c.bare), true
 }
 
 func (c *check) verify(resp *response) string { return wantOK(resp) }
 
 // forger sends refresh tokens of the right form that nobody ever got, with the right version byte so that the server can't refuse
 // them by a glance.
-type forger struct {
-	front []byte
-	body  []byte
-}
+type forger struct{ form *form }
 
 // Of a refresh token.
 const (
@@ -251,23 +224,23 @@ const (
 )
 
 func newForger(t *target) *forger {
-	return &forger{front: t.requestFront("POST", "/oauth2/token", "Content-Type: application/x-www-form-urlencoded\r\n")}
+	return &forger{form: newForm(t, "/oauth2/token")}
 }
 
 func (f *forger) request(buf []byte) ([]byte, bool) {
 	var raw [tokenBytes]byte
 	_, _ = rand.Read(raw[:]) // never fails
 	raw[0] = tokenVersion
-	f.body = append(f.body[:0], "grant_type=refresh_token&client_id="+defaultClientID+"&refresh_token="+tokenPrefix...)
-	f.body = base64.RawURLEncoding.AppendEncode(f.body, raw[:])
-	return appendBody(append(buf, f.front...), f.body), true
+	body := "grant_type=refresh_token&client_id=" + defaultClientID + "&refresh_token=" + tokenPrefix +
+		base64.RawURLEncoding.EncodeToString(raw[:])
+	return f.form.request(buf, body, ""), true
 }
 
 func (f *forger) verify(resp *response) string {
 	switch {
 	case resp.status == 200:
 		return "forged token accepted"
-	case resp.status != 400 || string(member(resp.body, "error")) != "invalid_grant":
+	case resp.status != 400 || resp.answer().Error != "invalid_grant":
 		return statusKind(resp)
 	}
 	return ""
@@ -277,7 +250,7 @@ func (f *forger) verify(resp *response) string {
 type fetch struct{ whole []byte }
 
 func newFetch(t *target, path string) *fetch {
-	return &fetch{whole: append(t.requestFront("GET", path, ""), crlf...)}
+	return &fetch{whole: appendRequest(nil, t.request("GET", path))}
 }
 
 func (f *fetch) request(buf []byte) ([]byte, bool) { return append(buf, f.whole...), true }
@@ -294,9 +267,10 @@ func wantOK(resp *response) string {
 // statusKind names an answer that should not have been: its status and, if there is one, its error code.
 func statusKind(resp *response) string {
 	kind := "status " + strconv.Itoa(resp.status)
-	for _, name := range []string{"error", "code"} {
-		if code := member(resp.body, name); len(code) > 0 && len(code) <= 40 {
-			return kind + " " + string(code)
+	got := resp.answer()
+	for _, code := range []string{got.Error, got.Code} {
+		if code != "" && len(code) <= 40 {
+			return kind + " " + code
 		}
 	}
 	return kind
@@ -307,9 +281,14 @@ func isShed(resp *response) bool {
 	return resp.retryAfter && (resp.status == 503 || resp.status == 429)
 }
 
-// requestFront returns the request line and the fields that never change, without the empty line.
-func (t *target) requestFront(method, path, fields string) []byte {
-	return []byte(method + " " + t.path + path + " HTTP/1.1\r\nHost: " + t.host + "\r\nUser-Agent: stampede\r\n" + fields)
+// request returns a request without a body. The path is sent as it is, so it must be escaped.
+func (t *target) request(method, path string) *http.Request {
+	return &http.Request{
+		Method: method,
+		URL:    &url.URL{Opaque: t.path + path},
+		Host:   t.host,
+		Header: http.Header{"User-Agent": {"stampede"}},
+	}
 }
 
 // jsonRequest returns a whole POST request with a JSON body.
@@ -318,13 +297,41 @@ func (t *target) jsonRequest(path string, body any) []byte {
 	if err != nil {
 		panic(err) // maps of strings always marshal
 	}
-	return appendBody(t.requestFront("POST", path, "Content-Type: application/json\r\n"), b)
+	r := t.request("POST", path)
+	r.Header.Set("Content-Type", "application/json")
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+	return appendRequest(nil, r)
 }
 
-// appendBody ends the head with the length of body and appends body.
-func appendBody(buf, body []byte) []byte {
-	buf = append(buf, "Content-Length: "...)
-	buf = strconv.AppendInt(buf, int64(len(body)), 10)
-	buf = append(buf, crlfcrlf...)
-	return append(buf, body...)
+// form is a POST request whose body changes from one sending to the next.
+type form struct {
+	bare *http.Request
+	body strings.Reader
+}
+
+func newForm(t *target, path string) *form {
+	f := &form{bare: t.request("POST", path)}
+	f.bare.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	f.bare.Body = io.NopCloser(&f.body)
+	return f
+}
+
+// request appends the request with a form-encoded body and, unless key is empty, an Idempotency-Key.
+func (f *form) request(buf []byte, body, key string) []byte {
+	f.body.Reset(body)
+	f.bare.ContentLength = int64(len(body))
+	f.bare.Header.Del("Idempotency-Key")
+	if key != "" {
+		f.bare.Header.Set("Idempotency-Key", key)
+	}
+	return appendRequest(buf, f.bare)
+}
+
+// appendRequest appends the whole request as it goes over the wire.
+func appendRequest(buf []byte, r *http.Request) []byte {
+	b := bytes.NewBuffer(buf)
+	if err := r.Write(b); err != nil {
+		panic(err) // a buffer takes everything, and the target and the paths of the flags are checked
+	}
+	return b.Bytes()
 }

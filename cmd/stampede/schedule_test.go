@@ -131,7 +131,7 @@ func TestStallIsNotHidden(t *testing.T) {
 				})
 				rec := newRecorder(false)
 				c := &client{conn: newConn(nil, time.Minute), sleeper: plainSleeper{}, pipeline: 1, total: 1}
-				c.conn.nc = ours
+				c.conn.use(ours)
 				c.turns = []turn{{op: newFetch(&target{}, "/"), recorder: rec, weight: 1}}
 				now := time.Now()
 				c.run(t.Context(), &schedule{start: now, begin: now, end: now.Add(5 * time.Second), rate: tc.rate})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -142,30 +141,30 @@ func each(ctx context.Context, set settings, t *target, n int, do func(c *conn, 
 }
 
 // signup creates a user and returns the refresh token of their first session.
-func signup(ctx context.Context, c *conn, a account) ([]byte, error) {
+func signup(ctx context.Context, c *conn, a account) (string, error) {
 	resp, err := patiently(ctx, c, c.target.jsonRequest("/v1/signup", map[string]string{"email": a.email, "password": a.password}))
 	if err != nil {
-		return nil, fmt.Errorf("sign up: %w", err)
+		return "", fmt.Errorf("sign up: %w", err)
 	}
-	token := bytes.Clone(member(resp.body, "refresh_token"))
+	token := resp.answer().RefreshToken
 	switch {
-	case resp.status == 202 || resp.status == 201 && token == nil:
-		return nil, errNoSignup
+	case resp.status == 202 || resp.status == 201 && token == "":
+		return "", errNoSignup
 	case resp.status != 201:
-		return nil, fmt.Errorf("sign up: %s", statusKind(&resp))
+		return "", fmt.Errorf("sign up: %s", statusKind(&resp))
 	}
 	return token, nil
 }
 
 // logIn starts a session and returns its refresh token.
-func logIn(ctx context.Context, c *conn, clientID string, a account) ([]byte, error) {
+func logIn(ctx context.Context, c *conn, clientID string, a account) (string, error) {
 	resp, err := patiently(ctx, c, c.target.jsonRequest("/v1/login", loginBody(a, clientID)))
 	if err != nil {
-		return nil, fmt.Errorf("log in: %w", err)
+		return "", fmt.Errorf("log in: %w", err)
 	}
-	token := bytes.Clone(member(resp.body, "refresh_token"))
-	if resp.status != 200 || token == nil {
-		return nil, fmt.Errorf("log in: %s", statusKind(&resp))
+	token := resp.answer().RefreshToken
+	if resp.status != 200 || token == "" {
+		return "", fmt.Errorf("log in: %s", statusKind(&resp))
 	}
 	return token, nil
 }
@@ -194,9 +193,9 @@ func readChains(path string) ([]*chain, error) {
 		if len(words) > 2 {
 			return fmt.Errorf("%s:%d: want a refresh token", path, n)
 		}
-		c := &chain{token: []byte(words[0])}
+		c := &chain{token: words[0]}
 		if len(words) == 2 {
-			c.key, c.pending = []byte(words[1]), true
+			c.key, c.pending = words[1], true
 		}
 		chains = append(chains, c)
 		return nil
@@ -223,10 +222,10 @@ func writeChains(path string, chains []*chain) error {
 		if c.dead {
 			continue
 		}
-		_, _ = b.Write(c.token) // a failure stays in b until Flush
-		if c.pending && len(c.key) > 0 {
+		_, _ = b.WriteString(c.token) // a failure stays in b until Flush
+		if c.pending && c.key != "" {
 			_ = b.WriteByte(' ')
-			_, _ = b.Write(c.key)
+			_, _ = b.WriteString(c.key)
 		}
 		_ = b.WriteByte('\n')
 	}

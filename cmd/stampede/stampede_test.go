@@ -234,7 +234,7 @@ func TestSeedFile(t *testing.T) {
 	}
 	for _, c := range chains {
 		var current bool
-		s.locked(func() { _, current = s.current[string(c.token)] })
+		s.locked(func() { _, current = s.current[c.token] })
 		if !current {
 			t.Errorf("%s is not the latest token of its session", c.token)
 		}
@@ -299,11 +299,15 @@ func TestRefuses(t *testing.T) {
 		{"fail/foreign target of followers", []string{"followers", "http://[2001:db8::1]:80"}, []string{"--i-own-this-target"}},
 		{"fail/not http", []string{"refresh", "ftp://127.0.0.1"}, []string{"want http or https"}},
 		{"fail/credentials in the URL", []string{"refresh", "http://a:b@127.0.0.1"}, []string{"want http or https"}},
+		{"fail/prefix that names a host", []string{"refresh", "http://127.0.0.1//example.com"}, []string{"want http or https"}},
 		{"fail/no target", []string{"refresh"}, []string{"arg"}},
 		{"fail/all faults at once", []string{"refresh", "http://127.0.0.1", "--clients", "0", "--timeout", "0s", "--output", "xml"},
 			[]string{"--clients", "--timeout", "--output"}},
 		{"fail/endless", []string{"refresh", "http://127.0.0.1", "--duration", "0s"}, []string{"--count"}},
 		{"fail/pipelined open loop", []string{"forged", "http://127.0.0.1", "--pipeline", "2", "--rate", "2"}, []string{"--pipeline"}},
+		{"fail/path with a line break", []string{"get", "http://127.0.0.1", "--path", "/\r\nX: y"}, []string{"--path must begin"}},
+		{"fail/path that names a host", []string{"get", "http://127.0.0.1", "--path", "//example.com/"}, []string{"--path must begin"}},
+		{"fail/path not escaped", []string{"check", "http://127.0.0.1", "--check-path", "/ä"}, []string{"--check-path must begin"}},
 		{"fail/unknown kind", []string{"mix", "http://127.0.0.1", "--mix", "refresh=1,coffee=1"}, []string{"coffee"}},
 		{"fail/kind twice", []string{"mix", "http://127.0.0.1", "--mix", "refresh=1,refresh=1"}, []string{"twice"}},
 		{"fail/no share", []string{"mix", "http://127.0.0.1", "--mix", "refresh"}, []string{"KIND=SHARE"}},

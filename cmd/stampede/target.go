@@ -32,7 +32,8 @@ func openTarget(ctx context.Context, raw, caFile string, owned bool) (*target, e
 	if err != nil {
 		return nil, fmt.Errorf("target %q is not a URL", raw)
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.HasPrefix(u.Path, "//") {
 		return nil, fmt.Errorf("target %q: want http or https://HOST[:PORT][/PREFIX]", raw)
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
