@@ -34,6 +34,18 @@ type Outcome struct {
 	Reason  string    // why it was not delivered; no secret
 }
 
+// Result says which of the three it is.
+func (o Outcome) Result() Result {
+	switch {
+	case !o.DeadAt.IsZero():
+		return Dead
+	case !o.RetryAt.IsZero():
+		return PutOff
+	default:
+		return Delivered
+	}
+}
+
 // Source is where the rows of one kind come from.
 type Source interface {
 	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its

@@ -120,20 +120,20 @@ func (w *Worker) Deliver(ctx context.Context, r Row) {
 	err := w.kind.Deliver(bounded, r)
 	cancel()
 	now := time.Now()
-	o, result := Outcome{}, Delivered
+	o := Outcome{}
 	switch {
 	case err == nil:
 	case ctx.Err() != nil: // this replica stops: another one may try at once
-		o.RetryAt, o.Reason, result = now, "the service stopped", PutOff
+		o.RetryAt, o.Reason = now, "the service stopped"
 	case w.kind.Attempts > 0 && r.Attempts+1 >= w.kind.Attempts, w.kind.Age > 0 && now.Sub(r.CreatedAt) >= w.kind.Age:
-		o.DeadAt, o.Reason, result = now, err.Error(), Dead
+		o.DeadAt, o.Reason = now, err.Error()
 	default:
-		o.RetryAt, o.Reason, result = now.Add(w.kind.Wait(r.Attempts)), err.Error(), PutOff
+		o.RetryAt, o.Reason = now.Add(w.kind.Wait(r.Attempts)), err.Error()
 	}
-	if result == Dead { // the kind knows better how to tell of an attempt
+	if o.Result() == Dead { // the kind knows better how to tell of an attempt
 		w.log.WarnContext(ctx, "delivery given up", "kind", w.kind.Name, "destination", r.Destination, "attempts", r.Attempts+1)
 	}
-	w.observe(w.kind.Name, result, now.Sub(r.CreatedAt))
+	w.observe(w.kind.Name, o.Result(), now.Sub(r.CreatedAt))
 
 	// What was delivered is recorded also when the service is about to stop.
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)

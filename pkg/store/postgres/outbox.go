@@ -53,7 +53,7 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 		keep   = `UPDATE outbox SET leased_until = COALESCE($3, leased_until), dead_at = $4, reason = $5 WHERE id = $1 AND ` +
 			`leased_until = $2 AND dead_at IS NULL`
 	)
-	if o.RetryAt.IsZero() && o.DeadAt.IsZero() {
+	if o.Result() == outbox.Delivered {
 		return db.run(ctx, "finish outbox row", do(remove, r.ID, when(r.LeasedUntil)))
 	}
 	return db.run(ctx, "finish outbox row", do(keep, r.ID, when(r.LeasedUntil), when(o.RetryAt), when(o.DeadAt), o.Reason))

@@ -50,7 +50,7 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 // FinishRow implements [outbox.Source]. The end of the lease says whose it is.
 func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
 	return db.write(ctx, "finish outbox row", func(c *conn) (err error) {
-		if o.RetryAt.IsZero() && o.DeadAt.IsZero() {
+		if o.Result() == outbox.Delivered {
 			_, err = c.exec(`DELETE FROM outbox WHERE id = ? AND leased_until = ? AND dead_at IS NULL`, r.ID, r.LeasedUntil)
 			return err
 		}
