@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +31,8 @@ const (
 // errUncertain says that a commit has not reached the standby servers that it should have waited for.
 var errUncertain = errors.New("committed here, but perhaps not on the standby")
 
-// step is one statement of a transaction. scan, if not nil, is called for each row; it must be able to begin again.
+// step is one statement of a transaction. scan, if not nil, is called for each row. That of the last step may collect rows:
+// the transaction is not repeated once it was called. That of an earlier step must be able to begin again.
 type step struct {
 	sql  string
 	args []any
@@ -58,14 +60,9 @@ func (db *DB) run(ctx context.Context, doing string, steps ...step) error {
 // report carries out one statement that reads many rows, on a connection whose planner chooses for itself. A read that
 // has told nothing yet can always be repeated: it is, when its connection turns out to be dead.
 func (db *DB) report(ctx context.Context, doing string, s step) error {
-	told, scan := false, s.scan
-	s.scan = func(rows pgx.Rows) error {
-		told = true
-		return scan(rows)
-	}
 	again := func(err error) bool {
 		e, refused := errors.AsType[*pgconn.PgError](err)
-		return !told && (!refused || undone(err) || strings.HasPrefix(e.Code, classIntervention))
+		return !refused || undone(err) || strings.HasPrefix(e.Code, classIntervention)
 	}
 	return repeat(ctx, db.reports, again, doing, []step{s})
 }
@@ -78,12 +75,21 @@ func (db *DB) repeat(ctx context.Context, again func(err error) bool, doing stri
 func repeat(ctx context.Context, pool *pgxpool.Pool, again func(err error) bool, doing string, steps []step) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	told := false
+	steps = slices.Clone(steps)
+	if last := &steps[len(steps)-1]; last.scan != nil {
+		scan := last.scan
+		last.scan = func(rows pgx.Rows) error {
+			told = true
+			return scan(rows)
+		}
+	}
 	for tries := 1; ; tries++ {
 		err := attempt(ctx, pool, steps)
 		if err == nil {
 			return nil
 		}
-		if tries == maxAttempts || ctx.Err() != nil || !again(err) {
+		if told || tries == maxAttempts || ctx.Err() != nil || !again(err) {
 			return failed(doing, err)
 		}
 	}
