@@ -23,11 +23,12 @@ const KindPush = "signal"
 // Limits of pushing.
 const (
 	pushLease   = 30 * time.Second
-	pushPlaces  = 64                     // streams at once
-	pushEvents  = 16                     // of one stream at once
-	pushRounds  = 16                     // of one lease
-	pushTime    = pushLease - 2*callTime // after which no round of a lease begins
-	callTime    = 5 * time.Second        // of the client that pushes
+	pushPlaces  = 64                                // streams at once
+	pushEvents  = 16                                // of one stream at once
+	pushRounds  = 16                                // of one lease
+	pushTime    = pushLease - callTime - finishTime // after which no round of a lease begins
+	callTime    = 5 * time.Second                   // of the client that pushes
+	finishTime  = 5 * time.Second                   // for the record of a round
 	longestWait = 5 * time.Minute
 )
 
@@ -68,13 +69,13 @@ type streams struct{ store EventStore }
 func (s streams) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]outbox.Row, error) {
 	due, err := s.store.LeaseStreams(ctx, at, until, limit)
 	rows := make([]outbox.Row, 0, len(due))
-	for _, t := range due {
+	for _, d := range due {
 		rows = append(rows, outbox.Row{
 			Kind:        kind,
-			Destination: t.ID,
-			Payload:     []byte(t.ClientID),
-			Attempts:    t.Attempts,
-			CreatedAt:   at,
+			Destination: d.ID,
+			Payload:     []byte(d.ClientID),
+			Attempts:    d.Attempts,
+			CreatedAt:   d.Since,
 			LeasedUntil: until,
 		})
 	}
@@ -82,11 +83,22 @@ func (s streams) LeaseRows(ctx context.Context, kind string, at, until time.Time
 }
 
 // FinishRow implements outbox.Source. A stream whose events were delivered is due at once, for there may be more by now.
+// None is given up: its events are swept when they are too old.
 func (s streams) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
-	if o.RetryAt.IsZero() {
-		return s.store.FinishPush(ctx, r.Destination, nil, nil, 0, time.Now())
+	p := Push{
+		StreamID:    r.Destination,
+		LeasedUntil: r.LeasedUntil,
+		Attempts:    r.Attempts + 1,
 	}
-	return s.store.FinishPush(ctx, r.Destination, nil, nil, r.Attempts+1, o.RetryAt)
+	switch o.Result() {
+	case outbox.Delivered:
+		p.Attempts, p.DueAt = 0, time.Now()
+	case outbox.PutOff:
+		p.DueAt = o.RetryAt
+	case outbox.Dead:
+		p.DueAt = o.DeadAt.Add(longestWait)
+	}
+	return s.store.FinishPush(ctx, p)
 }
 
 // outcome is what became of some events.
@@ -138,7 +150,7 @@ func (s *Sender) deliver(ctx context.Context, r outbox.Row) error {
 			attempts = r.Attempts
 		}
 		// What a receiver has taken is noted also when the service is about to stop.
-		if err := s.finish(context.WithoutCancel(ctx), stream.ID, o, attempts, r.LeasedUntil); err != nil {
+		if err := s.finish(context.WithoutCancel(ctx), r, o, attempts); err != nil {
 			s.log.WarnContext(ctx, "delivery of security events cannot be recorded, it will be repeated", "error", err)
 			return err
 		}
@@ -153,10 +165,18 @@ func (s *Sender) deliver(ctx context.Context, r outbox.Row) error {
 	}
 }
 
-func (s *Sender) finish(ctx context.Context, id string, o *outcome, attempts int, dueAt time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+// finish records a round, and keeps the lease.
+func (s *Sender) finish(ctx context.Context, r outbox.Row, o *outcome, attempts int) error {
+	ctx, cancel := context.WithTimeout(ctx, finishTime)
 	defer cancel()
-	return s.store.FinishPush(ctx, id, o.delivered, o.refused, attempts, dueAt)
+	return s.store.FinishPush(ctx, Push{
+		StreamID:    r.Destination,
+		LeasedUntil: r.LeasedUntil,
+		Delivered:   o.delivered,
+		Refused:     o.refused,
+		Attempts:    attempts,
+		DueAt:       r.LeasedUntil,
+	})
 }
 
 // refusedError is an answer of RFC 8935, section 2.3: the receiver does not want this token, now or ever.

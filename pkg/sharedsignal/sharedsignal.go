@@ -119,6 +119,22 @@ type Event struct {
 	At        time.Time
 }
 
+// Due is a stream that has something to push.
+type Due struct {
+	Stream
+	Since time.Time // of its oldest event
+}
+
+// Push is what became of the events of a stream that was leased.
+type Push struct {
+	StreamID    string
+	LeasedUntil time.Time // as it was leased
+	Delivered   []string  // by their jti
+	Refused     []string
+	Attempts    int       // that failed since one succeeded
+	DueAt       time.Time // LeasedUntil to keep the lease
+}
+
 // Subject is a user or a session.
 type Subject struct {
 	UserID    string // empty for a session
@@ -161,10 +177,11 @@ type EventStore interface {
 	Acknowledge(ctx context.Context, streamID string, jtis []string) error
 	// LeaseStreams returns at most limit streams that have something to push and are due, of enabled clients. Until a time
 	// they are nobody else's.
-	LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]Stream, error)
-	// FinishPush ends a lease: it removes events that were delivered, counts the refusal of others, removes those that were refused
-	// MaxRefusals times, and makes the stream due at a time.
-	FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error
+	LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]Due, error)
+	// FinishPush removes events that were delivered, counts the refusal of others, removes those that were refused
+	// MaxRefusals times, and makes the stream due at a time. A stream whose lease has ended since, by another lease or a
+	// change of its endpoint, is due when that one says.
+	FinishPush(ctx context.Context, p Push) error
 	// SweepSignals disables streams with an event from before a time, at most limit of them, puts an event that says so in
 	// place of theirs, and removes events that belong to no stream or are older and of a disabled one. It says how many it
 	// has changed.

@@ -179,13 +179,13 @@ func (q *queue) SignalEvents(_ context.Context, _ string, limit int) ([]Event, e
 	return slices.Clone(q.events[:min(limit, len(q.events))]), nil
 }
 
-func (q *queue) FinishPush(_ context.Context, _ string, delivered, refused []string, attempts int, dueAt time.Time) error {
+func (q *queue) FinishPush(_ context.Context, p Push) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	slices.Sort(delivered)
-	q.events = slices.DeleteFunc(q.events, func(e Event) bool { return slices.Contains(delivered, e.JTI) })
-	q.finished = append(q.finished, finished{delivered, refused, attempts, time.Until(dueAt).Round(time.Second)})
-	q.stream.Attempts = attempts
+	slices.Sort(p.Delivered)
+	q.events = slices.DeleteFunc(q.events, func(e Event) bool { return slices.Contains(p.Delivered, e.JTI) })
+	q.finished = append(q.finished, finished{p.Delivered, p.Refused, p.Attempts, time.Until(p.DueAt).Round(time.Second)})
+	q.stream.Attempts = p.Attempts
 	return nil
 }
 
@@ -280,4 +280,28 @@ func TestPush(t *testing.T) {
 			t.Errorf("%d calls, %+v", calls, q.finished)
 		}
 	})
+}
+
+// What the outbox says of an attempt decides when the stream is due again; one that was not delivered is never due at once.
+func TestFinishRow(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		outcome  outbox.Outcome
+		attempts int
+		wait     time.Duration
+	}{
+		"ok/delivered":  {outbox.Outcome{}, 0, 0},
+		"ok/put off":    {outbox.Outcome{RetryAt: now.Add(time.Minute)}, 4, time.Minute},
+		"fail/given up": {outbox.Outcome{DeadAt: now}, 4, longestWait},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := &queue{stream: Stream{ID: "stm_a"}}
+			if err := (streams{q}).FinishRow(t.Context(), outbox.Row{Destination: "stm_a", Attempts: 3}, test.outcome); err != nil {
+				t.Fatal(err)
+			}
+			if got := q.finished[0]; got.attempts != test.attempts || got.wait != test.wait {
+				t.Errorf("%d attempts, due in %v; want %d and %v", got.attempts, got.wait, test.attempts, test.wait)
+			}
+		})
+	}
 }

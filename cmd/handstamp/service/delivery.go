@@ -29,7 +29,7 @@ func deliveryFigures(registry *prometheus.Registry) outbox.Observe {
 	}, []string{"kind", "result"})
 	age := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "handstamp_delivery_age_seconds",
-		Help:    "Time from the end of a session to its delivery, by kind.",
+		Help:    "Time from the end of a session to its delivery, by kind; of a stream, its oldest event.",
 		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800},
 	}, []string{"kind"})
 	registry.MustRegister(attempts, age)

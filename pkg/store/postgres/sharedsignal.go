@@ -31,14 +31,31 @@ func method(s sharedsignal.Stream) string {
 func (db *DB) streams(ctx context.Context, doing, sql string, args ...any) ([]sharedsignal.Stream, error) {
 	var streams []sharedsignal.Stream
 	err := db.run(ctx, doing, step{sql: sql, args: args, scan: func(rows pgx.Rows) error {
-		var s sharedsignal.Stream
-		err := rows.Scan(&s.ID, &s.ClientID, &s.Method, &s.EndpointURL, &s.Sealed, &s.Description, texts{&s.EventsRequested},
-			&s.Status, &s.StatusReason, &s.Attempts, instant{&s.CreatedAt}, instant{&s.UpdatedAt})
-		s.Method = map[string]string{"push": sharedsignal.MethodPush, "poll": sharedsignal.MethodPoll}[s.Method]
+		s, err := scanStream(rows)
 		streams = append(streams, s)
 		return err
 	}})
 	return streams, err
+}
+
+// scanStream reads streamColumns, and what follows them into more.
+func scanStream(rows pgx.Rows, more ...any) (s sharedsignal.Stream, err error) {
+	err = rows.Scan(append([]any{
+		&s.ID,
+		&s.ClientID,
+		&s.Method,
+		&s.EndpointURL,
+		&s.Sealed,
+		&s.Description,
+		texts{&s.EventsRequested},
+		&s.Status,
+		&s.StatusReason,
+		&s.Attempts,
+		instant{&s.CreatedAt},
+		instant{&s.UpdatedAt},
+	}, more...)...)
+	s.Method = map[string]string{"push": sharedsignal.MethodPush, "poll": sharedsignal.MethodPoll}[s.Method]
+	return s, err
 }
 
 // CreateStream implements sharedsignal.Store.
@@ -184,29 +201,44 @@ func (db *DB) Acknowledge(ctx context.Context, streamID string, jtis []string) e
 }
 
 // LeaseStreams implements sharedsignal.Store.
-func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]sharedsignal.Stream, error) {
+func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) ([]sharedsignal.Due, error) {
 	const sql = `UPDATE signal_streams t SET leased_until = $2
 		WHERE t.id = ANY (ARRAY (
 			SELECT t.id FROM signal_streams t JOIN clients c ON c.id = t.client_id
 			WHERE t.method = 'push' AND t.leased_until <= $1 AND c.disabled_at IS NULL AND EXISTS (SELECT FROM signal_events e WHERE ` +
 		deliverable + `)
 			ORDER BY t.leased_until LIMIT $3::bigint FOR NO KEY UPDATE OF t SKIP LOCKED))
-		RETURNING ` + streamColumns
-	return db.streams(ctx, "lease streams", sql, when(at), when(until), int64(limit))
+		RETURNING ` + streamColumns + `,
+			(SELECT e.at FROM signal_events e WHERE ` + deliverable + ` ORDER BY e.id LIMIT 1)`
+	var leased []sharedsignal.Due
+	err := db.run(ctx, "lease streams", step{
+		sql:  sql,
+		args: []any{when(at), when(until), int64(limit)},
+		scan: func(rows pgx.Rows) (err error) {
+			var d sharedsignal.Due
+			d.Stream, err = scanStream(rows, instant{&d.Since})
+			leased = append(leased, d)
+			return err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return leased, nil
 }
 
 // FinishPush implements sharedsignal.Store.
-func (db *DB) FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error {
+func (db *DB) FinishPush(ctx context.Context, p sharedsignal.Push) error {
 	const (
-		remove = `DELETE FROM signal_events WHERE stream_id = $1 AND (jti = ANY ($2::text[]) OR jti = ANY ($3::text[]) AND refusals ` +
-			`+ 1 >= $4::bigint)`
+		remove = `DELETE FROM signal_events
+			WHERE stream_id = $1 AND (jti = ANY ($2::text[]) OR jti = ANY ($3::text[]) AND refusals + 1 >= $4::bigint)`
 		refuse = `UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = $1 AND jti = ANY ($2::text[])`
-		finish = `UPDATE signal_streams SET attempts = $2, leased_until = $3 WHERE id = $1`
+		finish = `UPDATE signal_streams SET attempts = $3, leased_until = $4 WHERE id = $1 AND leased_until = $2`
 	)
 	return db.run(ctx, "finish push",
-		do(remove, streamID, list(delivered), list(refused), int64(sharedsignal.MaxRefusals)),
-		do(refuse, streamID, list(refused)),
-		do(finish, streamID, int64(attempts), when(dueAt)))
+		do(remove, p.StreamID, list(p.Delivered), list(p.Refused), int64(sharedsignal.MaxRefusals)),
+		do(refuse, p.StreamID, list(p.Refused)),
+		do(finish, p.StreamID, when(p.LeasedUntil), int64(p.Attempts), when(p.DueAt)))
 }
 
 // SweepSignals implements sharedsignal.Store.

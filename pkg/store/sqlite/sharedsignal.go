@@ -196,7 +196,7 @@ func removeEvents(c *conn, streamID string, jtis []string) error {
 }
 
 // LeaseStreams implements [sharedsignal.Store].
-func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) (streams []sharedsignal.Stream, err error) {
+func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) (leased []sharedsignal.Due, err error) {
 	const due = `SELECT t.id FROM signal_streams t
 		WHERE t.leased_until <= ?1 AND t.method = 'push' AND EXISTS (SELECT 1 FROM clients WHERE clients.id = t.client_id
 			AND disabled_at IS NULL)
@@ -212,35 +212,47 @@ func (db *DB) LeaseStreams(ctx context.Context, at, until time.Time, limit int) 
 		return nil, err
 	}
 	err = db.write(ctx, "lease streams", func(c *conn) error {
-		return c.query(`UPDATE signal_streams AS t SET leased_until = ?3 WHERE t.id IN (`+due+`) RETURNING `+streamColumns,
+		err := c.query(`UPDATE signal_streams AS t SET leased_until = ?3 WHERE t.id IN (`+due+`) RETURNING `+streamColumns,
 			func(r *row) error {
-				streams = append(streams, scanStream(r))
+				leased = append(leased, sharedsignal.Due{Stream: scanStream(r)})
 				return nil
 			}, at, limit, until)
+		if err != nil {
+			return err
+		}
+		const oldest = `SELECT e.at FROM signal_streams t CROSS JOIN signal_events e WHERE t.id = ? AND ` + deliverable + `
+			ORDER BY e.id LIMIT 1`
+		for i := range leased {
+			if _, err := c.one(oldest, func(r *row) { r.scan(&leased[i].Since) }, leased[i].ID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return streams, nil
+	return leased, nil
 }
 
 // FinishPush implements [sharedsignal.Store].
-func (db *DB) FinishPush(ctx context.Context, streamID string, delivered, refused []string, attempts int, dueAt time.Time) error {
+func (db *DB) FinishPush(ctx context.Context, p sharedsignal.Push) error {
 	return db.write(ctx, "finish push", func(c *conn) error {
-		if err := removeEvents(c, streamID, delivered); err != nil {
+		if err := removeEvents(c, p.StreamID, p.Delivered); err != nil {
 			return err
 		}
-		for _, jti := range refused {
-			if _, err := c.exec(`UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = ? AND jti = ?`, streamID,
+		for _, jti := range p.Refused {
+			if _, err := c.exec(`UPDATE signal_events SET refusals = refusals + 1 WHERE stream_id = ? AND jti = ?`, p.StreamID,
 				jti); err != nil {
 				return err
 			}
-			if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ? AND jti = ? AND refusals >= ?`, streamID, jti,
+			if _, err := c.exec(`DELETE FROM signal_events WHERE stream_id = ? AND jti = ? AND refusals >= ?`, p.StreamID, jti,
 				sharedsignal.MaxRefusals); err != nil {
 				return err
 			}
 		}
-		_, err := c.exec(`UPDATE signal_streams SET attempts = ?, leased_until = ? WHERE id = ?`, attempts, dueAt, streamID)
+		_, err := c.exec(`UPDATE signal_streams SET attempts = ?, leased_until = ? WHERE id = ? AND leased_until = ?`,
+			p.Attempts, p.DueAt, p.StreamID, p.LeasedUntil)
 		return err
 	})
 }

@@ -87,7 +87,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	must(st.Verify(ctx, stream.ID, "s", now(), time.Second))
 	got(st.SignalEvents(ctx, stream.ID, 5))
 	got(st.LeaseStreams(ctx, now(), later, 5))
-	must(st.FinishPush(ctx, stream.ID, []string{"a"}, []string{"b"}, 1, now()))
+	must(st.FinishPush(ctx, sharedsignal.Push{StreamID: stream.ID, Delivered: []string{"a"}, Refused: []string{"b"}, DueAt: now()}))
 	must(st.Acknowledge(ctx, stream.ID, []string{"a"}))
 	got(st.SweepSignals(ctx, later, later, 5))
 	must(st.SetStreamStatus(ctx, stream.ID, stream.ClientID, sharedsignal.Disabled, "", later))

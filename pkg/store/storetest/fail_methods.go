@@ -168,8 +168,8 @@ func (f *Failing) Events(a0 context.Context, a1 string, a2 audit.Cursor, a3 int)
 }
 
 // FinishPush implements [store.Store].
-func (f *Failing) FinishPush(a0 context.Context, a1 string, a2 []string, a3 []string, a4 int, a5 time.Time) error {
-	return f.do("FinishPush", func() error { return f.store.FinishPush(a0, a1, a2, a3, a4, a5) })
+func (f *Failing) FinishPush(a0 context.Context, a1 sharedsignal.Push) error {
+	return f.do("FinishPush", func() error { return f.store.FinishPush(a0, a1) })
 }
 
 // FinishRow implements [store.Store].
@@ -203,8 +203,8 @@ func (f *Failing) LeaseRows(a0 context.Context, a1 string, a2 time.Time, a3 time
 }
 
 // LeaseStreams implements [store.Store].
-func (f *Failing) LeaseStreams(a0 context.Context, a1 time.Time, a2 time.Time, a3 int) ([]sharedsignal.Stream, error) {
-	return result(f, "LeaseStreams", func() ([]sharedsignal.Stream, error) { return f.store.LeaseStreams(a0, a1, a2, a3) })
+func (f *Failing) LeaseStreams(a0 context.Context, a1 time.Time, a2 time.Time, a3 int) ([]sharedsignal.Due, error) {
+	return result(f, "LeaseStreams", func() ([]sharedsignal.Due, error) { return f.store.LeaseStreams(a0, a1, a2, a3) })
 }
 
 // LeaseTokens implements [store.Store].

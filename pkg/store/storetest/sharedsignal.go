@@ -67,13 +67,13 @@ func jtis(events []sharedsignal.Event) []string {
 }
 
 // leased reports whether a stream is among those that are due.
-func (s *suite) leased(st store.Store, streamID string, at, until time.Time) (sharedsignal.Stream, bool) {
+func (s *suite) leased(st store.Store, streamID string, at, until time.Time) (sharedsignal.Due, bool) {
 	s.Helper()
 	due, err := st.LeaseStreams(s.Context(), at, until, 1000)
 	s.must(err)
-	i := slices.IndexFunc(due, func(d sharedsignal.Stream) bool { return d.ID == streamID })
+	i := slices.IndexFunc(due, func(d sharedsignal.Due) bool { return d.ID == streamID })
 	if i < 0 {
-		return sharedsignal.Stream{}, false
+		return sharedsignal.Due{}, false
 	}
 	return due[i], true
 }
@@ -271,10 +271,11 @@ func testSignals(s *suite) {
 		end(s, u)
 		events := s.about(stream.ID, u.ID)
 		var leases atomic.Int64
+		first := at.Add(30 * time.Second)
 		s.parallel(8, func(_ int, st store.Store) error {
-			if got, ok := s.leased(st, stream.ID, at, at.Add(30*time.Second)); ok {
+			if got, ok := s.leased(st, stream.ID, at, first); ok {
 				leases.Add(1)
-				s.same("leased", got, stream)
+				s.same("leased", got, sharedsignal.Due{Stream: stream, Since: events[0].At})
 			}
 			return nil
 		})
@@ -284,13 +285,52 @@ func testSignals(s *suite) {
 		}
 		for refusal := range sharedsignal.MaxRefusals {
 			s.same("left", len(s.about(stream.ID, u.ID)), 2)
-			s.must(s.first.FinishPush(s.Context(), stream.ID, nil, jtis(events[:1]), refusal+1, at))
+			s.must(s.first.FinishPush(s.Context(), sharedsignal.Push{
+				StreamID:    stream.ID,
+				LeasedUntil: first,
+				Refused:     jtis(events[:1]),
+				Attempts:    refusal + 1,
+				DueAt:       first,
+			}))
 		}
 		s.same("left", s.about(stream.ID, u.ID), events[1:])
-		got, ok := s.leased(s.second, stream.ID, at, at.Add(time.Second))
+		second := first.Add(time.Second)
+		got, ok := s.leased(s.second, stream.ID, first, second)
 		s.same("attempts", []any{ok, got.Attempts}, []any{true, sharedsignal.MaxRefusals})
-		s.must(s.first.FinishPush(s.Context(), stream.ID, jtis(events[1:]), nil, 0, at))
+		s.must(s.first.FinishPush(s.Context(), sharedsignal.Push{
+			StreamID:    stream.ID,
+			LeasedUntil: second,
+			Delivered:   jtis(events[1:]),
+			DueAt:       at,
+		}))
 		s.same("left", len(s.about(stream.ID, u.ID)), 0)
+	})
+
+	s.run("ok/a late finish leaves the lease of another alone, and what it has delivered is gone", func(s *suite) {
+		stream := s.stream(sharedsignal.MethodPush)
+		u := s.user()
+		s.session(u.ID)
+		s.session(u.ID)
+		end(s, u)
+		events := s.about(stream.ID, u.ID)
+		first, second := at.Add(time.Second), at.Add(time.Minute)
+		s.leased(s.first, stream.ID, at, first)
+		if _, ok := s.leased(s.second, stream.ID, first, second); !ok {
+			s.Fatal("not due after the first lease")
+		}
+		s.must(s.first.FinishPush(s.Context(), sharedsignal.Push{
+			StreamID:    stream.ID,
+			LeasedUntil: first,
+			Delivered:   jtis(events[:1]),
+			Attempts:    7,
+			DueAt:       first,
+		}))
+		s.same("left", s.about(stream.ID, u.ID), events[1:])
+		if _, ok := s.leased(s.first, stream.ID, second.Add(-time.Second), second); ok {
+			s.Error("the late finish ended the lease of another")
+		}
+		got, ok := s.leased(s.first, stream.ID, second, second.Add(time.Second))
+		s.same("attempts", []any{ok, got.Attempts, got.Since}, []any{true, 0, events[1].At})
 	})
 
 	s.run("fail/nothing to push: polled, paused, or of a disabled client", func(s *suite) {
