@@ -139,9 +139,9 @@ type Linker struct {
 	SignupAllowed bool
 	// EmailRequired: a user must have a verified address.
 	EmailRequired bool
-	// AccessTokenLifetime is how long access tokens that have been minted can be alive, leeway included: for so long
-	// the sessions of an adopted user stay on the blocklist.
-	AccessTokenLifetime time.Duration
+	// BlockFor is how long the sessions of an adopted user stay on the blocklist: as long as an access token that was minted
+	// may be accepted anywhere, so its lifetime and the margin for clocks that differ.
+	BlockFor time.Duration
 }
 
 // Resolve finds, links or makes the user whom the identity stands for. userID is that of the attempt: the logged-in
@@ -184,7 +184,7 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 		err = l.Store.LinkIdentity(ctx, link, d.Email)
 	case Adopt:
 		link.Event = audit.IdentityLinked(now, d.UserID, id.Provider, true, origin)
-		err = l.Store.AdoptUser(ctx, Adoption{Link: link, Email: d.Email, BlockUntil: now.Add(l.AccessTokenLifetime)})
+		err = l.Store.AdoptUser(ctx, Adoption{Link: link, Email: d.Email, BlockUntil: now.Add(l.BlockFor)})
 	case Create:
 		d.UserID = user.NewID(now)
 		link.UserID = d.UserID

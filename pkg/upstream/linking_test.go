@@ -203,7 +203,7 @@ func TestLinker(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := newMemory()
-		return m, upstream.Linker{Store: m, SignupAllowed: true, EmailRequired: true, AccessTokenLifetime: time.Hour}, p
+		return m, upstream.Linker{Store: m, SignupAllowed: true, EmailRequired: true, BlockFor: time.Hour}, p
 	}
 	ada := upstream.Identity{Provider: "up", Subject: "s", Email: "Ada@example.com", EmailVerified: true, Name: "Ada"}
 

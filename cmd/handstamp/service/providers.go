@@ -12,10 +12,10 @@ func (b *builder) upstreams(context.Context) (err error) {
 		return err
 	}
 	b.linker = upstream.Linker{
-		Store:               b.Store,
-		SignupAllowed:       b.config.Signup,
-		EmailRequired:       true,
-		AccessTokenLifetime: SessionConfig(b.config).Outlived(),
+		Store:         b.Store,
+		SignupAllowed: b.config.Signup,
+		EmailRequired: true,
+		BlockFor:      SessionConfig(b.config).Outlived(),
 	}
 	b.keeper = upstream.Keeper{
 		Store:     b.Store,
