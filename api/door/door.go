@@ -1,4 +1,4 @@
-// Package door has what the rooms of the api share, and knows none of their features: who may call a route, how a request
+// Package door has what the rooms of the api share, and decides nothing of their features: who may call a route, how a request
 // is read, limited and logged, and the three writers of errors over the one table of errors.
 //
 // A request is logged once, in one event (observe.go); an error is written in one place (writers.go).

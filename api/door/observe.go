@@ -36,7 +36,7 @@ func EventOf(c echo.Context) *Event {
 	return e
 }
 
-// observe gives each request an ID and a time limit, and logs and counts it once when it is done. A panic becomes an error.
+// observe gives each request an ID, and logs and counts it once when it is done. A panic becomes an error.
 func (d *Door) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()

@@ -24,6 +24,7 @@ type PageError struct {
 	Err      error
 }
 
+// Error implements error.
 func (e *PageError) Error() string {
 	if e.Err != nil {
 		return e.Code + ": " + e.Err.Error()
@@ -31,6 +32,7 @@ func (e *PageError) Error() string {
 	return e.Code
 }
 
+// Unwrap returns what caused the failure.
 func (e *PageError) Unwrap() error { return e.Err }
 
 func (d *Door) language(c echo.Context, uiLocales string) string {

@@ -43,7 +43,7 @@ func readBody(c echo.Context, mediaType string) ([]byte, error) {
 	return body, nil
 }
 
-// readJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only
+// ReadJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only
 // known names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters.
 // encoding/json alone would let the last of two equal names win, match names without regard to case, and make different
 // passwords equal.
@@ -58,7 +58,7 @@ func ReadJSON(c echo.Context, into any) error {
 	return DecodeObject(body, "", into)
 }
 
-// decodeObject is readJSON for a text; within is put before the names of fields in errors.
+// DecodeObject is ReadJSON for a text; within is put before the names of fields in errors.
 func DecodeObject(text []byte, within string, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -208,7 +208,7 @@ func fieldNames(into any) string {
 	return strings.Join(names, ", ")
 }
 
-// required fails if a text is empty.
+// Required fails if a text is empty.
 func Required(field, value string) error {
 	if value == "" {
 		return InvalidRequest(field, "is missing")
@@ -216,7 +216,7 @@ func Required(field, value string) error {
 	return nil
 }
 
-// readQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url
+// ReadQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url
 // alone would leave out what it cannot read, and with it what the caller has demanded.
 func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(c.Request().URL.RawQuery)
@@ -234,7 +234,7 @@ func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
 	return query, nil
 }
 
-// readForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials
+// ReadForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials
 // in the Authorization header.
 func ReadForm(c echo.Context) (oauth.Request, error) {
 	body, err := readBody(c, "application/x-www-form-urlencoded")

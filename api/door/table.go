@@ -294,11 +294,8 @@ func (r row) problem(err error) *Problem {
 	return p
 }
 
-// shown returns the page of an error of a provider; nil if the row has none.
+// shown returns the page of an error of a provider.
 func (r row) shown(err error) *PageError {
-	if r.page == "" {
-		return nil
-	}
 	p := &PageError{Status: r.status, What: r.page, Args: []string{"provider", "provider"}, Code: r.code, Err: err}
 	if r.pageStatus != 0 {
 		p.Status = r.pageStatus
