@@ -116,10 +116,7 @@ func rooms() map[string]room {
 			imports: slices.Concat([]string{"cmd/handstamp/service", "pkg/store/postgres/pgtest"}, everything),
 			modules: []string{"github.com/prometheus/client_golang"},
 		},
-		"cmd/stampede": {
-			imports: everything,
-			modules: []string{cobra, "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys", pgx},
-		},
+		"cmd/stampede":             {modules: []string{cobra, "github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"}},
 		"cmd/stampede/bench":       {imports: everything, modules: []string{pgx}},
 		"examples":                 {},
 		"examples/vectors":         {},
