@@ -162,6 +162,10 @@ func rows() []row {
 			form: pages.EmailTaken,
 		},
 		{
+			err: user.ErrSignupClosed, status: http.StatusForbidden, code: "signup_disabled", title: "Sign-up is closed",
+			detail: "ask the operator for an account", page: pages.FaultSignupClosed,
+		},
+		{
 			err: user.ErrInvalidEmail, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
 			field: "email",
 		},
@@ -294,7 +298,7 @@ func (r row) problem(err error) *Problem {
 	return p
 }
 
-// shown returns the page of an error of a provider.
+// shown returns the page of an error whose row has one.
 func (r row) shown(err error) *PageError {
 	p := &PageError{Status: r.status, What: r.page, Args: []string{"provider", "provider"}, Code: r.code, Err: err}
 	if r.pageStatus != 0 {
@@ -311,6 +315,12 @@ func (r row) shown(err error) *PageError {
 
 // FormMessage is what a form says of an error that the user can do something about; empty for every other error.
 func FormMessage(err error) pages.MessageID {
+	if _, ok := errors.AsType[*password.BusyError](err); ok {
+		return pages.Overloaded
+	}
+	if _, ok := errors.AsType[*user.AttemptError](err); ok {
+		return pages.TooManyAttempts
+	}
 	r, _ := rowOf(err)
 	return r.form
 }

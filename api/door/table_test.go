@@ -24,6 +24,8 @@ func TestFormMessage(t *testing.T) {
 		"ok/common password":      {password.ErrCommon, pages.PasswordCommon},
 		"ok/malformed password":   {password.ErrMalformed, pages.PasswordInvalid},
 		"ok/long password":        {password.ErrTooLong, pages.InvalidCredentials}, // no user has one
+		"ok/busy":                 {&password.BusyError{}, pages.Overloaded},
+		"ok/too many attempts":    {&user.AttemptError{}, pages.TooManyAttempts},
 		"fail/disabled user":      {session.ErrUserDisabled, ""},
 		"fail/a provider's error": {upstream.ErrUnavailable, ""},
 		"fail/storage":            {errors.New("connection refused"), ""},

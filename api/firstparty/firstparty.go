@@ -31,12 +31,11 @@ type IdentityStore interface {
 
 // Login logs users in with a password, and out.
 type Login struct {
-	OAuth          *oauth.Server
-	Sessions       *session.Manager
-	AnyAudience    *verifier.Verifier // accepts access tokens of this service for every audience
-	Authenticator  *user.Authenticator
-	Signup         *user.Signup
-	SignupDisabled bool
+	OAuth         *oauth.Server
+	Sessions      *session.Manager
+	AnyAudience   *verifier.Verifier // accepts access tokens of this service for every audience
+	Authenticator *user.Authenticator
+	Signup        *user.Signup
 }
 
 // Routes returns the rows of the room.

@@ -64,13 +64,8 @@ type signupBody struct {
 
 // signup is POST /v1/signup.
 func (r *Login) signup(c echo.Context) error {
-	if r.SignupDisabled {
-		return &door.Problem{
-			Status: http.StatusForbidden,
-			Code:   "signup_disabled",
-			Title:  "Sign-up is closed",
-			Detail: "ask the operator for an account",
-		}
+	if r.Signup.Closed {
+		return user.ErrSignupClosed
 	}
 	var b signupBody
 	if err := door.ReadJSON(c, &b); err != nil {

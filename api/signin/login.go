@@ -59,19 +59,14 @@ func (h *Login) loginForm(c echo.Context) error {
 
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
 func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
-	if busy, ok := errors.AsType[*password.BusyError](err); ok {
-		door.SetRetryAfter(c.Response().Header(), busy.RetryAfter)
-		return pages.Overloaded.With()
-	}
-	if attempt, ok := errors.AsType[*user.AttemptError](err); ok {
-		door.SetRetryAfter(c.Response().Header(), attempt.RetryAfter)
-		return pages.TooManyAttempts.With()
-	}
-	switch id := door.FormMessage(err); id {
-	case "":
+	id := door.FormMessage(err)
+	if id == "" {
 		return pages.Message{}
+	}
+	door.SetRetryAfter(c.Response().Header(), door.AsProblem(err).RetryAfter)
+	switch id {
 	case pages.PasswordTooShort:
-		return id.With("min", strconv.Itoa(max(h.Passwords.MinLength, password.MinLength)))
+		return id.With("min", strconv.Itoa(h.Passwords.Signup.Policy.Min()))
 	default:
 		return id.With()
 	}
@@ -120,8 +115,8 @@ func (h *Login) signupForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.Passwords.SignupDisabled {
-		return h.showSignup(c, f, pages.Signup{})
+	if h.Passwords.Signup.Closed {
+		return user.ErrSignupClosed
 	}
 	again := func(m pages.Message) error {
 		return h.showSignup(c, f, pages.Signup{Email: v.Get("email"), Name: v.Get("name"), Form: pages.Form{Error: m}})

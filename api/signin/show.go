@@ -6,9 +6,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
-	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // pageForm is what all forms of a request have in common.
@@ -47,19 +46,20 @@ func (h *Login) pageProviders(state string) []pages.Provider {
 func (h *Login) showLogin(c echo.Context, f flow, page pages.Login) error {
 	page.Form = h.pageForm(c, f, "/oauth2/login", page.Error)
 	page.Client, page.Providers = pageClient(f), h.pageProviders(page.Hidden["request"])
-	if !h.Passwords.SignupDisabled {
+	if !h.Passwords.Signup.Closed {
 		page.SignupURL = pageLink("/oauth2/signup", page.Hidden["request"])
 	}
 	return h.Door.WritePage(c, statusOf(page.Error), f.UILocales, page)
 }
 
 func (h *Login) showSignup(c echo.Context, f flow, page pages.Signup) error {
-	if h.Passwords.SignupDisabled {
-		return &door.PageError{Status: http.StatusForbidden, What: pages.FaultSignupClosed, Code: "signup_disabled"}
+	if h.Passwords.Signup.Closed {
+		return user.ErrSignupClosed
 	}
 	page.Form = h.pageForm(c, f, "/oauth2/signup", page.Error)
-	page.Client, page.Providers, page.MinPassword = pageClient(f), h.pageProviders(page.Hidden["request"]), max(
-		h.Passwords.MinLength, password.MinLength)
+	page.Client = pageClient(f)
+	page.Providers = h.pageProviders(page.Hidden["request"])
+	page.MinPassword = h.Passwords.Signup.Policy.Min()
 	page.LoginURL = pageLink("/oauth2/login", page.Hidden["request"])
 	return h.Door.WritePage(c, statusOf(page.Error), f.UILocales, page)
 }

@@ -61,10 +61,8 @@ func (h *Upstreams) Routes() []door.Route {
 
 // Passwords checks passwords, and makes users with one.
 type Passwords struct {
-	Authenticator  *user.Authenticator
-	Signup         *user.Signup
-	SignupDisabled bool
-	MinLength      int
+	Authenticator *user.Authenticator
+	Signup        *user.Signup
 }
 
 // Login takes an authorization request through the pages to its answer.

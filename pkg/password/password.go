@@ -62,6 +62,9 @@ type Policy struct {
 	MinLength int
 }
 
+// Min returns the least length in code points.
+func (p Policy) Min() int { return max(p.MinLength, MinLength) }
+
 // Validate reports a policy that NIST SP 800-63B-4 does not allow: a least length under MinLength, or so great that
 // passwords of 64 code points would be refused.
 func (p Policy) Validate() error {
@@ -79,7 +82,7 @@ func (p Policy) Check(plain string, about ...string) error {
 	if err != nil {
 		return err
 	}
-	if least := max(p.MinLength, MinLength); utf8.RuneCountInString(text) < least {
+	if least := p.Min(); utf8.RuneCountInString(text) < least {
 		return fmt.Errorf("%w: use at least %d characters", ErrTooShort, least)
 	}
 	folded := fold(text)

@@ -2,11 +2,15 @@ package user
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/password"
 )
+
+// ErrSignupClosed says that nobody may sign up. Ask the operator for an account.
+var ErrSignupClosed = errors.New("signing up is closed")
 
 // SignupStore is what signing up needs of a database.
 type SignupStore interface {
@@ -19,11 +23,15 @@ type Signup struct {
 	Store  SignupStore
 	Hasher *password.Hasher
 	Policy password.Policy
+	Closed bool // nobody may
 }
 
 // Create makes a user with a password. The address and the name come from ParseEmail and ParseName.
-// ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
+// ErrSignupClosed, ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
 func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
+	if s.Closed {
+		return User{}, ErrSignupClosed
+	}
 	if err := s.Policy.Check(plain, email, name); err != nil {
 		return User{}, err
 	}

@@ -15,6 +15,7 @@ func TestSignup(t *testing.T) {
 	const bob = "Bob@example.test"
 	for name, test := range map[string]struct {
 		policy             password.Policy
+		closed             bool
 		email, name, plain string
 		want               error
 		evaluations        uint64
@@ -29,6 +30,7 @@ func TestSignup(t *testing.T) {
 		"fail/too short here": {
 			policy: password.Policy{MinLength: 30}, email: "ann@example.test", plain: right, want: password.ErrTooShort,
 		},
+		"fail/closed":         {closed: true, email: "ann@example.test", plain: right, want: user.ErrSignupClosed},
 		"fail/empty":          {email: "ann@example.test", plain: "", want: password.ErrTooShort},
 		"fail/common":         {email: "ann@example.test", plain: "password1", want: password.ErrCommon},
 		"fail/the address":    {email: "ann@example.test", plain: "ANN@example.test", want: password.ErrCommon},
@@ -38,7 +40,7 @@ func TestSignup(t *testing.T) {
 	} {
 		over(t, name, func(b *bench) {
 			b.has(bob, "", nil)
-			s := &user.Signup{Store: b.store, Hasher: b.hasher, Policy: test.policy}
+			s := &user.Signup{Store: b.store, Hasher: b.hasher, Policy: test.policy, Closed: test.closed}
 			u, err := s.Create(b.Context(), test.email, test.name, test.plain, origin)
 			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
 				b.Fatalf("%v, want %v", err, test.want)

@@ -40,6 +40,7 @@ func (b *builder) accounts(context.Context) (err error) {
 		Store:  b.Store,
 		Hasher: b.Hasher,
 		Policy: b.passwords,
+		Closed: !c.Signup,
 	}
 	return nil
 }
