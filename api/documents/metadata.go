@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 )
@@ -85,8 +86,8 @@ func (r *Room) metadata(c echo.Context) error {
 		IntrospectionAuthMethods:   secrets,
 		SubjectTypesSupported:      []string{"public"},
 		AccessTokenSigningAlgs:     r.Keys.Algorithms(),
-		BlocklistEndpoint:          at("/v1/blocklist"),
-		BlocklistStreamEndpoint:    at("/v1/blocklist/stream"),
+		BlocklistEndpoint:          at(blocklist.Path),
+		BlocklistStreamEndpoint:    at(blocklist.StreamPath),
 		StatusListAggregation:      statusLists,
 		ServiceDocumentation:       at("/openapi.yaml"),
 	})

@@ -11,11 +11,6 @@ import (
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
-const (
-	blocklistPath = "/v1/blocklist"
-	streamPath    = blocklistPath + "/stream"
-)
-
 // Statuses are the status lists.
 type Statuses interface {
 	URIs(ctx context.Context) ([]string, error)
@@ -39,8 +34,8 @@ type Room struct {
 // Routes returns the rows of the room.
 func (r *Room) Routes() []door.Route {
 	return []door.Route{
-		{Method: http.MethodGet, Path: blocklistPath, Sharing: door.SharedAll, Handler: r.blocklist},
-		{Method: http.MethodGet, Path: streamPath, Access: door.Stream, Sharing: door.SharedAll, Handler: r.stream},
+		{Method: http.MethodGet, Path: blocklist.Path, Sharing: door.SharedAll, Handler: r.blocklist},
+		{Method: http.MethodGet, Path: blocklist.StreamPath, Access: door.Stream, Sharing: door.SharedAll, Handler: r.stream},
 		{Method: http.MethodGet, Path: statuslist.Path, Sharing: door.SharedAll, Handler: r.statusLists},
 		{Method: http.MethodGet, Path: statuslist.Path + "/:client/:number", Sharing: door.SharedAll, Handler: r.statusList},
 	}

@@ -14,6 +14,12 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
+// Path is where the blocklist is served, below the issuer; StreamPath is where its changes are.
+const (
+	Path       = "/v1/blocklist"
+	StreamPath = Path + "/stream"
+)
+
 // ErrCursorGone says that the changes since a cursor are no longer known; the caller takes a snapshot.
 var ErrCursorGone = errors.New("blocklist cursor is too old or from another history")
 
