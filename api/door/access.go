@@ -25,7 +25,7 @@ func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		client, err := d.config.Clients.Client(c.Request().Context(), claims.ClientID)
 		if errors.Is(err, oauth.ErrClientNotFound) {
-			return InvalidToken("the access token is not valid", err)
+			return InvalidToken(detailInvalid, err)
 		}
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 			return &Problem{
 				Status:    http.StatusForbidden,
 				Code:      "first_party_only",
-				Title:     "Not allowed",
+				Title:     titleNotAllowed,
 				Detail:    "the access token is a third-party client's",
 				Challenge: `Bearer error="insufficient_scope"`,
 			}
@@ -87,11 +87,7 @@ func (d *Door) receiving(scope string, next echo.HandlerFunc) echo.HandlerFunc {
 		NoStore(c.Response().Header())
 		EventOf(c).ClientID = claims.ClientID
 		if claims.SessionID != "" || claims.Subject != claims.ClientID || !claims.HasScope(scope) {
-			return &Problem{
-				Status: http.StatusForbidden, Code: "insufficient_scope", Title: "Not allowed",
-				Detail:    "streams need a client's own access token with the scope " + scope,
-				Challenge: `Bearer error="insufficient_scope", scope="` + scope + `"`,
-			}
+			return InsufficientScope(scope, "streams need a client's own access token with the scope "+scope)
 		}
 		client, err := d.config.Clients.Client(c.Request().Context(), claims.ClientID)
 		if errors.Is(err, oauth.ErrClientNotFound) || err == nil && client.Disabled() {

@@ -66,14 +66,7 @@ func protect(next echo.HandlerFunc, c echo.Context) (err error) {
 			if r == http.ErrAbortHandler { //nolint:errorlint // the value itself, as net/http compares it
 				panic(r)
 			}
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-			err = &Problem{
-				Status: http.StatusInternalServerError,
-				Code:   "internal",
-				Title:  "Internal error",
-				Detail: "the request ID finds the cause in the log",
-				Err:    err,
-			}
+			err = internal(fmt.Errorf("panic: %v\n%s", r, debug.Stack()))
 		}
 	}()
 	return next(c)
@@ -103,8 +96,11 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 		slog.Int64("duration_us", took.Microseconds()),
 		slog.String("ip", c.RealIP()),
 	)
-	for _, named := range [...]struct{ key, value string }{{"user_id", e.UserID}, {"client_id", e.ClientID},
-		{"session_id", e.SessionID}} {
+	for _, named := range [...]struct{ key, value string }{
+		{"user_id", e.UserID},
+		{"client_id", e.ClientID},
+		{"session_id", e.SessionID},
+	} {
 		if named.value != "" {
 			attrs = append(attrs, slog.String(named.key, Cut(named.value)))
 		}

@@ -44,7 +44,7 @@ func InvalidRequest(field, detail string) *Problem {
 	return &Problem{
 		Status: http.StatusBadRequest,
 		Code:   "invalid_request",
-		Title:  "The request is not valid",
+		Title:  titleRequest,
 		Detail: detail,
 		Field:  field,
 	}
@@ -52,7 +52,7 @@ func InvalidRequest(field, detail string) *Problem {
 
 // NotFound is the refusal of a request for what is not there.
 func NotFound(detail string) *Problem {
-	return &Problem{Status: http.StatusNotFound, Code: "not_found", Title: "Not found", Detail: detail}
+	return &Problem{Status: http.StatusNotFound, Code: "not_found", Title: titleNotFound, Detail: detail}
 }
 
 // InvalidToken is the answer to an access token that is not accepted (RFC 6750, section 3.1).
@@ -67,6 +67,29 @@ func InvalidToken(detail string, err error) *Problem {
 	}
 }
 
+// InsufficientScope is the answer to an access token that is accepted but allows too little (RFC 6750, section 3.1). scope is
+// what is needed, with spaces between.
+func InsufficientScope(scope, detail string) *Problem {
+	return &Problem{
+		Status:    http.StatusForbidden,
+		Code:      "insufficient_scope",
+		Title:     titleNotAllowed,
+		Detail:    detail,
+		Challenge: `Bearer error="insufficient_scope", scope="` + scope + `"`,
+	}
+}
+
+// internal is the answer to a fault of the program.
+func internal(err error) *Problem {
+	return &Problem{
+		Status: http.StatusInternalServerError,
+		Code:   "internal",
+		Title:  "Internal error",
+		Detail: "the request ID finds the cause in the log",
+		Err:    err,
+	}
+}
+
 func tokenChallenge(detail string) string {
 	return `Bearer error="invalid_token", error_description="` + detail + `"`
 }
@@ -77,7 +100,7 @@ func tooManyAttempts(after time.Duration) *Problem {
 		Status:     http.StatusTooManyRequests,
 		Code:       "too_many_attempts",
 		Title:      "Too many login attempts",
-		Detail:     "try again after the time in Retry-After",
+		Detail:     detailRetry,
 		RetryAfter: after,
 	}
 }
@@ -97,8 +120,12 @@ func AsProblem(err error) *Problem {
 	}
 	if busy, ok := errors.AsType[*password.BusyError](err); ok {
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Code: "busy", Title: "Too many logins at once",
-			Detail: "try again after the time in Retry-After", RetryAfter: busy.RetryAfter, Err: err,
+			Status:     http.StatusServiceUnavailable,
+			Code:       "busy",
+			Title:      "Too many logins at once",
+			Detail:     detailRetry,
+			RetryAfter: busy.RetryAfter,
+			Err:        err,
 		}
 	}
 	if attempt, ok := errors.AsType[*user.AttemptError](err); ok {
@@ -112,7 +139,9 @@ func AsProblem(err error) *Problem {
 		return &Problem{Status: 499, Code: "client_closed_request", Title: "The client hung up", Err: err}
 	}
 	return &Problem{
-		Status: http.StatusServiceUnavailable, Code: "unavailable", Title: "The service cannot do this now",
+		Status:     http.StatusServiceUnavailable,
+		Code:       "unavailable",
+		Title:      "The service cannot do this now",
 		Detail:     "nothing is known about the outcome; the request can be repeated",
 		RetryAfter: oauth.RetryAfter(err),
 		Err:        err,
@@ -132,7 +161,7 @@ func oauthProblem(e *oauth.Error) *Problem {
 	return &Problem{
 		Status:     status,
 		Code:       string(e.Code),
-		Title:      "The request is refused",
+		Title:      titleRefused,
 		Detail:     e.Description,
 		RetryAfter: e.RetryAfter,
 		Err:        e.Err,
@@ -172,16 +201,10 @@ func httpProblem(e *echo.HTTPError) *Problem {
 		return &Problem{
 			Status: e.Code,
 			Code:   "invalid_request",
-			Title:  "The request is not valid",
+			Title:  titleRequest,
 			Detail: "the request cannot be read",
 			Err:    e.Internal,
 		}
 	}
-	return &Problem{
-		Status: http.StatusInternalServerError,
-		Code:   "internal",
-		Title:  "Internal error",
-		Detail: "the request ID finds the cause in the log",
-		Err:    e,
-	}
+	return internal(e)
 }

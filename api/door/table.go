@@ -45,6 +45,8 @@ const (
 	titleChanged  = "Changed meanwhile"
 	titlePassword = "The password cannot be used"
 	titleToken    = "The access token is not accepted"
+
+	titleNotAllowed = "Not allowed"
 )
 
 // The details that several rows have.
@@ -54,6 +56,7 @@ const (
 	detailReauth   = "the user has to log in at the provider again"
 	detailExpired  = "the access token has expired"
 	detailInvalid  = "the access token is not valid"
+	detailRetry    = "try again after the time in Retry-After"
 )
 
 // rows is the one table of errors. The first row that an error matches counts.
@@ -229,7 +232,7 @@ func rows() []row {
 		{err: sharedsignal.ErrEndpoint, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest},
 		{
 			err: sharedsignal.ErrTooManySubjects, status: http.StatusForbidden, code: "not_allowed",
-			title: "Not allowed", detail: sharedsignal.ErrTooManySubjects.Error(),
+			title: titleNotAllowed, detail: sharedsignal.ErrTooManySubjects.Error(),
 		},
 		{
 			err: sharedsignal.ErrTooSoon, status: http.StatusTooManyRequests, code: "too_many_attempts",

@@ -42,13 +42,7 @@ func (r *Room) forwardAuth(c echo.Context) error {
 	}
 	scopes, role := strings.Fields(query.Get("scope")), query.Get("role")
 	if !claims.HasScope(scopes...) || role != "" && !claims.HasRole(role) {
-		return &door.Problem{
-			Status:    http.StatusForbidden,
-			Code:      "insufficient_scope",
-			Title:     "Not allowed",
-			Detail:    "the access token lacks a scope or role",
-			Challenge: `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`,
-		}
+		return door.InsufficientScope(strings.Join(scopes, " "), "the access token lacks a scope or role")
 	}
 	h := c.Response().Header()
 	for name, value := range map[string]string{

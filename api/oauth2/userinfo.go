@@ -9,21 +9,15 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// userinfo is GET and POST /oauth2/userinfo (OpenID Connect Core, section 5.3). The access token may be meant for whomever:
-// it is the client's, and what it gets here is what the user has granted it.
+// userinfo is GET and POST /oauth2/userinfo (OpenID Connect Core, section 5.3). The access token may have any audience: it
+// is the client's, and what the client gets here is what the user has granted it.
 func (r *Room) userinfo(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if err != nil {
 		return err
 	}
 	if !claims.HasScope("openid") {
-		return &door.Problem{
-			Status:    http.StatusForbidden,
-			Code:      "insufficient_scope",
-			Title:     "Not allowed",
-			Detail:    "the access token lacks the scope openid",
-			Challenge: `Bearer error="insufficient_scope", scope="openid"`,
-		}
+		return door.InsufficientScope("openid", "the access token lacks the scope openid")
 	}
 	info, err := r.OAuth.UserInfo(c.Request().Context(), claims)
 	if err != nil {
