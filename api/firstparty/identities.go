@@ -81,8 +81,8 @@ func (r *Identities) identityToken(c echo.Context) error {
 	return door.WriteJSON(c, http.StatusOK, "application/json", body)
 }
 
-// maxIDTokenLife is how long a used ID token is remembered: longer than any provider's is accepted.
-const maxIDTokenLife = 24 * time.Hour
+// maxIDTokenLifetime is how long a used ID token is remembered: longer than any provider's is accepted.
+const maxIDTokenLifetime = 24 * time.Hour
 
 // loginByIDToken is POST /v1/login/{provider}/id-token: a mobile application has logged the user in with the provider's own
 // library.
@@ -111,7 +111,7 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), time.Now().Add(maxIDTokenLife)); err != nil {
+	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), time.Now().Add(maxIDTokenLifetime)); err != nil {
 		return err
 	}
 	decision, err := r.Linker.Resolve(ctx, p, *identity, "", door.Origin(c))
@@ -122,18 +122,13 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	response, err := r.OAuth.Login(ctx, oauth.Login{
+	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
 		User:     u,
 		Provider: identity.Provider,
 		Subject:  identity.Subject,
 		ClientID: b.ClientID,
 		Scope:    b.Scope,
-		AMR:      []string{"fed"},
+		AMR:      oauth.AMRProvider(),
 		Origin:   door.Origin(c),
 	})
-	if err != nil {
-		return err
-	}
-	door.EventOf(c).UserID = u.ID
-	return door.WriteTokens(c, http.StatusOK, response)
 }

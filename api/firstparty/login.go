@@ -40,18 +40,25 @@ func (r *Login) login(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	response, err := r.OAuth.Login(ctx, oauth.Login{
-		User: u, CheckPassword: true, ClientID: b.ClientID, Scope: b.Scope, AMR: passwordAMR(), Origin: from,
+	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
+		User:          u,
+		CheckPassword: true,
+		ClientID:      b.ClientID,
+		Scope:         b.Scope,
+		AMR:           oauth.AMRPassword(),
+		Origin:        from,
 	})
+}
+
+// loggedIn starts a session for a user who has logged in, and answers its tokens.
+func loggedIn(c echo.Context, server *oauth.Server, status int, login oauth.Login) error {
+	response, err := server.Login(c.Request().Context(), login)
 	if err != nil {
 		return err
 	}
-	door.EventOf(c).UserID = u.ID
-	return door.WriteTokens(c, http.StatusOK, response)
+	door.EventOf(c).UserID = login.User.ID
+	return door.WriteTokens(c, status, response)
 }
-
-// passwordAMR is the authentication method of a password (RFC 8176, section 2).
-func passwordAMR() []string { return []string{"pwd"} }
 
 // signupBody is the body of POST /v1/signup.
 type signupBody struct {
@@ -90,12 +97,12 @@ func (r *Login) signup(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	response, err := r.OAuth.Login(ctx, oauth.Login{
-		User: u, CheckPassword: true, ClientID: b.ClientID, Scope: b.Scope, AMR: passwordAMR(), Origin: from,
+	return loggedIn(c, r.OAuth, http.StatusCreated, oauth.Login{
+		User:          u,
+		CheckPassword: true,
+		ClientID:      b.ClientID,
+		Scope:         b.Scope,
+		AMR:           oauth.AMRPassword(),
+		Origin:        from,
 	})
-	if err != nil {
-		return err
-	}
-	door.EventOf(c).UserID = u.ID
-	return door.WriteTokens(c, http.StatusCreated, response)
 }

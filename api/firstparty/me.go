@@ -2,6 +2,7 @@ package firstparty
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // userBody is a user as the user sees it.
@@ -41,7 +43,7 @@ func userBodyOf(u user.User) userBody {
 func (r *Account) currentUser(c echo.Context) (user.User, error) {
 	u, err := r.Users.UserByID(c.Request().Context(), door.ClaimsOf(c).Subject)
 	if errors.Is(err, user.ErrNotFound) {
-		return user.User{}, door.InvalidToken("the access token is not valid", err)
+		return user.User{}, fmt.Errorf("%w: its user is gone", verifier.ErrInvalid)
 	}
 	return u, err
 }
@@ -143,7 +145,7 @@ func (r *Account) changePassword(c echo.Context) error {
 		CheckPassword: true,
 		ClientID:      claims.ClientID,
 		Scope:         strings.Join(claims.Scope, " "),
-		AMR:           passwordAMR(),
+		AMR:           oauth.AMRPassword(),
 		Origin:        from,
 	})
 	if err != nil {

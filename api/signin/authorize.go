@@ -1,7 +1,6 @@
 package signin
 
 import (
-	"net/http"
 	"net/url"
 	"time"
 
@@ -22,13 +21,9 @@ type flow struct {
 
 // authorize is GET and POST /oauth2/authorize (RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2.1).
 func (h *Login) authorize(c echo.Context) error {
-	values := c.QueryParams()
-	if c.Request().Method == http.MethodPost {
-		r, err := door.ReadForm(c)
-		if err != nil {
-			return err
-		}
-		values = url.Values(r.Form)
+	values, err := parameters(c)
+	if err != nil {
+		return err
 	}
 	request, err := h.OAuth.Authorize(c.Request().Context(), oauth.Form(values))
 	if err != nil {

@@ -77,6 +77,15 @@ func (h *Browser) browserSession(c echo.Context) (oauth.BrowserSession, error) {
 	return b, err
 }
 
+// parameters reads the parameters of a request that may come by GET or by POST.
+func parameters(c echo.Context) (url.Values, error) {
+	if c.Request().Method != http.MethodPost {
+		return c.QueryParams(), nil
+	}
+	r, err := door.ReadForm(c)
+	return url.Values(r.Form), err
+}
+
 // form reads the posted form of a page.
 func form(c echo.Context) (url.Values, error) {
 	r, err := door.ReadForm(c)

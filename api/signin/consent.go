@@ -31,11 +31,7 @@ func (h *Login) showContinue(c echo.Context, f flow) error {
 
 // answered resumes a page that asked the logged-in user something: the answer counts for that login only.
 func (h *Login) answered(c echo.Context) (flow, url.Values, error) {
-	v, err := form(c)
-	if err != nil {
-		return flow{}, nil, err
-	}
-	f, err := h.resume(c, v.Get("request"))
+	f, v, err := h.resumeForm(c)
 	if err == nil && !f.sameLogin {
 		err = expired()
 	}
@@ -59,7 +55,10 @@ func (h *Login) showConsent(c echo.Context, f flow) error {
 	}
 	form := h.pageForm(c, f, "/oauth2/consent", pages.Message{})
 	return h.Door.WritePage(c, http.StatusOK, f.UILocales, pages.Consent{
-		Form: form, Client: pageClient(f), User: pages.Person{Name: u.Name, Email: u.Email}, Scopes: strings.Fields(f.Scope),
+		Form:         form,
+		Client:       pageClient(f),
+		User:         pages.Person{Name: u.Name, Email: u.Email},
+		Scopes:       strings.Fields(f.Scope),
 		DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
 	})
 }

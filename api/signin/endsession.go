@@ -26,13 +26,9 @@ type logoutRequest struct {
 // endSessionPage is GET and POST /oauth2/logout. With an ID token of the user who is logged in at this browser the client
 // itself has shown that it means this user; without one the user is asked, because anybody could have sent the browser here.
 func (h *Logout) endSessionPage(c echo.Context) error {
-	values := c.QueryParams()
-	if c.Request().Method == http.MethodPost {
-		r, err := door.ReadForm(c)
-		if err != nil {
-			return err
-		}
-		values = url.Values(r.Form)
+	values, err := parameters(c)
+	if err != nil {
+		return err
 	}
 	request, err := h.readLogout(c, values)
 	if err != nil {

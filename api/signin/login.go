@@ -29,11 +29,7 @@ func (h *Login) loginPage(c echo.Context) error {
 
 // loginForm is POST /oauth2/login.
 func (h *Login) loginForm(c echo.Context) error {
-	v, err := form(c)
-	if err != nil {
-		return err
-	}
-	f, err := h.resume(c, v.Get("request"))
+	f, v, err := h.resumeForm(c)
 	if err != nil {
 		return err
 	}
@@ -54,7 +50,7 @@ func (h *Login) loginForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
+	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), oauth.Proof{PasswordHash: u.PasswordHash})
 }
 
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
@@ -107,11 +103,7 @@ func (h *Login) signupPage(c echo.Context) error {
 
 // signupForm is POST /oauth2/signup.
 func (h *Login) signupForm(c echo.Context) error {
-	v, err := form(c)
-	if err != nil {
-		return err
-	}
-	f, err := h.resume(c, v.Get("request"))
+	f, v, err := h.resumeForm(c)
 	if err != nil {
 		return err
 	}
@@ -139,8 +131,5 @@ func (h *Login) signupForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, u.ID, passwordAMR(), oauth.Proof{PasswordHash: u.PasswordHash})
+	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), oauth.Proof{PasswordHash: u.PasswordHash})
 }
-
-// passwordAMR is the authentication method of a password (RFC 8176, section 2).
-func passwordAMR() []string { return []string{"pwd"} }

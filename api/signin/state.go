@@ -30,7 +30,7 @@ type requestState struct {
 	Expires       int64      `json:"e"`
 	Login         oauth.Hash `json:"l,omitzero"`  // the browser session that the page was shown in; the two below are said of it
 	Authenticated bool       `json:"a,omitempty"` // that login was made for this request
-	Chosen        bool       `json:"c,omitempty"` // the user has chosen to go on as who is logged in
+	Chosen        bool       `json:"c,omitempty"` // the user has chosen to go on with that login
 }
 
 // logoutState is what the page carries that asks whether to log out.
@@ -108,6 +108,16 @@ func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
 	f.sameLogin = f.Login.UserID != "" && f.Login.Hash == p.Login
 	f.Authenticated, f.Chosen = f.sameLogin && p.Authenticated, f.sameLogin && p.Chosen
 	return f, nil
+}
+
+// resumeForm reads the posted form of a page, and resumes its request.
+func (h *Login) resumeForm(c echo.Context) (flow, url.Values, error) {
+	v, err := form(c)
+	if err != nil {
+		return flow{}, nil, err
+	}
+	f, err := h.resume(c, v.Get("request"))
+	return f, v, err
 }
 
 func (h *Login) resumeParameters(c echo.Context, parameters string) (f flow, err error) {

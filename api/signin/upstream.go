@@ -3,7 +3,6 @@ package signin
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -51,13 +50,9 @@ func providerPrompt(f flow) string {
 
 // callback is GET and POST /oauth2/callback/{id}: the browser comes back from a provider.
 func (h *Login) callback(c echo.Context) error {
-	values := c.QueryParams()
-	if c.Request().Method == http.MethodPost {
-		r, err := door.ReadForm(c)
-		if err != nil {
-			return err
-		}
-		values = url.Values(r.Form)
+	values, err := parameters(c)
+	if err != nil {
+		return err
 	}
 	ctx := c.Request().Context()
 	p, err := h.Providers.Provider(c.Param("id"))
@@ -105,7 +100,10 @@ func (h *Login) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, decision.UserID, []string{"fed"}, oauth.Proof{Provider: identity.Provider, Subject: identity.Subject})
+	return h.loggedIn(c, f, decision.UserID, oauth.AMRProvider(), oauth.Proof{
+		Provider: identity.Provider,
+		Subject:  identity.Subject,
+	})
 }
 
 // providerFailed takes the user who said no back to the login page, with everything as it was; any other failure gets a page

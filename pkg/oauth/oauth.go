@@ -9,6 +9,12 @@ const (
 	GrantClientCredentials = "client_credentials"
 )
 
+// AMRPassword are the authentication methods of a login with a password (RFC 8176, section 2).
+func AMRPassword() []string { return []string{"pwd"} }
+
+// AMRProvider are those of a login at an upstream provider. RFC 8176 has no name for it.
+func AMRProvider() []string { return []string{"fed"} }
+
 func knownGrants() []string {
 	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}
 }
