@@ -39,7 +39,7 @@ func (h *Login) authorize(c echo.Context) error {
 // proceed shows what comes next for a request, or answers the client.
 func (h *Login) proceed(c echo.Context, f flow) error {
 	door.EventOf(c).ClientID, door.EventOf(c).UserID = f.Client.ID, f.Login.UserID
-	step, refusal, err := h.next(c, f)
+	step, refusal, _, err := h.next(c, f)
 	if err != nil {
 		return err
 	}
@@ -61,17 +61,15 @@ func (h *Login) proceed(c echo.Context, f flow) error {
 	return f.refuse(refusal)
 }
 
-// next gathers what the rule in [oauth.Next] needs.
-func (h *Login) next(c echo.Context, f flow) (oauth.Step, *oauth.Error, error) {
-	var given oauth.Consent
+// next gathers what the rule in [oauth.Next] needs. given is what the user has allowed a third-party client before.
+func (h *Login) next(c echo.Context, f flow) (step oauth.Step, refusal *oauth.Error, given oauth.Consent, err error) {
 	if f.Client.ThirdParty && f.Login.UserID != "" {
-		var err error
 		if given, err = h.Consents.Consent(c.Request().Context(), f.Login.UserID, f.Client.ID); err != nil {
-			return oauth.StepRefuse, nil, err
+			return oauth.StepRefuse, nil, oauth.Consent{}, err
 		}
 	}
-	step, refusal := oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, time.Now())
-	return step, refusal, nil
+	step, refusal = oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, time.Now())
+	return step, refusal, given, nil
 }
 
 // wanted is the user whom the client has in mind (id_token_hint: OpenID Connect Core, section 3.1.2.1); empty for any.

@@ -3,7 +3,6 @@ package signin
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -77,21 +76,21 @@ func (h *Login) consentForm(c echo.Context) error {
 		return door.InvalidRequest("decision", "must be allow or deny")
 	}
 	f.Consented = true
-	if step, _, err := h.next(c, f); err != nil {
-		return err
-	} else if step != oauth.StepAnswer {
-		return h.proceed(c, f) // the login has become too old meanwhile
-	}
-	ctx, now := c.Request().Context(), time.Now()
-	given, err := h.Consents.Consent(ctx, f.Login.UserID, f.Client.ID)
+	step, _, given, err := h.next(c, f)
 	if err != nil {
 		return err
 	}
-	scope := strings.Fields(given.Scope + " " + f.Scope)
-	slices.Sort(scope)
-	err = h.Consents.SaveConsent(ctx, oauth.Consent{
-		UserID: f.Login.UserID, ClientID: f.Client.ID, Scope: strings.Join(slices.Compact(scope), " "), GrantedAt: now,
-	}, audit.ConsentGranted(now, f.Login.UserID, f.Client.ID, door.Origin(c)))
+	if step != oauth.StepAnswer {
+		return h.proceed(c, f) // the login has become too old meanwhile
+	}
+	ctx, now := c.Request().Context(), time.Now()
+	consent := oauth.Consent{
+		UserID:    f.Login.UserID,
+		ClientID:  f.Client.ID,
+		Scope:     given.With(f.Scope).Scope,
+		GrantedAt: now,
+	}
+	err = h.Consents.SaveConsent(ctx, consent, audit.ConsentGranted(now, f.Login.UserID, f.Client.ID, door.Origin(c)))
 	if err != nil {
 		return err
 	}

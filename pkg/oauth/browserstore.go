@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
@@ -80,6 +82,14 @@ type Consent struct {
 	ClientID  string
 	Scope     string
 	GrantedAt time.Time
+}
+
+// With returns the consent with the values of a scope added to what was allowed before.
+func (c Consent) With(scope string) Consent {
+	all := strings.Fields(c.Scope + " " + scope)
+	slices.Sort(all)
+	c.Scope = strings.Join(slices.Compact(all), " ")
+	return c
 }
 
 // BrowserStore is what the browser flow needs of a database: the sum of what its features need. Each method is one transaction.
