@@ -75,7 +75,7 @@ func rooms() map[string]room {
 			modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"},
 		},
 
-		"pkg/sharedsignal": {imports: []string{"pkg/outbox", "pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
+		"pkg/sharedsignal": {imports: []string{"pkg/egress", "pkg/outbox", "pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
 
 		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit"}},
 

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// timeout is the limit of one call, from looking up the name to the last byte of the answer.
-	timeout = 5 * time.Second
+	// Timeout is the limit of one call, from looking up the name to the last byte of the answer.
+	Timeout = 5 * time.Second
 	// AnswerLimit is the limit of one answer, in bytes.
 	AnswerLimit = 1 << 20
 )
@@ -54,24 +54,27 @@ type Options struct {
 func New(o Options) *http.Client {
 	rules := newAddressRules(o.PrivateNetworks)
 	dialer := &net.Dialer{
-		Timeout:  timeout,
+		Timeout:  Timeout,
 		Resolver: o.Resolver,
 		// Control sees the address that is really dialed, after the name was resolved, so that a name which resolves
 		// to something else the second time gains nothing.
 		Control: func(_, address string, _ syscall.RawConn) error { return rules.check(address) },
 	}
 	return &http.Client{
-		Timeout: timeout,
-		Transport: &guard{options: o, next: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    timeout,
-			DisableCompression:     true, // the documents are small; what is never inflated can't be a bomb
-			MaxResponseHeaderBytes: 64 << 10,
-			MaxIdleConnsPerHost:    4,
-			MaxConnsPerHost:        16,
-			IdleConnTimeout:        time.Minute,
-		}},
+		Timeout: Timeout,
+		Transport: &guard{
+			options: o,
+			next: &http.Transport{
+				DialContext:            dialer.DialContext,
+				TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+				TLSHandshakeTimeout:    Timeout,
+				DisableCompression:     true, // the documents are small; what is never inflated can't be a bomb
+				MaxResponseHeaderBytes: 64 << 10,
+				MaxIdleConnsPerHost:    4,
+				MaxConnsPerHost:        16,
+				IdleConnTimeout:        time.Minute,
+			},
+		},
 		// Nothing that is called may redirect (OpenID Connect Discovery 1.0, section 4.2 demands a 200), and a redirect of
 		// a token request would carry the client secret elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

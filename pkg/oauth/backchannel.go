@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
@@ -25,12 +26,12 @@ const KindLogout = "logout"
 
 // Limits of back-channel logout.
 const (
-	deliveryTimeout  = 10 * time.Second // longer than the client's
-	deliveryLease    = 30 * time.Second
-	deliveryPlaces   = 64
-	deliveryAttempts = 7 // over about half an hour
-	deliveryAge      = 30 * time.Minute
-	logoutTokenLife  = 2 * time.Minute
+	deliveryTimeout     = egress.Timeout + 5*time.Second // and the token is minted
+	deliveryLease       = 30 * time.Second
+	deliveryPlaces      = 64
+	deliveryAttempts    = 7 // over about half an hour
+	deliveryAge         = 30 * time.Minute
+	logoutTokenLifetime = 2 * time.Minute
 )
 
 // Logout is what a logout token is about.
@@ -124,7 +125,7 @@ func (s *LogoutSender) send(ctx context.Context, d Logout) error {
 		Subject:   d.UserID,
 		Audience:  d.ClientID,
 		IssuedAt:  now.Unix(),
-		ExpiresAt: now.Add(logoutTokenLife).Unix(),
+		ExpiresAt: now.Add(logoutTokenLifetime).Unix(),
 		ID:        rand.Text(),
 		Events:    map[string]map[string]bool{"http://schemas.openid.net/event/backchannel-logout": {}},
 		SessionID: d.SessionID.String(),

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
@@ -23,12 +24,11 @@ const KindPush = "signal"
 // Limits of pushing.
 const (
 	pushLease   = 30 * time.Second
-	pushPlaces  = 64                                // streams at once
-	pushEvents  = 16                                // of one stream at once
-	pushRounds  = 16                                // of one lease
-	pushTime    = pushLease - callTime - finishTime // after which no round of a lease begins
-	callTime    = 5 * time.Second                   // of the client that pushes
-	finishTime  = 5 * time.Second                   // for the record of a round
+	pushPlaces  = 64                                      // streams at once
+	pushEvents  = 16                                      // of one stream at once
+	pushRounds  = 16                                      // of one lease
+	pushTime    = pushLease - egress.Timeout - finishTime // after which no round of a lease begins
+	finishTime  = 5 * time.Second                         // for the record of a round
 	longestWait = 5 * time.Minute
 )
 
