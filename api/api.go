@@ -19,15 +19,13 @@ type Room interface{ Routes() []door.Route }
 
 // API serves the routes of all rooms.
 type API struct {
-	door   *door.Door
-	routes []door.Route
-	echo   *echo.Echo
+	door *door.Door
+	echo *echo.Echo
 }
 
 // New returns the service's handler, whose table of routes is the rows of the rooms.
 func New(d *door.Door, rooms ...Room) *API {
-	routes := Table(rooms...)
-	return &API{door: d, routes: routes, echo: d.Handler(routes)}
+	return &API{door: d, echo: d.Handler(Table(rooms...))}
 }
 
 // Table returns the rows of the rooms, in one table.

@@ -22,8 +22,8 @@ type Users interface {
 	UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error)
 }
 
-// IdentityStore is what the identities need of a database.
-type IdentityStore interface {
+// Links are the users' links to providers in the database.
+type Links interface {
 	Identities(ctx context.Context, userID string) ([]upstream.LinkedIdentity, error)
 	RemoveIdentity(ctx context.Context, r upstream.Removal) error
 	UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time.Time) error
@@ -96,11 +96,12 @@ func (r *Account) Routes() []door.Route {
 	}
 }
 
-// Identities serves a user's links to providers. A link is added by way of the hosted pages.
+// Identities serves a user's links to providers. A link is added by way of the hosted pages: POST /v1/identities/:provider, whose
+// answer is the address of one, is theirs.
 type Identities struct {
 	OAuth     *oauth.Server
 	Users     Users
-	Upstream  IdentityStore
+	Upstream  Links
 	Providers *upstream.Providers
 	Linker    upstream.Linker
 	Keeper    upstream.Keeper

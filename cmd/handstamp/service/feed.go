@@ -8,8 +8,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/statuslist"
 )
 
-// feed builds what resource servers are told of: the blocklist, and status lists if they are on. It comes after the clients.
-func (b *builder) feed(context.Context) (err error) {
+// statusLists builds the status lists, if they are on. It comes after the clients, which have lists of their own.
+func (b *builder) statusLists(context.Context) (err error) {
 	if !b.config.StatusList {
 		return nil
 	}

@@ -15,7 +15,7 @@ func (b *builder) upstreams(context.Context) (err error) {
 		Store:         b.Store,
 		SignupAllowed: b.config.Signup,
 		EmailRequired: true,
-		BlockFor:      SessionConfig(b.config).Outlived(),
+		BlockFor:      sessionConfig(b.config).Outlived(),
 	}
 	b.keeper = upstream.Keeper{
 		Store:     b.Store,

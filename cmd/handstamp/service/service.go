@@ -84,7 +84,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		b.blocklist,
 		b.clients,
 		b.sessions,
-		b.feed,
+		b.statusLists,
 		b.accounts,
 		b.verifiers,
 		b.upstreams,

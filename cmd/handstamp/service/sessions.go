@@ -3,12 +3,11 @@ package service
 import (
 	"context"
 
-	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// SessionConfig are the lives of sessions and access tokens.
-func SessionConfig(c Config) session.Config {
+// sessionConfig are the lifetimes of sessions and access tokens.
+func sessionConfig(c Config) session.Config {
 	return session.Config{
 		IdleLifetime:        c.RefreshIdleLifetime,
 		Lifetime:            c.RefreshLifetime,
@@ -21,16 +20,11 @@ func SessionConfig(c Config) session.Config {
 
 // SessionEnder returns what ends sessions. It needs no master key.
 func SessionEnder(c Config, s session.EndingStore) *session.Ender {
-	return session.NewEnder(s, SessionConfig(c))
-}
-
-// SessionManager returns the manager of sessions.
-func SessionManager(c Config, s session.Store, master seal.MasterKey) *session.Manager {
-	return session.NewManager(s, master, SessionConfig(c))
+	return session.NewEnder(s, sessionConfig(c))
 }
 
 // sessions builds the manager of sessions.
 func (b *builder) sessions(context.Context) error {
-	b.Sessions = SessionManager(b.config, b.Store, b.master)
+	b.Sessions = session.NewManager(b.Store, b.master, sessionConfig(b.config))
 	return nil
 }

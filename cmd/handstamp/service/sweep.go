@@ -20,7 +20,7 @@ const (
 // sweep deletes what has expired, in small batches, every minute. Replicas share the work.
 func (v *Service) sweep(ctx context.Context, c Config) {
 	const batch = 1000
-	lives := SessionConfig(c)
+	lifetimes := sessionConfig(c)
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
@@ -41,12 +41,12 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		}{
 			{v.Store.SweepSessions, now},
 			{v.Store.SweepBrowser, now.Add(-codeMemory)},
-			{v.Store.SweepUpstream, now.Add(-lives.ClockMargin)},
+			{v.Store.SweepUpstream, now.Add(-lifetimes.ClockMargin)},
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
 			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
-			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lives.Outlived())},
+			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lifetimes.Outlived())},
 			{v.Store.SweepEvents, unkept},
 		} {
 			for n := batch; err == nil && n == batch; {
