@@ -19,24 +19,24 @@ const (
 	keyID Label = "handstamp/v1/key-id" // public: which master key has sealed a value
 )
 
-// form is how the values of a label were sealed before all labels had one format.
-type form int
+// oldFormat is how the values of a label were sealed before all labels had one format.
+type oldFormat int
 
 const (
-	formNone    form = iota // there was none
-	formBare                // nonce, ciphertext, tag
-	formVersion             // the byte 1, nonce, ciphertext, tag
+	formNone    oldFormat = iota // there was none
+	formBare                     // nonce, ciphertext, tag
+	formVersion                  // the byte 1, nonce, ciphertext, tag
 )
 
-// before returns the form that values of the label may still have in databases.
-func (l Label) before() form {
+// oldFormat returns the format that values of the label may still have in databases.
+func (l Label) oldFormat() oldFormat {
 	switch l {
 	case SigningKeys, UpstreamTokens:
 		return formVersion
 	case SignalAuthorization:
 		return formBare
-	// nothing that still counts was sealed with these
 	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID:
+		// nothing that still counts was sealed with these
 	}
 	return formNone
 }

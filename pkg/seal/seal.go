@@ -32,7 +32,7 @@ var (
 // Sealer seals and opens the values of one label. It is safe for concurrent use.
 type Sealer struct {
 	keys   []sealingKey // the first seals
-	before form
+	before oldFormat
 }
 
 // sealingKey is derived from one master key.
@@ -43,7 +43,7 @@ type sealingKey struct {
 
 // New returns the sealer of a label: the first key of master seals, all of them open. It panics on the zero MasterKey.
 func New(master MasterKey, label Label) Sealer {
-	s := Sealer{before: label.before()}
+	s := Sealer{before: label.oldFormat()}
 	for _, key := range master.all() {
 		s.keys = append(s.keys, sealingKey{
 			head: append([]byte{version}, derive(key, keyID, keyIDSize)...),

@@ -16,8 +16,8 @@ import (
 const (
 	// freshFor is how long a list is served before the database is asked again.
 	freshFor = time.Second
-	// ttl is how long a resource server may keep a list, and so how late it may hear of a revocation.
-	ttl = 30 * time.Second
+	// listLifetime is how long a resource server may keep a list, and so how late it may hear of a revocation.
+	listLifetime = 30 * time.Second
 	// cacheFor is how long a cache on the way may. The resource server's own time comes on top of it.
 	cacheFor = 10 * time.Second
 	// believeFor is how long a list may be believed when no newer one can be had.
@@ -165,7 +165,7 @@ func (p *Publisher) refresh(ctx context.Context, l *list, client Client, number 
 		}
 	}
 	content := sha256.Sum256(bits)
-	if content != l.content || now.Sub(l.signedAt) >= ttl {
+	if content != l.content || now.Sub(l.signedAt) >= listLifetime {
 		raw, err := p.sign(ctx, name(client.ID), number, bits, now)
 		if err != nil {
 			return err
@@ -223,7 +223,7 @@ func (p *Publisher) sign(ctx context.Context, name string, number int64, bits []
 		Subject:   p.uri(name, number),
 		IssuedAt:  now.Unix(),
 		ExpiresAt: now.Add(believe).Unix(),
-		TTL:       int64(min(ttl, believe) / time.Second),
+		TTL:       int64(min(listLifetime, believe) / time.Second),
 	}
 	c.StatusList.Bits, c.StatusList.List, c.StatusList.Aggregation = 1, encoded, p.Issuer+Path
 	return p.Minter.Sign(ctx, token.TypeStatusList, "", c)

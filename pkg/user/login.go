@@ -30,7 +30,7 @@ type LoginStore interface {
 	audit.Store
 }
 
-// Failures slow down an address from which many wrong passwords come, whosever passwords they are. Only failures count,
+// Failures slow down an address from which many wrong passwords come, for one user or for many. Only failures count,
 // so that many users behind one address are not held up.
 type Failures interface {
 	// Wait is how long an address has to wait before its next attempt; zero if not at all.
@@ -58,7 +58,7 @@ func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Thrott
 }
 
 // Authenticate returns the user whose address and password these are. Every attempt that is not refused before costs
-// one statement and one password hash, whoever it is for; an address with too many failures costs neither. A hash of an
+// one statement and one password hash, whether or not the address has a user; an address with too many failures costs neither. A hash of an
 // older kind is replaced on the way. ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong,
 // *password.BusyError; any other error is a storage failure.
 func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
