@@ -13,14 +13,13 @@ type Access int
 
 // The kinds of access.
 const (
-	Anyone Access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
-	Stream               // as Anyone, and the answer goes on until the caller leaves
-	Bearer               // a user's valid access token, of one of the operator's own clients
-	// the handler checks the access token itself: it may be for another audience, or a refresh token may stand in for it
-	OwnBearer
-	Receiver  // a client's own access token with the scope of the route
-	Page      // a hosted page: cookies, errors as pages, posts from our own pages only
-	EntryPage // as Page, and clients and providers may have the browser post to it
+	Anyone    Access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
+	Stream                  // as Anyone, and the answer goes on until the caller leaves
+	Bearer                  // a user's valid access token, of one of the operator's own clients
+	OwnBearer               // the handler checks it: it may be for another audience, or a refresh token may stand in for it
+	Receiver                // a client's own access token with the scope of the route
+	Page                    // a hosted page: cookies, errors as pages, posts from our own pages only
+	EntryPage               // as Page, and clients and providers may have the browser post to it
 )
 
 // String returns the word for the access in lists.

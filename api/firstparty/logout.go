@@ -12,8 +12,8 @@ import (
 )
 
 // logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in
-// the body. Answered after the end is committed. Logging out twice is no error. A token may end its own
-// session, for any audience.
+// the body. Answered after the end is committed. Logging out twice is no error. A token may end its own session, for any
+// audience.
 func (r *Login) logout(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {
@@ -27,8 +27,8 @@ func (r *Login) logout(c echo.Context) error {
 		return err
 	}
 	by := session.By{Actor: claims.Subject, ClientID: claims.ClientID, Origin: door.Origin(c)}
-	if err := r.Sessions.End(c.Request().Context(), session.Session{ID: id, UserID: claims.Subject}, session.ReasonLogout,
-		by); err != nil {
+	ended := session.Session{ID: id, UserID: claims.Subject}
+	if err := r.Sessions.End(c.Request().Context(), ended, session.ReasonLogout, by); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

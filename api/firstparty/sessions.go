@@ -81,8 +81,8 @@ func (r *Account) endSessions(c echo.Context) error {
 		}
 		except = id
 	}
-	if _, err := r.Sessions.EndAll(c.Request().Context(), door.ClaimsOf(c).Subject, except, session.ReasonLogoutAll,
-		by(c)); err != nil {
+	_, err = r.Sessions.EndAll(c.Request().Context(), door.ClaimsOf(c).Subject, except, session.ReasonLogoutAll, by(c))
+	if err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

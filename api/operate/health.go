@@ -11,8 +11,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/blocklist"
 )
 
-// healthz is GET /healthz: the process answers. It depends on nothing else, so that a database
-// that is down does not get the service restarted.
+// healthz is GET /healthz: the process answers. It depends on nothing else, so that a database that is down does not get the
+// service restarted.
 func (r *Room) healthz(c echo.Context) error {
 	door.NoStore(c.Response().Header())
 	return door.WriteJSON(c, http.StatusOK, "application/json", map[string]string{"status": "ok"})

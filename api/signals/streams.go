@@ -106,8 +106,8 @@ func (in streamInput) unchanged(is streamBody) error {
 // apply takes over what the receiver decides on. What is left out stays as it is.
 func (r *Room) apply(in streamInput, s *sharedsignal.Stream) error {
 	if in.EventsRequested != nil {
-		if len(*in.EventsRequested) > 50 || slices.ContainsFunc(*in.EventsRequested,
-			func(e string) bool { return e == "" || len(e) > 256 }) {
+		unfit := func(e string) bool { return e == "" || len(e) > 256 }
+		if len(*in.EventsRequested) > 50 || slices.ContainsFunc(*in.EventsRequested, unfit) {
 			return door.InvalidRequest("events_requested", "at most 50, of at most 256 bytes each")
 		}
 		s.EventsRequested = *in.EventsRequested
@@ -136,8 +136,8 @@ func (r *Room) apply(in streamInput, s *sharedsignal.Stream) error {
 	if len(d.EndpointURL) > maxText || egress.CheckURL(d.EndpointURL, egress.Options{PrivateNetworks: r.Private}) != nil {
 		return sharedsignal.ErrEndpoint
 	}
-	if len(d.Authorization) > maxText || slices.ContainsFunc([]byte(d.Authorization),
-		func(b byte) bool { return b < ' ' || b > '~' }) {
+	unprintable := func(b byte) bool { return b < ' ' || b > '~' }
+	if len(d.Authorization) > maxText || slices.ContainsFunc([]byte(d.Authorization), unprintable) {
 		return door.InvalidRequest("delivery", "authorization_header must be printable ASCII")
 	}
 	// one that was not told again goes to the address that it was given for, and no other

@@ -43,8 +43,8 @@ func (r *Room) updateStreamStatus(c echo.Context) error {
 	if len(in.Reason) > maxText {
 		return door.InvalidRequest("reason", "is too long")
 	}
-	if err := r.Signals.SetStreamStatus(c.Request().Context(), in.ID, door.ClaimsOf(c).ClientID, in.Status, in.Reason,
-		time.Now()); err != nil {
+	ctx, client := c.Request().Context(), door.ClaimsOf(c).ClientID
+	if err := r.Signals.SetStreamStatus(ctx, in.ID, client, in.Status, in.Reason, time.Now()); err != nil {
 		return err
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", in)

@@ -151,8 +151,8 @@ func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.Brow
 	}
 	if id, err := session.ParseID(r.hint.SessionID); err == nil {
 		by.Actor = r.hint.Subject
-		if err := h.Sessions.End(ctx, session.Session{ID: id, UserID: r.hint.Subject, ClientID: r.client.ID}, session.ReasonLogout,
-			by); err != nil {
+		ended := session.Session{ID: id, UserID: r.hint.Subject, ClientID: r.client.ID}
+		if err := h.Sessions.End(ctx, ended, session.ReasonLogout, by); err != nil {
 			return err
 		}
 	}

@@ -195,13 +195,20 @@ type clientBody struct {
 
 func clientBodyOf(c oauth.Client) clientBody {
 	b := clientBody{
-		ID: c.ID, Name: c.Name, Type: string(c.Type), RedirectURIs: c.RedirectURIs, PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
-		BackchannelLogoutURI: c.BackchannelLogoutURI, Origins: c.Origins, Grants: c.Grants, Scope: strings.Join(c.Scopes, " "),
-		Audiences:  c.Audiences,
-		ThirdParty: c.ThirdParty,
-		Algorithm:  c.Algorithm,
-		CreatedAt:  c.CreatedAt.UTC(),
-		DisabledAt: optional(c.DisabledAt),
+		ID:                     c.ID,
+		Name:                   c.Name,
+		Type:                   string(c.Type),
+		RedirectURIs:           c.RedirectURIs,
+		PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+		BackchannelLogoutURI:   c.BackchannelLogoutURI,
+		Origins:                c.Origins,
+		Grants:                 c.Grants,
+		Scope:                  strings.Join(c.Scopes, " "),
+		Audiences:              c.Audiences,
+		ThirdParty:             c.ThirdParty,
+		Algorithm:              c.Algorithm,
+		CreatedAt:              c.CreatedAt.UTC(),
+		DisabledAt:             optional(c.DisabledAt),
 	}
 	if c.RefreshGrace != nil {
 		b.RefreshGrace = c.RefreshGrace.String()

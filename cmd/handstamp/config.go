@@ -425,8 +425,8 @@ func (c *Config) complete() (faults []error) {
 	if len(c.Audience) == 0 && c.Issuer != "" {
 		c.Audience = []string{c.Issuer}
 	}
-	if scheme, _, _ := strings.Cut(string(c.DatabaseURL), ":"); !slices.Contains([]string{"sqlite", "postgres", "postgresql"},
-		scheme) {
+	scheme, _, _ := strings.Cut(string(c.DatabaseURL), ":")
+	if !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
 		fault("database_url", "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
 	}
 	between := func(name string, d, least, most time.Duration) {

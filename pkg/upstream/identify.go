@@ -28,8 +28,13 @@ const (
 )
 
 // identify finds out who the tokens are of.
-func (p *Provider) identify(ctx context.Context, m *metadata, answer *oauth2.Token, nonce string, cb Callback) (*Identity,
-	error) {
+func (p *Provider) identify(
+	ctx context.Context,
+	m *metadata,
+	answer *oauth2.Token,
+	nonce string,
+	cb Callback,
+) (*Identity, error) {
 	switch p.cfg.Type {
 	case GitHub:
 		return p.githubIdentity(ctx, m, answer.AccessToken)

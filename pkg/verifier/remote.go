@@ -58,8 +58,8 @@ func newRemote(issuer string, client *http.Client) (*remote, error) {
 		return nil, fmt.Errorf("verifier: issuer: %w", err)
 	}
 	if !trustworthy(u) || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
-		return nil, fmt.Errorf("verifier: issuer %q must be an https URL without query and fragment, or http on a loopback address",
-			issuer)
+		const must = "must be an https URL without query and fragment, or http on a loopback address"
+		return nil, fmt.Errorf("verifier: issuer %q "+must, issuer)
 	}
 	var c http.Client
 	if client != nil {

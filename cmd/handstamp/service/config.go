@@ -64,19 +64,30 @@ type Config struct {
 // DefaultConfig is what is in force where nothing is set.
 func DefaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite:data/handstamp.db", KeysDir: "keys",
-		AccessTokenLifetime: 15 * time.Minute, RefreshIdleLifetime: 7 * 24 * time.Hour, RefreshLifetime: 30 * 24 * time.Hour,
-		RefreshGrace:     10 * time.Second,
-		SessionLimit:     50,
-		SigningAlgorithm: verifier.ES256,
-		JWKSMaxAge:       5 * time.Minute,
-		KeyRotation:      30 * 24 * time.Hour,
-		AuditRetention:   90 * 24 * time.Hour,
-		Signup:           true, PasswordMinLength: password.MinLength, Argon2Memory: 19456, Argon2Time: 2, Argon2Threads: 1,
+		Listen:      "127.0.0.1:8080",
+		DatabaseURL: "sqlite:data/handstamp.db",
+		KeysDir:     "keys",
+
+		AccessTokenLifetime: 15 * time.Minute,
+		RefreshIdleLifetime: 7 * 24 * time.Hour,
+		RefreshLifetime:     30 * 24 * time.Hour,
+		RefreshGrace:        10 * time.Second,
+		SessionLimit:        50,
+		SigningAlgorithm:    verifier.ES256,
+		JWKSMaxAge:          5 * time.Minute,
+		KeyRotation:         30 * 24 * time.Hour,
+		AuditRetention:      90 * 24 * time.Hour,
+
+		Signup:              true,
+		PasswordMinLength:   password.MinLength,
+		Argon2Memory:        19456,
+		Argon2Time:          2,
+		Argon2Threads:       1,
 		LoginAttempts:       10,
 		LoginAttemptEvery:   30 * time.Second,
 		LoginIPFailures:     100,
 		LoginIPFailureEvery: 3 * time.Second,
-		BrandName:           "Handstamp",
+
+		BrandName: "Handstamp",
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-const clientColumns = `c.id, c.name, c.type, c.secret_hash, c.redirect_uris, c.post_logout_redirect_uris,
-	c.backchannel_logout_uri, c.origins,
+const clientColumns = `c.id, c.name, c.type, c.secret_hash,
+	c.redirect_uris, c.post_logout_redirect_uris, c.backchannel_logout_uri, c.origins,
 	c.grants, c.scopes, c.audiences, c.third_party, c.algorithm, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
 
 // CreateClient implements oauth.ClientStore.
@@ -27,8 +27,8 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 		SELECT true, ` + notify + ` FROM created`
 	var created bool
 	err := db.run(ctx, "create client", one(sql, to(&created, nil), withEvent(e,
-		c.ID, c.Name, string(c.Type), c.SecretHash, list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI,
-		list(c.Origins),
+		c.ID, c.Name, string(c.Type), c.SecretHash,
+		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
 		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, micros(c.RefreshGrace), when(c.CreatedAt),
 		when(c.UpdatedAt), when(c.DisabledAt))...))
 	if err == nil && !created {
@@ -98,8 +98,8 @@ func (db *DB) ClientChanges(ctx context.Context, after string) (oauth.ClientChan
 func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
 	var grace *int64
 	err = rows.Scan(append([]any{
-		&c.ID, &c.Name, &c.Type, &c.SecretHash, texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI,
-		texts{&c.Origins},
+		&c.ID, &c.Name, &c.Type, &c.SecretHash,
+		texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
 		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &grace, instant{&c.CreatedAt},
 		instant{&c.UpdatedAt}, instant{&c.DisabledAt},
 	}, more...)...)

@@ -50,8 +50,8 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) error {
 	const (
 		remove = `DELETE FROM outbox WHERE id = $1 AND leased_until = $2 AND dead_at IS NULL`
-		keep   = `UPDATE outbox SET leased_until = COALESCE($3, leased_until), dead_at = $4, reason = $5 WHERE id = $1 AND ` +
-			`leased_until = $2 AND dead_at IS NULL`
+		keep   = `UPDATE outbox SET leased_until = COALESCE($3, leased_until), dead_at = $4, reason = $5
+			WHERE id = $1 AND leased_until = $2 AND dead_at IS NULL`
 	)
 	if o.Result() == outbox.Delivered {
 		return db.run(ctx, "finish outbox row", do(remove, r.ID, when(r.LeasedUntil)))
@@ -66,8 +66,9 @@ func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, 
 		move = `WITH moved AS (
 				DELETE FROM logout_deliveries WHERE leased_until >= '-infinity' RETURNING *
 			) INSERT INTO outbox (kind, destination, payload, attempts, created_at, leased_until)
-			SELECT 'logout', client_id, json_build_object('uri', uri, 'user_id', user_id, 'session_id', translate(session_id::text,
-				'-', '')), attempts, created_at, leased_until
+			SELECT 'logout', client_id,
+				json_build_object('uri', uri, 'user_id', user_id, 'session_id', translate(session_id::text, '-', '')),
+				attempts, created_at, leased_until
 			FROM moved ORDER BY id`
 		sweep = `WITH swept AS (
 				DELETE FROM outbox WHERE id = ANY (ARRAY (

@@ -75,8 +75,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 			return oauth.ErrCodeNotFound
 		}
 		if code.BrowserSession != (oauth.Hash{}) {
-			stands, err := c.one(`SELECT 1 FROM browser_sessions WHERE hash = ? AND user_id = ?`, func(*row) {}, code.BrowserSession[:],
-				code.UserID)
+			const stand = `SELECT 1 FROM browser_sessions WHERE hash = ? AND user_id = ?`
+			stands, err := c.one(stand, func(*row) {}, code.BrowserSession[:], code.UserID)
 			if err != nil {
 				return err
 			}
@@ -84,8 +84,8 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 				return oauth.ErrCodeNotFound
 			}
 		}
-		if _, err := c.exec(`UPDATE authorization_codes SET used_at = ?, session_id = ? WHERE hash = ?`, at, s.Session.ID[:],
-			h[:]); err != nil {
+		const use = `UPDATE authorization_codes SET used_at = ?, session_id = ? WHERE hash = ?`
+		if _, err := c.exec(use, at, s.Session.ID[:], h[:]); err != nil {
 			return err
 		}
 		started, err = start(c, s, some(code.BrowserSession))

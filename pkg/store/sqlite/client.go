@@ -108,8 +108,9 @@ func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry 
 		if err != nil {
 			return err
 		}
-		n, err := c.exec(`UPDATE clients SET disabled_at = ?2, updated_at = ?2, sequence = ?3 WHERE id = ?1 AND disabled_at IS NULL `+
-			`AND deleted_at IS NULL`,
+		n, err := c.exec(`
+			UPDATE clients SET disabled_at = ?2, updated_at = ?2, sequence = ?3
+			WHERE id = ?1 AND disabled_at IS NULL AND deleted_at IS NULL`,
 			id, at, sequence)
 		if err != nil {
 			return err

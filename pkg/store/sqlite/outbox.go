@@ -54,8 +54,9 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 			_, err = c.exec(`DELETE FROM outbox WHERE id = ? AND leased_until = ? AND dead_at IS NULL`, r.ID, r.LeasedUntil)
 			return err
 		}
-		_, err = c.exec(`UPDATE outbox SET leased_until = coalesce(?3, leased_until), dead_at = ?4, reason = ?5 WHERE id = ?1 AND `+
-			`leased_until = ?2 AND dead_at IS NULL`,
+		_, err = c.exec(`
+			UPDATE outbox SET leased_until = coalesce(?3, leased_until), dead_at = ?4, reason = ?5
+			WHERE id = ?1 AND leased_until = ?2 AND dead_at IS NULL`,
 			r.ID, r.LeasedUntil, o.RetryAt, o.DeadAt, o.Reason)
 		return err
 	})

@@ -35,8 +35,8 @@ func insertUser(c *conn, u user.User) (int64, error) {
 		INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
 		VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (email_key) DO NOTHING`,
-		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles, u.CreatedAt, u.UpdatedAt,
-		u.DisabledAt)
+		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles,
+		u.CreatedAt, u.UpdatedAt, u.DisabledAt)
 }
 
 // UserByID implements [user.Store].
@@ -142,8 +142,8 @@ func (db *DB) ReplacePasswordHash(ctx context.Context, id, old, replacement stri
 
 // replaceHash returns user.ErrChanged if the hash is no longer old.
 func replaceHash(c *conn, id, old, replacement string, at time.Time) error {
-	n, err := c.exec(`UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?`, replacement, at, id,
-		old)
+	const replace = `UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ?`
+	n, err := c.exec(replace, replacement, at, id, old)
 	if err == nil && n == 0 {
 		return user.ErrChanged
 	}

@@ -53,13 +53,11 @@ func testClients(s *suite) {
 
 	s.run("fail/ID taken", func(s *suite) {
 		e := s.event(audit.KindClientCreated, "usr_taken")
-		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: full.ID, CreatedAt: at, UpdatedAt: at}, e); !errors.Is(err,
-			oauth.ErrClientExists) {
-			s.Errorf("CreateClient: %v, want ErrClientExists", err)
-		}
-		if err := s.second.CreateClient(s.Context(), oauth.Client{ID: oauth.DefaultClientID, CreatedAt: at, UpdatedAt: at},
-			e); !errors.Is(err, oauth.ErrClientExists) {
-			s.Errorf("CreateClient: %v, want ErrClientExists", err)
+		for _, id := range []string{full.ID, oauth.DefaultClientID} {
+			err := s.second.CreateClient(s.Context(), oauth.Client{ID: id, CreatedAt: at, UpdatedAt: at}, e)
+			if !errors.Is(err, oauth.ErrClientExists) {
+				s.Errorf("CreateClient of %s: %v, want ErrClientExists", id, err)
+			}
 		}
 		s.same("events", s.countEvents("usr_taken", audit.KindClientCreated), 0)
 		got, err := s.first.Client(s.Context(), full.ID)
@@ -263,8 +261,8 @@ func testClients(s *suite) {
 			}
 		}
 		again := oauth.Client{ID: c.ID, CreatedAt: at, UpdatedAt: at}
-		if err := s.first.CreateClient(s.Context(), again, s.event(audit.KindClientCreated, "")); !errors.Is(err,
-			oauth.ErrClientExists) {
+		err = s.first.CreateClient(s.Context(), again, s.event(audit.KindClientCreated, ""))
+		if !errors.Is(err, oauth.ErrClientExists) {
 			s.Errorf("CreateClient: %v, want ErrClientExists", err)
 		}
 		second := s.newSession(u.ID)

@@ -182,8 +182,8 @@ func testSignals(s *suite) {
 		if got := s.about(stream.ID, other.ID); len(got) != 1 || got[0].SessionID != told.ID {
 			s.Errorf("events of the other user: %+v", got)
 		}
-		if err := s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: "usr_more"}, 2); !errors.Is(err,
-			sharedsignal.ErrTooManySubjects) {
+		err := s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: "usr_more"}, 2)
+		if !errors.Is(err, sharedsignal.ErrTooManySubjects) {
 			s.Errorf("LeaveOut: %v, want ErrTooManySubjects", err)
 		}
 		s.must(s.first.LeaveOut(s.Context(), stream.ID, sharedsignal.Subject{UserID: u.ID}, 2)) // once more
@@ -247,8 +247,8 @@ func testSignals(s *suite) {
 	s.run("ok/verification, not too often", func(s *suite) {
 		stream := s.stream(sharedsignal.MethodPoll)
 		s.must(s.first.Verify(s.Context(), stream.ID, "state '1'", at, 10*time.Second))
-		if err := s.second.Verify(s.Context(), stream.ID, "2", at.Add(9*time.Second), 10*time.Second); !errors.Is(err,
-			sharedsignal.ErrTooSoon) {
+		err := s.second.Verify(s.Context(), stream.ID, "2", at.Add(9*time.Second), 10*time.Second)
+		if !errors.Is(err, sharedsignal.ErrTooSoon) {
 			s.Errorf("Verify: %v, want ErrTooSoon", err)
 		}
 		s.must(s.second.Verify(s.Context(), stream.ID, "3", at.Add(10*time.Second), 10*time.Second))
