@@ -915,7 +915,7 @@ func TestSlowFollower(t *testing.T) {
 	}
 	readUntil(t, stuck, buffer, "event: heartbeat")
 	v := follow(t, s)
-	if got := gauge(t, s.Figures.Followers); got < 1 {
+	if got := gauge(t, s.Followers); got < 1 {
 		t.Fatalf("%v followers", got)
 	}
 	flood, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL,
@@ -944,7 +944,7 @@ func TestSlowFollower(t *testing.T) {
 	}
 	var slowest time.Duration
 	rounds := 0
-	for give := time.Now().Add(time.Minute); gauge(t, s.Figures.Followers) > 1; <-tick.C {
+	for give := time.Now().Add(time.Minute); gauge(t, s.Followers) > 1; <-tick.C {
 		if time.Now().After(give) {
 			t.Fatal("the stream of a follower that does not read goes on")
 		}
@@ -994,7 +994,7 @@ func TestManyFollowers(t *testing.T) {
 	if each > followerMemory {
 		t.Errorf("a follower takes %d bytes, more than the %d that are promised", each, followerMemory)
 	}
-	if got := gauge(t, s.Figures.Followers); got != n {
+	if got := gauge(t, s.Followers); got != n {
 		t.Errorf("%v followers are counted", got)
 	}
 	mustBlock(t, s)

@@ -9,9 +9,7 @@ import (
 
 // Metrics are the figures of the routes. No label holds a caller's text: the route is its template.
 type Metrics struct {
-	InFlight      prometheus.Gauge
-	LoginFailures prometheus.Counter
-	Followers     prometheus.Gauge
+	InFlight prometheus.Gauge
 
 	requests *prometheus.HistogramVec
 }
@@ -20,17 +18,13 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		InFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_requests_in_flight", Help: "Requests being served."}),
-		LoginFailures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "handstamp_login_failures_total",
-			Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: an attacker is guessing.",
-		}),
-		Followers: prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_blocklist_followers", Help: "Open blocklist streams."}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "handstamp_request_duration_seconds", Help: "Time to answer, by route template and status.",
+			Name:    "handstamp_request_duration_seconds",
+			Help:    "Time to answer, by route template and status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 	}
-	r.MustRegister(m.InFlight, m.LoginFailures, m.Followers, m.requests)
+	r.MustRegister(m.InFlight, m.requests)
 	return m
 }
 

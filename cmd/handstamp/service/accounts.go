@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -29,13 +28,16 @@ func (b *builder) accounts(context.Context) (err error) {
 		return err
 	}
 	b.passwords = password.Policy{MinLength: c.PasswordMinLength}
-	b.Figures = door.NewMetrics(b.registry)
 	failures := countedFailures{
 		Addresses: limit.NewAddresses(limit.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}),
-		counter:   b.Figures.LoginFailures,
+		counter: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "handstamp_login_failures_total",
+			Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: an attacker is guessing.",
+		}),
 	}
-	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery},
-		failures)
+	b.registry.MustRegister(failures.counter)
+	throttle := user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}
+	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, throttle, failures)
 	b.signup = &user.Signup{
 		Store:  b.Store,
 		Hasher: b.Hasher,

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/statuslist"
@@ -24,8 +26,10 @@ func (b *builder) statusLists(context.Context) (err error) {
 	return err
 }
 
-// blocklist reads the blocklist.
+// blocklist reads the blocklist, and registers how many follow it.
 func (b *builder) blocklist(ctx context.Context) error {
+	b.Followers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_blocklist_followers", Help: "Open blocklist streams."})
+	b.registry.MustRegister(b.Followers)
 	b.Blocklist = blocklist.NewList(b.Store, b.log)
 	return b.Blocklist.Sync(ctx)
 }

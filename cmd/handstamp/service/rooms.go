@@ -28,7 +28,7 @@ func (b *builder) serving(context.Context) error {
 		Clients:        b.Clients,
 		Verifier:       b.forUs,
 		Pages:          b.pages,
-		Metrics:        b.Figures,
+		Metrics:        door.NewMetrics(b.registry),
 		Log:            b.log,
 	})
 	b.API = api.New(b.door, slices.Concat(b.public(), b.private())...)
@@ -37,7 +37,7 @@ func (b *builder) serving(context.Context) error {
 
 // Routes returns the table of routes, without a service behind it.
 func Routes() []door.Route {
-	b := &builder{Service: &Service{Figures: &door.Metrics{}}}
+	b := &builder{Service: &Service{}}
 	return api.Table(slices.Concat(b.public(), b.private())...)
 }
 
@@ -148,7 +148,7 @@ func (b *builder) feedRoom() *feed.Room {
 		Door:      b.door,
 		Blocklist: b.Blocklist,
 		Minter:    b.Minter,
-		Followers: b.Figures.Followers,
+		Followers: b.Followers,
 	}
 	if b.statuses != nil { // a nil pointer in an interface would not be nil
 		room.Statuses = b.statuses

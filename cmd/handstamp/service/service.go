@@ -37,7 +37,7 @@ type Service struct {
 	Hasher    *password.Hasher
 	Minter    *token.Minter
 	OAuth     *oauth.Server
-	Figures   *door.Metrics
+	Followers prometheus.Gauge // open streams of the blocklist
 	API       *api.API
 	log       *slog.Logger
 
@@ -120,7 +120,8 @@ func (b *builder) start(ctx context.Context) {
 	observe := deliveryFigures(b.registry)
 	for _, kind := range []outbox.Kind{b.logouts.Kind(), b.signals.Kind()} {
 		worker := outbox.NewWorker(kind, observe, v.log)
-		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) }) // what ends a session changes the blocklist
+		// What ends a session changes the blocklist. Other events of streams wait for the worker's next look, a second at most.
+		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) })
 	}
 }
 
