@@ -20,6 +20,7 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
@@ -55,7 +56,7 @@ func TestKEY01_NothingPrivateIsPublished(t *testing.T) {
 		if len(fresh) != 3 {
 			t.Errorf("%d keys, want one of each algorithm", len(fresh))
 		}
-		upcoming, err := s.Keys.Rotate(t.Context(), "", keyring.By{Actor: "cli"})
+		upcoming, err := s.Keys.Rotate(t.Context(), "", audit.By{Actor: "cli"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +64,7 @@ func TestKEY01_NothingPrivateIsPublished(t *testing.T) {
 			s.Get(t, "/.well-known/jwks.json", "").Body); !slices.Contains(kids, upcoming.ID) || len(kids) != 4 {
 			t.Errorf("in a rotation: %v", kids)
 		}
-		if err := s.Keys.Revoke(t.Context(), fresh[0], keyring.By{Actor: "cli"}); err != nil {
+		if err := s.Keys.Revoke(t.Context(), fresh[0], audit.By{Actor: "cli"}); err != nil {
 			t.Fatal(err)
 		}
 		if kids := onlyPublic(t, "after a revocation", s.Get(t, "/.well-known/jwks.json", "").Body); slices.Contains(kids, fresh[0]) {
@@ -192,7 +193,7 @@ func TestKEY05_RevokedKey(t *testing.T) {
 		other := servicetest.Start(t, db, sameIssuer(s))
 		p := signUp(t, s)
 		kid := jwtHeader(t, p.AccessToken)["kid"].(string)
-		if err := s.Keys.Revoke(t.Context(), kid, keyring.By{Actor: "cli"}); err != nil {
+		if err := s.Keys.Revoke(t.Context(), kid, audit.By{Actor: "cli"}); err != nil {
 			t.Fatal(err)
 		}
 		if slices.Contains(onlyPublic(t, "at once", s.Get(t, "/.well-known/jwks.json", "").Body), kid) {

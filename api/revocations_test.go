@@ -9,7 +9,6 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
-	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -88,7 +87,7 @@ func revocations() []revocation {
 		}},
 		{name: "signing key revoked", secondToo: true, alive: true, do: func(t *testing.T, s *service, p person, _ tokens) {
 			kid, _ := jwtHeader(t, p.AccessToken)["kid"].(string)
-			if err := s.Keys.Revoke(t.Context(), kid, keyring.By{Actor: audit.ActorCLI}); err != nil {
+			if err := s.Keys.Revoke(t.Context(), kid, audit.By{Actor: audit.ActorCLI}); err != nil {
 				t.Fatal(err)
 			}
 		}},

@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -65,9 +64,6 @@ type Options struct {
 	// Logger is told when the store cannot be read, and when it can again; nothing is logged without one.
 	Logger *slog.Logger
 }
-
-// By says who rotates or revokes a key, and from where.
-type By = audit.By
 
 // Keyring holds the signing keys in memory. All methods are safe for use by several goroutines.
 type Keyring struct {

@@ -47,7 +47,7 @@ func open(t testing.TB, store keyring.Store, options keyring.Options) *keyring.K
 	return k
 }
 
-var cli = keyring.By{Actor: audit.ActorCLI, Origin: audit.Origin{RequestID: "r1"}}
+var cli = audit.By{Actor: audit.ActorCLI, Origin: audit.Origin{RequestID: "r1"}}
 
 // kids parses a JWKS the way a verifier does and returns its key IDs.
 func kids(t testing.TB, doc keyring.JWKS) []string {

@@ -16,7 +16,7 @@ type step func(context.Context) error
 // next returns what is due, one thing at a time, or nil. It is the whole schedule: every state in which a crash can leave
 // the keys is a state that next goes on from.
 func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
-	system := By{Actor: audit.ActorSystem}
+	system := audit.By{Actor: audit.ActorSystem}
 	for _, algorithm := range algorithms {
 		active, hasActive := v.find(algorithm, StateActive)
 		upcoming, hasUpcoming := v.find(algorithm, StateUpcoming)
@@ -43,7 +43,7 @@ func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
 }
 
 // create makes a key that may sign after the given time.
-func (k *Keyring) create(algorithm, active string, after time.Duration, by By) step {
+func (k *Keyring) create(algorithm, active string, after time.Duration, by audit.By) step {
 	return func(ctx context.Context) error {
 		key, err := k.sealer.newRecord(algorithm)
 		if err != nil {
@@ -71,7 +71,7 @@ func (k *Keyring) activate(id string) step {
 // Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the
 // returned record's ActivatesAt, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm if the
 // algorithm has no active key.
-func (k *Keyring) Rotate(ctx context.Context, algorithm string, by By) (Record, error) {
+func (k *Keyring) Rotate(ctx context.Context, algorithm string, by audit.By) (Record, error) {
 	unlock, err := k.lock(ctx)
 	if err != nil {
 		return Record{}, err
@@ -111,7 +111,7 @@ func (k *Keyring) Rotate(ctx context.Context, algorithm string, by By) (Record, 
 // store, by verifiers when they hear the feed or fetch the JWKS. Tokens of a replacement that no cache has yet make
 // verifiers fetch. Revoking a revoked key does nothing. ErrNotFound. After a failure the key may be replaced but not
 // revoked; call again.
-func (k *Keyring) Revoke(ctx context.Context, id string, by By) error {
+func (k *Keyring) Revoke(ctx context.Context, id string, by audit.By) error {
 	unlock, err := k.lock(ctx)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string, by By) error {
 }
 
 // retreat is the next step on the way to a revoked key. At no time between the steps is an algorithm without active key.
-func (k *Keyring) retreat(v *view, key Record, by By) step {
+func (k *Keyring) retreat(v *view, key Record, by audit.By) step {
 	if key.State != StateActive {
 		return func(ctx context.Context) error {
 			at := now()
