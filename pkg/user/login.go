@@ -58,9 +58,9 @@ func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Thrott
 }
 
 // Authenticate returns the user whose address and password these are. Every attempt that is not refused before costs
-// one statement and one password hash, whether or not the address has a user; an address with too many failures costs neither. A hash of an
-// older kind is replaced on the way. ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong,
-// *password.BusyError; any other error is a storage failure.
+// one statement and one password hash, whether or not the address has a user; an address with too many failures costs
+// neither. A hash of an older kind is replaced on the way. ErrInvalidCredentials, *AttemptError, password.ErrMalformed,
+// password.ErrTooLong, *password.BusyError; any other error is a storage failure.
 func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
 	if wait := a.failures.Wait(origin.IP); wait > 0 {
 		return User{}, &AttemptError{RetryAfter: wait}

@@ -27,7 +27,8 @@ type Signup struct {
 }
 
 // Create makes a user with a password. The address and the name come from ParseEmail and ParseName.
-// ErrSignupClosed, ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
+// ErrSignupClosed, ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage
+// failure.
 func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
 	if s.Closed {
 		return User{}, ErrSignupClosed
