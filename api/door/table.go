@@ -246,6 +246,7 @@ func rows() []row {
 		{err: session.ErrMalformed, protocol: true},
 		{err: session.ErrEnded, protocol: true},
 		{err: session.ErrReuse, protocol: true},
+		{err: session.ErrLate, protocol: true},
 		{err: session.ErrWrongClient, protocol: true},
 		{err: session.ErrClientDisabled, protocol: true},
 		{err: session.ErrScope, protocol: true},

@@ -60,6 +60,7 @@ func AsError(err error) *Error {
 	}
 	switch {
 	case errors.Is(err, session.ErrMalformed), errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse),
+		errors.Is(err, session.ErrLate),
 		errors.Is(err, session.ErrWrongClient), errors.Is(err, session.ErrNotFound),
 		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged),
 		errors.Is(err, ErrCodeNotFound), errors.Is(err, ErrCodeUsed):

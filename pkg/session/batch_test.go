@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,12 @@ func TestBatch(t *testing.T) {
 		t.Helper()
 		if o.err != nil || o.row == nil || o.row.ID != numbered(n).ID {
 			t.Errorf("caller %d got %+v, %v", n, o.row, o.err)
+		}
+	}
+	wantGone := func(t *testing.T, o outcome) {
+		t.Helper()
+		if o.row != nil || !errors.Is(o.err, context.Canceled) {
+			t.Errorf("one who has gone got %+v, %v", o.row, o.err)
 		}
 	}
 	wantIdle := func(t *testing.T, b *batcher) {
@@ -171,16 +178,61 @@ func TestBatch(t *testing.T) {
 		follower := call(b, ctx, 2)
 		other := call(b, t.Context(), 3)
 		cancel()
-		synctest.Wait()
+		wantGone(t, <-follower) // at once, whatever the store does
 		g.proceed <- each
-		if n := len(<-g.arrived); n != 2 { // the one that hung up leads it
-			t.Errorf("a batch of %d", n)
+		if batch := <-g.arrived; len(batch) != 1 || batch[0] != numbered(3) {
+			t.Errorf("the next batch is %v", batch)
 		}
 		g.proceed <- each
-		// What was sent is carried out whoever listens, and its outcome is the true one.
-		wantRow(t, <-leader, 1)
-		wantRow(t, <-follower, 2)
+		wantRow(t, <-leader, 1) // it was sent, so its outcome is the true one
 		wantRow(t, <-other, 3)
+		wantIdle(t, b)
+	})
+
+	run("ok/nothing is sent for callers who have all gone", func(t *testing.T, g *gate, b *batcher) {
+		ctx, cancel := context.WithCancel(t.Context())
+		first := call(b, t.Context(), 1)
+		<-g.arrived
+		gone := []<-chan outcome{call(b, ctx, 2), call(b, ctx, 3)}
+		cancel()
+		for _, c := range gone {
+			wantGone(t, <-c)
+		}
+		if o := <-call(b, ctx, 4); !errors.Is(o.err, context.Canceled) {
+			t.Errorf("got %+v, %v", o.row, o.err)
+		}
+		g.proceed <- each
+		wantRow(t, <-first, 1)
+		synctest.Wait()
+		if len(g.arrived) != 0 {
+			t.Error("a batch of nobody was sent")
+		}
+		wantIdle(t, b)
+		if o := <-call(b, ctx, 5); !errors.Is(o.err, context.Canceled) {
+			t.Errorf("got %+v, %v", o.row, o.err)
+		}
+		wantIdle(t, b)
+	})
+
+	run("fail/the queue is bounded", func(t *testing.T, g *gate, b *batcher) {
+		first := call(b, t.Context(), 1)
+		<-g.arrived
+		var waiting []<-chan outcome
+		for n := range maxQueue {
+			waiting = append(waiting, call(b, t.Context(), n))
+		}
+		if o := <-call(b, t.Context(), 2); !errors.Is(o.err, ErrBusy) {
+			t.Errorf("got %+v, %v", o.row, o.err)
+		}
+		g.proceed <- each
+		wantRow(t, <-first, 1)
+		for range maxQueue / maxBatch {
+			<-g.arrived
+			g.proceed <- each
+		}
+		for n, c := range waiting {
+			wantRow(t, <-c, n)
+		}
 		wantIdle(t, b)
 	})
 
@@ -292,5 +344,39 @@ func TestBatch_Crowd(t *testing.T) {
 	wg.Wait()
 	if carried.Load() != callers*calls || batches.Load() > carried.Load() || b.busy || len(b.queue) != 0 {
 		t.Errorf("%d rotations in %d batches, busy: %v, queue: %d", carried.Load(), batches.Load(), b.busy, len(b.queue))
+	}
+}
+
+// Callers who leave at any moment, also when they are told to lead, leave the others neither without a lead nor with two.
+func TestBatch_LeavingCrowd(t *testing.T) {
+	const callers, calls = 16, 2000
+	var running atomic.Int64
+	b := &batcher{rotate: func(_ context.Context, rotations []Rotation) ([]*Session, error) {
+		if running.Add(1) != 1 {
+			t.Error("two batches at once")
+		}
+		defer running.Add(-1)
+		runtime.Gosched()
+		return each(rotations)
+	}}
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := range calls {
+				ctx, cancel := context.WithCancel(t.Context())
+				if i%2 == 0 {
+					go cancel()
+				}
+				row, err := b.do(ctx, numbered(i))
+				if left := i%2 == 0 && errors.Is(err, context.Canceled); !left && (err != nil || row.ID != numbered(i).ID) {
+					t.Errorf("call %d of caller %d got %+v, %v", n, i, row, err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if b.busy || len(b.queue) != 0 {
+		t.Errorf("busy: %v, queue: %d", b.busy, len(b.queue))
 	}
 }

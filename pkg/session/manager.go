@@ -33,11 +33,36 @@ type Manager struct {
 	store Store
 	codec *Codec
 	batch batcher
+	watch *watch
 }
 
 // NewManager returns a manager over a store, with refresh tokens keyed from the master key.
 func NewManager(store Store, master Deriver, config Config) *Manager {
-	return &Manager{Ender: NewEnder(store, config), store: store, codec: NewCodec(master), batch: batcher{rotate: store.Rotate}}
+	m := &Manager{
+		Ender: NewEnder(store, config),
+		store: store,
+		codec: NewCodec(master),
+		watch: newWatch(time.Now()),
+	}
+	m.batch.rotate = func(ctx context.Context, rotations []Rotation) ([]*Session, error) {
+		rows, err := store.Rotate(ctx, rotations)
+		m.heard(err)
+		return rows, err
+	}
+	return m
+}
+
+// Watch notes until ctx ends when this process stands still, as one does that is stopped or moved to another machine: a
+// request that it reads afterwards may have come before. Without it no stall is noticed.
+func (m *Manager) Watch(ctx context.Context) { m.watch.keep(ctx, time.Now) }
+
+// heard notes whether storage answered.
+func (m *Manager) heard(err error) {
+	if err == nil || errors.Is(err, ErrNotFound) {
+		m.watch.answered(time.Now())
+	} else {
+		m.watch.failed()
+	}
 }
 
 // Issued is a session together with the refresh token of its newest generation. The access token to mint for it
@@ -120,27 +145,28 @@ type Refresh struct {
 
 // Refresh gives what the rule in [Decide] says. On the honest path it costs one statement, for a token that this
 // service never made none.
-// ErrMalformed, ErrWrongClient, ErrEnded, ErrClientDisabled, ErrScope change nothing; ErrReuse has ended the session;
-// any other error is a storage failure, after which the same token may be presented again.
+// ErrMalformed, ErrWrongClient, ErrEnded, ErrClientDisabled, ErrScope, ErrLate change nothing; ErrReuse has ended the session;
+// any other error is a storage failure or ErrBusy, after which the same token may be presented again.
 func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
 	p, err := m.codec.Parse(r.Raw)
 	if err != nil {
 		return Issued{}, err
 	}
 	now := time.Now()
+	heldUp := m.watch.heldUp(now)
 	step := Rotation{
 		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
 		RequestHash: HashRequest(r.IdempotencyKey), At: now, IdleExpiresAt: now.Add(m.config.IdleLifetime),
 	}
 	if step.To == 0 || r.Scope != "" { // a narrowed scope is checked before anything moves
-		return m.refreshSlowly(ctx, p, r, step)
+		return m.refreshSlowly(ctx, p, r, step, heldUp)
 	}
 	row, err := m.batch.do(ctx, step)
 	if err != nil {
 		return Issued{}, fmt.Errorf("rotate: %w", err)
 	}
 	if row == nil {
-		return m.refreshSlowly(ctx, p, r, step)
+		return m.refreshSlowly(ctx, p, r, step, heldUp)
 	}
 	return m.answer(*row, r, now)
 }
@@ -150,9 +176,12 @@ const refreshAttempts = 8
 
 // refreshSlowly reads the row, decides, and carries the decision out against the row as read. If the row has
 // moved meanwhile it looks again.
-func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation) (Issued, error) {
+func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation, heldUp time.Duration) (Issued, error) {
 	for range refreshAttempts {
 		s, err := m.store.Session(ctx, p.ID)
+		if ctx.Err() == nil { // a caller who has left says nothing about storage
+			m.heard(err)
+		}
 		if errors.Is(err, ErrNotFound) {
 			return Issued{}, ErrEnded
 		}
@@ -164,6 +193,8 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 			ClientID:    r.ClientID,
 			RequestHash: step.RequestHash,
 			At:          step.At,
+			HeldUp:      heldUp,
+			Unanswered:  m.watch.unanswered(s.RotatedAt, step.At),
 		}, m.grace(s))
 		if verdict == Revoke {
 			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)

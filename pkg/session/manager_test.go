@@ -500,16 +500,24 @@ func TestRT03_LostAnswer(t *testing.T) {
 			}
 		})
 	}
-	over(t, "fail/a key does not help once the successor was used", func(b *bench) {
-		issued := b.login()
-		second, err := key(b, issued.RefreshToken, "a")
+	over(t, "fail/a key gives nothing once the successor was used, and ends nothing", func(b *bench) {
+		first := b.login()
+		second, err := key(b, first.RefreshToken, "a")
 		b.must(err)
 		third, err := key(b, second.RefreshToken, "b")
 		b.must(err)
-		if _, err := key(b, issued.RefreshToken, "a"); !errors.Is(err, session.ErrReuse) {
+		time.Sleep(2 * grace)
+		if _, err := key(b, first.RefreshToken, "a"); !errors.Is(err, session.ErrLate) {
 			b.Fatalf("got %v", err)
 		}
-		b.wantRefused(third.RefreshToken, session.ErrEnded)
+		fourth, err := key(b, third.RefreshToken, "c")
+		b.must(err)
+		for raw, by := range map[string]string{first.RefreshToken: "b", second.RefreshToken: "a"} {
+			if _, err := key(b, raw, by); !errors.Is(err, session.ErrReuse) && !errors.Is(err, session.ErrEnded) {
+				b.Fatalf("another generation's key: got %v", err)
+			}
+		}
+		b.wantRefused(fourth.RefreshToken, session.ErrEnded)
 	})
 	for name, test := range map[string]struct {
 		grace, after time.Duration

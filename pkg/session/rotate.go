@@ -27,7 +27,11 @@ type Presentation struct {
 	Presented
 	ClientID    string
 	RequestHash RequestHash
-	At          time.Time
+	At          time.Time // when it was read
+	// HeldUp is how long before At it may have arrived: the process stood still.
+	HeldUp time.Duration
+	// Unanswered is how much of the time since the row's RotatedAt the service could answer nobody.
+	Unanswered time.Duration
 }
 
 // Decide is the rule of refresh-token rotation. g is the presented generation, G the row's.
@@ -37,11 +41,15 @@ type Presentation struct {
 //	g == G                                               advance
 //	g > G: the database came back in an older state      advance from g
 //	g == G-1, by the same Idempotency-Key that made G    repeat G, however late: its answer was lost
-//	g == G-1, within the grace period since G was made   repeat G: its answer was lost, or two tabs refreshed at once
+//	g == G-1, arrived within the grace period of G       repeat G: its answer was lost, or two tabs refreshed at once
+//	arrived before G was made                            refuse: a copy of an honest request that was held up
+//	by the Idempotency-Key that used g before            refuse: likewise
 //	anything else                                        revoke: somebody else has used this token (RFC 9700, section 4.14.2)
 //
-// The grace period counts from the rotation, and repeating does not move it. Once G has been used, g is G-2 and no key or
-// grace helps: so a thief and an owner who take turns are found as soon as they are further apart than the grace period.
+// The grace period counts from the rotation, and repeating does not move it; only time counts in which the service could
+// answer. Once G has been used, g is G-2 and no grace helps: so a thief and an owner who take turns are found as soon as they
+// are further apart than the grace period. A late copy gives its sender nothing, so a thief who sends one has won nothing and
+// is found by the next use.
 func Decide(s Session, p Presentation, grace time.Duration) (Verdict, error) {
 	if s.Nonce != p.Nonce {
 		return Refuse, ErrEnded
@@ -55,14 +63,28 @@ func Decide(s Session, p Presentation, grace time.Duration) (Verdict, error) {
 	if p.Generation >= s.Generation {
 		return Advance, nil
 	}
+	arrived := p.At.Add(-p.HeldUp)
 	if p.Generation == s.Generation-1 {
 		sameRequest := p.RequestHash != RequestHash{} && p.RequestHash == s.LastRequestHash
-		inGrace := grace > 0 && p.At.Sub(s.RotatedAt) <= grace
+		inGrace := grace > 0 && arrived.Sub(s.RotatedAt)-p.Unanswered <= grace
 		if sameRequest || inGrace {
 			return Repeat, nil
 		}
 	}
+	if arrived.Before(s.RotatedAt) || s.used(p.Generation, p.RequestHash) {
+		return Refuse, ErrLate
+	}
 	return Revoke, ErrReuse
+}
+
+// used reports whether an earlier request used a generation, with the same Idempotency-Key, as far as the row remembers.
+func (s Session) used(generation uint32, by RequestHash) bool {
+	const size = int64(len(RequestHash{}))
+	if by == (RequestHash{}) {
+		return false
+	}
+	at := (int64(s.Generation) - 2 - int64(generation)) * size // the request that used g made g+1; the newest made G
+	return at >= 0 && at+size <= int64(len(s.EarlierRequests)) && RequestHash(s.EarlierRequests[at:at+size]) == by
 }
 
 // Alive reports whether the session is neither revoked nor expired at a time. An end is exclusive: at ExpiresAt

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,14 +15,18 @@ type presentationCase struct {
 	client     string // right, wrong
 	state      string // alive, revoked, idle, ended
 	generation string // newest, before, older, future
-	key        string // none, same, other, only here, only there
+	key        string // none, same, other, only here, only there, earlier, of another generation
 	age        string // of the newest generation: at once, within, at the end, after, long after
+	held       string // up to when the request was: not, since the rotation, since before it
+	unanswered bool   // the time after the grace period does not count
 	grace      time.Duration
 }
 
 // want reads the table of rules in api/PROTOCOL.md from top to bottom: the first line that fits counts.
 func (c presentationCase) want() (Verdict, error) {
-	inGrace := c.grace > 0 && (c.age == "at once" || c.age == "within" || c.age == "at the end")
+	inGrace := c.grace > 0 && (c.age == "at once" || c.age == "within" || c.age == "at the end" || c.held != "not" ||
+		c.unanswered && c.age == "after")
+	old := c.generation == "before" || c.generation == "older"
 	for _, line := range []struct {
 		fits    bool
 		verdict Verdict
@@ -34,6 +39,8 @@ func (c presentationCase) want() (Verdict, error) {
 		{c.generation == "future", Advance, nil},
 		{c.generation == "before" && c.key == "same", Repeat, nil},
 		{c.generation == "before" && inGrace, Repeat, nil},
+		{old && c.held == "since before it", Refuse, ErrLate},
+		{c.generation == "older" && c.key == "earlier", Refuse, ErrLate},
 		{true, Revoke, ErrReuse},
 	} {
 		if line.fits {
@@ -60,6 +67,15 @@ func (c presentationCase) build() (Session, Presentation) {
 		"after":      c.grace + time.Microsecond,
 		"long after": 6 * 24 * time.Hour,
 	}[c.age])
+	switch c.held {
+	case "since the rotation":
+		p.HeldUp = p.At.Sub(rotated)
+	case "since before it":
+		p.HeldUp = p.At.Sub(rotated) + time.Microsecond
+	}
+	if c.unanswered {
+		p.Unanswered = time.Microsecond
+	}
 	p.Generation = map[string]uint32{"newest": 7, "before": 6, "older": 5, "future": 8}[c.generation]
 	if c.nonce == "wrong" {
 		p.Nonce[15] ^= 1
@@ -85,30 +101,36 @@ func (c presentationCase) build() (Session, Presentation) {
 		p.RequestHash = here
 	case "only there":
 		s.LastRequestHash = there
+	case "earlier": // g = 5 was used by the request that made 6
+		s.EarlierRequests, p.RequestHash = slices.Concat(here[:], there[:]), here
+	case "of another generation":
+		s.EarlierRequests, p.RequestHash = slices.Concat(here[:], there[:]), there
 	}
 	return s, p
 }
 
 func TestDecide(t *testing.T) {
 	n := 0
+	check := func(c presentationCase) {
+		s, p := c.build()
+		verdict, err := Decide(s, p, c.grace)
+		if wantVerdict, wantErr := c.want(); verdict != wantVerdict || !errors.Is(err, wantErr) {
+			t.Errorf("%+v: %v, %v; want %v, %v", c, verdict, err, wantVerdict, wantErr)
+		}
+		n++
+	}
 	for _, nonce := range []string{"right", "wrong"} {
 		for _, client := range []string{"right", "wrong"} {
 			for _, state := range []string{"alive", "revoked", "idle", "ended"} {
 				for _, generation := range []string{"newest", "before", "older", "future"} {
-					for _, key := range []string{"none", "same", "other", "only here", "only there"} {
+					for _, key := range []string{"none", "same", "other", "only here", "only there", "earlier", "of another generation"} {
 						for _, age := range []string{"at once", "within", "at the end", "after", "long after"} {
-							for _, grace := range []time.Duration{0, 10 * time.Second, 300 * time.Second} {
-								c := presentationCase{nonce, client, state, generation, key, age, grace}
-								s, p := c.build()
-								before := s
-								verdict, err := Decide(s, p, grace)
-								if wantVerdict, wantErr := c.want(); verdict != wantVerdict || !errors.Is(err, wantErr) {
-									t.Errorf("%+v: %v, %v; want %v, %v", c, verdict, err, wantVerdict, wantErr)
+							for _, held := range []string{"not", "since the rotation", "since before it"} {
+								for _, grace := range []time.Duration{0, 10 * time.Second, 300 * time.Second} {
+									for _, unanswered := range []bool{false, true} {
+										check(presentationCase{nonce, client, state, generation, key, age, held, unanswered, grace})
+									}
 								}
-								if s.Generation != before.Generation {
-									t.Errorf("%+v: changed the row", c)
-								}
-								n++
 							}
 						}
 					}
@@ -139,7 +161,8 @@ func TestDecide_Bounds(t *testing.T) {
 		"ok/the last there is":                      {math.MaxUint32, math.MaxUint32, at, Advance},
 		"ok/the last but one":                       {math.MaxUint32 - 1, math.MaxUint32, at, Repeat},
 		"ok/far in the future":                      {math.MaxUint32, 1, at, Advance},
-		"ok/a replica whose clock is behind":        {1, 2, at.Add(-30 * time.Second), Repeat},
+		"ok/arrived before the rotation":            {1, 2, at.Add(-30 * time.Second), Repeat},
+		"ok/and before the one after it":            {1, 3, at.Add(-time.Microsecond), Refuse},
 		"fail/a generation that never was":          {0, 1, at.Add(time.Minute), Revoke},
 		"fail/the far past is not the far future":   {0, math.MaxUint32, at, Revoke},
 		"fail/the first of many, within the period": {1, 3, at, Revoke},

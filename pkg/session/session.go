@@ -7,6 +7,7 @@
 //   - rotate.go is the rule that says what a presented refresh token gets,
 //   - manager.go takes a refresh and a login through the store,
 //   - batch.go puts refreshes that arrive together into one statement,
+//   - watch.go knows when nobody could be answered, which a grace period leaves out,
 //   - revoke.go ends sessions, without any key,
 //   - issue.go decides whether the service may issue tokens at all.
 package session
@@ -34,6 +35,11 @@ var (
 	ErrEnded = errors.New("session has ended")
 	// ErrReuse says that an old refresh token was shown again. The session is revoked, and that is committed.
 	ErrReuse = errors.New("refresh token was used before; the session is revoked")
+	// ErrLate says that an old refresh token came with a copy of a request that had been held up on its way: its client has moved on
+	// meanwhile. Nothing was changed.
+	ErrLate = errors.New("a late copy of an earlier request")
+	// ErrBusy says that too many refreshes wait for the database. Nothing was changed, and the request can be tried again.
+	ErrBusy = errors.New("too many refreshes wait")
 	// ErrUserDisabled says that the user may not log in.
 	ErrUserDisabled = errors.New("user is disabled")
 	// ErrUserChanged says that the user is gone, or that the credential which was checked is no longer the user's.
@@ -74,6 +80,9 @@ type Nonce [16]byte
 // RequestHash identifies the Idempotency-Key of a request; zero for a request without one.
 type RequestHash [16]byte
 
+// EarlierRequestsSize is how much of [Session.EarlierRequests] a row keeps, in bytes: four requests.
+const EarlierRequestsSize = 4 * len(RequestHash{})
+
 // Reason says why a session ended. The texts are stable.
 type Reason string
 
@@ -100,9 +109,12 @@ type Session struct {
 	Nonce           Nonce
 	RotatedAt       time.Time   // when Generation was made; the grace period counts from here
 	LastRequestHash RequestHash // of the request that made Generation
-	IdleExpiresAt   time.Time   // moves with each rotation
-	ExpiresAt       time.Time   // never moves
-	RevokedAt       time.Time   // zero while alive
+	// EarlierRequests are the RequestHashes of the requests that made the generations before, newest first, as far as they are
+	// remembered (EarlierRequestsSize); zeros for a request without Idempotency-Key.
+	EarlierRequests []byte
+	IdleExpiresAt   time.Time // moves with each rotation
+	ExpiresAt       time.Time // never moves
+	RevokedAt       time.Time // zero while alive
 	RevokeReason    Reason
 	Scope           string   // granted, space-separated
 	Audience        []string // granted

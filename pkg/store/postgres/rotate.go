@@ -22,7 +22,7 @@ import (
 const (
 	rotateOne = `UPDATE sessions s
 		SET generation = $5, rotated_at = $6, idle_expires_at = LEAST($7, s.expires_at), iat_floor = GREATEST(s.iat_floor, $8),
-			last_request_hash = $9
+			last_request_hash = $9, earlier_requests = CASE WHEN $5 = s.generation + 1 THEN ` + earlierRequests + ` END
 		FROM clients c
 		WHERE s.id = $1 AND s.generation = $4 AND s.nonce = $2 AND s.client_id = $3
 			AND s.revoked_at IS NULL AND s.idle_expires_at > $6 AND s.expires_at > $6
@@ -31,7 +31,8 @@ const (
 
 	rotateMany = `UPDATE sessions s
 		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at),
-			iat_floor = GREATEST(s.iat_floor, r.iat), last_request_hash = r.request_hash
+			iat_floor = GREATEST(s.iat_floor, r.iat), last_request_hash = r.request_hash,
+			earlier_requests = CASE WHEN r.successor = s.generation + 1 THEN ` + earlierRequests + ` END
 		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
 			$8::bigint[], $9::bytea[])
 			WITH ORDINALITY AS r (id, nonce, client_id, generation, successor, at, idle_expires_at, iat, request_hash, ord),
@@ -40,6 +41,12 @@ const (
 			AND s.revoked_at IS NULL AND s.idle_expires_at > r.at AND s.expires_at > r.at
 			AND c.disabled_at IS NULL
 		RETURNING ` + sessionColumns + `, r.ord`
+
+	// earlierRequests puts the request that made the generation before in front of those before it
+	// (session.EarlierRequestsSize). The chain breaks where the generation does not move by one.
+	earlierRequests = `CASE WHEN COALESCE(s.last_request_hash, s.earlier_requests) IS NOT NULL THEN
+			substring(COALESCE(s.last_request_hash, '\x00000000000000000000000000000000'::bytea)
+				|| COALESCE(s.earlier_requests, ''::bytea) FROM 1 FOR 64) END`
 )
 
 // Rotate implements session.Store.

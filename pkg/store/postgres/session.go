@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"time"
@@ -14,9 +15,8 @@ import (
 
 // sessionColumns are what row.session reads.
 const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash,
-	s.idle_expires_at, s.expires_at,
-	s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles, s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip,
-		s.created_at, s.status_number,
+	s.earlier_requests, s.idle_expires_at, s.expires_at, s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles,
+	s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number,
 	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
 
 func (r *row) session() *session.Session {
@@ -28,6 +28,7 @@ func (r *row) session() *session.Session {
 		Nonce:           r.bytes16(),
 		RotatedAt:       r.time(),
 		LastRequestHash: r.bytes16(),
+		EarlierRequests: bytes.Clone(r.next(-1)),
 		IdleExpiresAt:   r.time(),
 		ExpiresAt:       r.time(),
 		RevokedAt:       r.time(),

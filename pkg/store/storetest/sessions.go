@@ -185,6 +185,7 @@ func rotation(row session.Session, at time.Time) session.Rotation {
 
 // rotated is the row after a rotation.
 func rotated(row session.Session, r session.Rotation) session.Session {
+	row.EarlierRequests = earlier(row, r)
 	row.Generation, row.LastRequestHash, row.RotatedAt = r.To, r.RequestHash, stored(r.At)
 	row.IATFloor = max(row.IATFloor, r.At.Unix())
 	row.IdleExpiresAt = stored(r.IdleExpiresAt)
@@ -192,6 +193,15 @@ func rotated(row session.Session, r session.Rotation) session.Session {
 		row.IdleExpiresAt = row.ExpiresAt
 	}
 	return row
+}
+
+// earlier is what a row remembers of earlier requests after a rotation.
+func earlier(row session.Session, r session.Rotation) []byte {
+	if r.To != row.Generation+1 || row.LastRequestHash == (session.RequestHash{}) && row.EarlierRequests == nil {
+		return nil
+	}
+	requests := slices.Concat(row.LastRequestHash[:], row.EarlierRequests)
+	return requests[:min(len(requests), session.EarlierRequestsSize)]
 }
 
 func testRotate(s *suite) {
@@ -298,6 +308,40 @@ func testRotate(s *suite) {
 		s.must(err)
 		s.same("row", got, (*session.Session)(nil))
 	})
+
+	for name, others := range map[string]int{"alone": 0, "in a batch": 1} {
+		s.run("ok/the row remembers the requests of the last generations, "+name, func(s *suite) {
+			row := s.newSession(u.ID)
+			row.LastRequestHash = session.RequestHash{}
+			row = s.start(s.starting(row))
+			keyed := session.HashRequest("a key")
+			for i, by := range []session.RequestHash{{}, keyed, {}, {}, {2}, {3}, {4}, {5}, {}} {
+				r := rotation(row, now().Add(time.Duration(i)*time.Second))
+				r.RequestHash = by
+				batch := []session.Rotation{r}
+				for range others {
+					batch = append(batch, rotation(s.session(u.ID), r.At))
+				}
+				_, err := s.first.Rotate(s.Context(), batch)
+				s.must(err)
+				row = rotated(row, r)
+				s.same("stored", s.read(row.ID), row)
+				if i == 1 && row.EarlierRequests != nil {
+					s.Errorf("remembers %x, but there was no key before", row.EarlierRequests)
+				}
+			}
+			if len(row.EarlierRequests) != session.EarlierRequestsSize {
+				s.Errorf("%d bytes", len(row.EarlierRequests))
+			}
+			jump := rotation(row, now())
+			jump.To += 7
+			_, err := s.first.Rotate(s.Context(), []session.Rotation{jump})
+			s.must(err)
+			if got := s.read(row.ID).EarlierRequests; got != nil {
+				s.Errorf("after a jump the row remembers %x of generations that it does not know", got)
+			}
+		})
+	}
 
 	s.run("ok/none", func(s *suite) {
 		got, err := s.first.Rotate(s.Context(), nil)
