@@ -319,6 +319,8 @@ func mappings() map[string]mapping {
 		"session.ErrWrongClient":    {session.ErrWrongClient, "401 invalid_grant", grant, ""},
 		"session.ErrEnded":          {session.ErrEnded, "401 invalid_grant", grant, ""},
 		"session.ErrReuse":          {session.ErrReuse, "401 invalid_grant", grant, ""},
+		"session.ErrLate":           {session.ErrLate, "401 invalid_grant", grant, ""},
+		"session.ErrBusy":           {session.ErrBusy, down, oauthDown, ""},
 		"session.ErrUserDisabled":   {session.ErrUserDisabled, "401 invalid_credentials", grant, ""},
 		"session.ErrUserChanged":    {session.ErrUserChanged, "401 invalid_credentials", grant, ""},
 		"session.ErrClientDisabled": {session.ErrClientDisabled, "400 invalid_client", "401 invalid_client", ""},

@@ -245,7 +245,7 @@ func otherTokens(t *testing.T, w *world, p person) map[string]string {
 			AuthTime: now, AMR: []string{"pwd"}, Scope: "openid", Lifetime: time.Minute,
 		}
 		change(&a)
-		minted, err := token.NewMinter(issuer, w.Keys).Mint(ctx, a)
+		minted, err := token.NewMinter(issuer, w.Keys, nil).Mint(ctx, a)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -29,11 +30,11 @@ type Clients interface {
 type Config struct {
 	Issuer         string // without a trailing slash
 	TrustedProxies TrustedProxies
-	RequestTimeout time.Duration // of one request's work; zero means 10 s
 	Clients        Clients
 	Verifier       *verifier.Verifier // accepts access tokens that are meant for this service
 	Pages          *pages.Renderer
 	Metrics        *Metrics
+	Clock          *clock.Clock // nil for the machine's
 	Log            *slog.Logger
 }
 
@@ -46,15 +47,15 @@ type Door struct {
 
 // New returns a door.
 func New(config Config) *Door {
-	if config.RequestTimeout == 0 {
-		config.RequestTimeout = 10 * time.Second
-	}
 	stopping := make(chan struct{})
 	return &Door{config: config, stopping: stopping, stop: sync.OnceFunc(func() { close(stopping) })}
 }
 
 // Issuer returns the issuer, without a trailing slash.
 func (d *Door) Issuer() string { return d.config.Issuer }
+
+// Now is the time by which requests are judged.
+func (d *Door) Now() time.Time { return d.config.Clock.Now() }
 
 // Secure reports whether the issuer is https. A loopback issuer may do without.
 func (d *Door) Secure() bool { return strings.HasPrefix(d.config.Issuer, "https:") }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 )
 
 // maxBody bounds a request body in bytes.
 const maxBody = 64 << 10
+
+// requestTimeout bounds the work of one request.
+const requestTimeout = 10 * time.Second
 
 // limit bounds the body and the time of a request. Streams go on until the caller leaves, and have their own limits.
 func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
@@ -37,7 +41,7 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 			if streams[c.Path()] {
 				return next(c)
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), d.config.RequestTimeout)
+			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 			defer cancel()
 			c.SetRequest(r.WithContext(ctx))
 			return next(c)

@@ -178,7 +178,7 @@ func httpProblem(e *echo.HTTPError) *Problem {
 			Status: e.Code,
 			Code:   "method_not_allowed",
 			Title:  "Method not allowed",
-			Detail: "the methods in Allow are",
+			Detail: "use one of the methods in Allow",
 			Err:    e.Internal,
 		}
 	case http.StatusRequestEntityTooLarge:

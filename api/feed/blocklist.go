@@ -37,7 +37,7 @@ func (r *Room) blocklist(c echo.Context) error {
 	signed := strings.Contains(c.Request().Header.Get("Accept"), signedFeed)
 	etag := `"` + change.Cursor + `"`
 	if signed { // which may not be believed for ever, so it is another one each minute
-		etag = fmt.Sprintf(`"%s-%d"`, change.Cursor, time.Now().Unix()/60)
+		etag = fmt.Sprintf(`"%s-%d"`, change.Cursor, r.Door.Now().Unix()/60)
 	}
 	h.Set("ETag", etag)
 	h.Set("Cache-Control", "no-cache") // a cache must ask each time, and is answered 304 while nothing has changed
@@ -68,7 +68,7 @@ const (
 )
 
 func (r *Room) signFeed(ctx context.Context, feed verifier.Feed) (string, error) {
-	now := time.Now()
+	now := r.Door.Now()
 	return r.Minter.Sign(ctx, token.TypeBlocklist, "", struct {
 		verifier.Feed
 		IssuedAt  int64 `json:"iat"`

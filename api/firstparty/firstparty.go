@@ -8,6 +8,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -68,6 +69,7 @@ type Account struct {
 	Authenticator *user.Authenticator
 	Hasher        *password.Hasher
 	Passwords     password.Policy
+	Clock         *clock.Clock
 }
 
 // Routes returns the rows of the room.
@@ -105,6 +107,7 @@ type Identities struct {
 	Providers *upstream.Providers
 	Linker    upstream.Linker
 	Keeper    upstream.Keeper
+	Clock     *clock.Clock
 }
 
 // Routes returns the rows of the room.

@@ -55,7 +55,7 @@ func (r *Identities) removeIdentity(c echo.Context) error {
 	}
 	err := r.Upstream.RemoveIdentity(c.Request().Context(), upstream.Removal{
 		UserID: claims.Subject, Provider: provider, Providers: configured,
-		Event: audit.IdentityRemoved(time.Now(), claims.Subject, door.Cut(provider), by(c)),
+		Event: audit.IdentityRemoved(r.Clock.Now(), claims.Subject, door.Cut(provider), by(c)),
 	})
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), time.Now().Add(maxIDTokenLifetime)); err != nil {
+	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), r.Clock.Now().Add(maxIDTokenLifetime)); err != nil {
 		return err
 	}
 	decision, err := r.Linker.Resolve(ctx, p, *identity, "", door.Origin(c))

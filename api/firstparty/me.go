@@ -72,7 +72,7 @@ func (r *Account) updateMe(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	u, err := r.Users.UpdateName(c.Request().Context(), door.ClaimsOf(c).Subject, name, time.Now())
+	u, err := r.Users.UpdateName(c.Request().Context(), door.ClaimsOf(c).Subject, name, r.Clock.Now())
 	if err != nil {
 		return err
 	}

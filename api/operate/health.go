@@ -9,6 +9,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/clock"
 )
 
 // healthz is GET /healthz: the process answers. It depends on nothing else, so that a database that is down does not get the
@@ -41,6 +42,7 @@ func (r *Room) readyz(c echo.Context) error {
 	}
 	heard := r.Blocklist.HeardAt()
 	check("blocklist", !heard.IsZero() && time.Since(heard) <= 2*blocklist.StalenessBound, "not loaded or not heard of lately")
+	check("clock", r.Clock.Offset().Abs() <= clock.MaxOffset, "too far from the database's: set it")
 	_, err = r.Keys.Signer(ctx, "")
 	check("signing_key", err == nil, "none is ready")
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/keyring"
 )
 
@@ -29,6 +30,7 @@ type Room struct {
 	Database  Database
 	Blocklist Blocklist
 	Keys      Keys
+	Clock     *clock.Clock
 }
 
 // Routes returns the rows of the room.

@@ -187,7 +187,7 @@ func (r *Room) createStream(c echo.Context) error {
 	if err := door.ReadJSON(c, &in); err != nil {
 		return err
 	}
-	now := time.Now()
+	now := r.Door.Now()
 	s := sharedsignal.Stream{
 		ID:        sharedsignal.NewStreamID(),
 		ClientID:  door.ClaimsOf(c).ClientID,
@@ -239,7 +239,7 @@ func (r *Room) changeStream(c echo.Context, replace bool) error {
 			s.Method, s.EndpointURL, s.Sealed = sharedsignal.MethodPoll, "", nil
 		}
 	}
-	s.UpdatedAt = time.Now()
+	s.UpdatedAt = r.Door.Now()
 	if err := r.apply(in, &s); err != nil {
 		return err
 	}

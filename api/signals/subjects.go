@@ -3,7 +3,6 @@ package signals
 import (
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -44,7 +43,7 @@ func (r *Room) updateStreamStatus(c echo.Context) error {
 		return door.InvalidRequest("reason", "is too long")
 	}
 	ctx, client := c.Request().Context(), door.ClaimsOf(c).ClientID
-	if err := r.Signals.SetStreamStatus(ctx, in.ID, client, in.Status, in.Reason, time.Now()); err != nil {
+	if err := r.Signals.SetStreamStatus(ctx, in.ID, client, in.Status, in.Reason, r.Door.Now()); err != nil {
 		return err
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", in)
@@ -110,7 +109,7 @@ func (r *Room) verifyStream(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Signals.Verify(c.Request().Context(), s.ID, in.State, time.Now(), sharedsignal.VerifyEvery); err != nil {
+	if err := r.Signals.Verify(c.Request().Context(), s.ID, in.State, r.Door.Now(), sharedsignal.VerifyEvery); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -2,7 +2,6 @@ package signin
 
 import (
 	"net/url"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -68,7 +67,7 @@ func (h *Login) next(c echo.Context, f flow) (step oauth.Step, refusal *oauth.Er
 			return oauth.StepRefuse, nil, oauth.Consent{}, err
 		}
 	}
-	step, refusal = oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, time.Now())
+	step, refusal = oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, h.Door.Now())
 	return step, refusal, given, nil
 }
 

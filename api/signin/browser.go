@@ -70,7 +70,7 @@ func (h *Browser) browserSession(c echo.Context) (oauth.BrowserSession, error) {
 	if value == "" {
 		return oauth.BrowserSession{}, nil
 	}
-	b, err := h.BrowserSessions.BrowserSession(c.Request().Context(), sha256.Sum256([]byte(value)), time.Now())
+	b, err := h.BrowserSessions.BrowserSession(c.Request().Context(), sha256.Sum256([]byte(value)), h.Door.Now())
 	if errors.Is(err, oauth.ErrBrowserSessionNotFound) {
 		return oauth.BrowserSession{}, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -83,7 +82,7 @@ func (h *Login) consentForm(c echo.Context) error {
 	if step != oauth.StepAnswer {
 		return h.proceed(c, f) // the login has become too old meanwhile
 	}
-	ctx, now := c.Request().Context(), time.Now()
+	ctx, now := c.Request().Context(), h.Door.Now()
 	consent := oauth.Consent{
 		UserID:    f.Login.UserID,
 		ClientID:  f.Client.ID,

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -106,7 +105,7 @@ func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSess
 		Parameters: r.parameters.Encode(),
 		Browser:    h.browser(c),
 		Login:      b.Hash,
-		Expires:    time.Now().Add(pageStateLifetime).Unix(),
+		Expires:    h.Door.Now().Add(pageStateLifetime).Unix(),
 	})
 	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.Logout{
 		Form:   pages.Form{Action: "/oauth2/logout/confirm", Hidden: map[string]string{"request": state}, Targets: targets},
@@ -125,7 +124,7 @@ func (h *Logout) endSessionForm(c echo.Context) error {
 		return err
 	}
 	var p logoutState
-	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires ||
+	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || h.Door.Now().Unix() >= p.Expires ||
 		p.Login != b.Hash {
 		return expired()
 	}

@@ -43,7 +43,7 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 		UserID:   claims.Subject,
 		Provider: p.ID(),
 		ReturnTo: b.ReturnTo,
-		Expires:  time.Now().Add(linkLifetime).Unix(),
+		Expires:  h.Door.Now().Add(linkLifetime).Unix(),
 	})
 	return door.WriteJSON(c, http.StatusOK, "application/json",
 		map[string]string{"url": h.Door.Issuer() + pageLink("/oauth2/identities", sealed)})
@@ -54,7 +54,7 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 // sending the stranger here.
 func (h *Upstreams) beginIdentity(c echo.Context) error {
 	var link linkState
-	if !h.States.open(linkPurpose, c.QueryParam("request"), &link) || time.Now().Unix() >= link.Expires {
+	if !h.States.open(linkPurpose, c.QueryParam("request"), &link) || h.Door.Now().Unix() >= link.Expires {
 		return expired()
 	}
 	b, err := h.browserSession(c)

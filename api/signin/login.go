@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -70,7 +69,7 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 
 // loggedIn starts a new browser session in place of the one before, and goes on with the request.
 func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, proof oauth.Proof) error {
-	secret, now := rand.Text(), time.Now()
+	secret, now := rand.Text(), h.Door.Now()
 	b := oauth.BrowserSession{
 		Hash:      sha256.Sum256([]byte(secret)),
 		UserID:    userID,

@@ -87,7 +87,7 @@ func (h *Login) state(c echo.Context, f flow) string {
 	return h.States.seal(requestPurpose, requestState{
 		Parameters:    f.Parameters,
 		Browser:       h.browser(c),
-		Expires:       time.Now().Add(pageStateLifetime).Unix(),
+		Expires:       h.Door.Now().Add(pageStateLifetime).Unix(),
 		Login:         f.Login.Hash,
 		Authenticated: f.Authenticated,
 		Chosen:        f.Chosen,
@@ -98,7 +98,7 @@ func (h *Login) state(c echo.Context, f flow) string {
 // What the state says about a login holds for that login only; another one may have taken its place in this browser.
 func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
 	var p requestState
-	if !h.States.open(requestPurpose, sealed, &p) || p.Browser != h.browser(c) || time.Now().Unix() >= p.Expires {
+	if !h.States.open(requestPurpose, sealed, &p) || p.Browser != h.browser(c) || h.Door.Now().Unix() >= p.Expires {
 		return flow{}, expired()
 	}
 	f, err := h.resumeParameters(c, p.Parameters)

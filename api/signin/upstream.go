@@ -3,7 +3,6 @@ package signin
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -63,7 +62,7 @@ func (h *Login) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	attempt, err := h.Upstream.TakeAttempt(ctx, upstream.HashSecret(seal.Secret(answer.State)), time.Now())
+	attempt, err := h.Upstream.TakeAttempt(ctx, upstream.HashSecret(seal.Secret(answer.State)), h.Door.Now())
 	if errors.Is(err, upstream.ErrNotFound) {
 		return upstream.ErrState
 	}

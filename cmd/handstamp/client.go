@@ -35,8 +35,7 @@ func (p *program) clientCreateCommand() *cobra.Command {
   handstamp client create --id billing --type confidential --grant client_credentials --scope orders:read --output json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			now := time.Now()
-			c.Type, c.Scopes, c.CreatedAt, c.UpdatedAt = oauth.ClientType(kind), strings.Fields(scope), now, now
+			c.Type, c.Scopes = oauth.ClientType(kind), strings.Fields(scope)
 			if cmd.Flags().Changed("refresh-grace") {
 				c.RefreshGrace = &grace
 			}
@@ -48,7 +47,9 @@ func (p *program) clientCreateCommand() *cobra.Command {
 			if err := c.Validate(); err != nil {
 				return usageErrorf("the client cannot be created:\n%w", err)
 			}
-			return p.withStore(cmd, func(_ Config, s store.Store) error {
+			return p.withStore(cmd, func(config Config, s store.Store) error {
+				now := config.Clock.Now()
+				c.CreatedAt, c.UpdatedAt = now, now
 				if err := s.CreateClient(cmd.Context(), c, audit.ClientCreated(now, c.ID, audit.CLI())); err != nil {
 					return err
 				}
@@ -129,7 +130,7 @@ func (p *program) clientDisableCommand() *cobra.Command {
 				return usageErrorf("--id is missing")
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
-				now := time.Now()
+				now := c.Clock.Now()
 				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
 				err := s.DisableClient(cmd.Context(), id, now, entry, audit.ClientDisabled(now, id, audit.CLI()))
 				if err != nil {
@@ -161,7 +162,7 @@ audit log keeps its events. To disable a client for a while, see handstamp clien
 				return usageErrorf("the built-in client %s cannot be deleted; use handstamp client disable --id %s", id, id)
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
-				now := time.Now()
+				now := c.Clock.Now()
 				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
 				if err := s.DeleteClient(cmd.Context(), id, now, entry, audit.ClientDeleted(now, id, audit.CLI())); err != nil {
 					return err

@@ -27,15 +27,16 @@ type room struct {
 
 // rooms is the plan of the house: arrows point down only. A package that is not here has no place yet.
 func rooms() map[string]room {
-	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/id", "pkg/password", "pkg/audit", "migrations"}
+	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/id", "pkg/clock", "pkg/password", "pkg/audit",
+		"migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/outbox", "pkg/mail", "pkg/limit"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
 	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
-	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/password", "pkg/audit"})
+	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/clock", "pkg/password", "pkg/audit"})
 
-	underFirst := []string{"pkg/seal", "pkg/id", "pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/audit",
-		"pkg/verifier"}
+	underFirst := []string{"pkg/seal", "pkg/id", "pkg/clock", "pkg/password", "pkg/audit", "pkg/verifier"}
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/clock",
+		"pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
 		[]string{"pkg/store", "pkg/store/postgres", "pkg/store/sqlite", "api", "api/pages"}, apiRooms())
@@ -58,12 +59,13 @@ func rooms() map[string]room {
 		"pkg/seal":     {},
 		"pkg/egress":   {},
 		"pkg/id":       {},
+		"pkg/clock":    {},
 		"pkg/verifier": {modules: []string{jwt}},
 
 		"pkg/user":      {imports: underFirst, modules: []string{text}},
 		"pkg/blocklist": {imports: underFirst},
 		"pkg/keyring":   {imports: underFirst},
-		"pkg/outbox":    {},
+		"pkg/outbox":    {imports: []string{"pkg/clock"}},
 		"pkg/mail":      {imports: underFirst},
 		"pkg/limit":     {modules: []string{"github.com/hashicorp/golang-lru/v2", "golang.org/x/time"}},
 
@@ -77,7 +79,7 @@ func rooms() map[string]room {
 
 		"pkg/sharedsignal": {imports: []string{"pkg/egress", "pkg/outbox", "pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
 
-		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit"}},
+		"pkg/statuslist": {imports: []string{"pkg/token", "pkg/blocklist", "pkg/audit", "pkg/clock"}},
 
 		"pkg/oauth": {imports: slices.Concat([]string{"pkg/statuslist", "pkg/outbox"}, second, underSecond), modules: []string{jwt}},
 		"pkg/store": {imports: features},

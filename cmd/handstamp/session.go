@@ -16,8 +16,8 @@ import (
 
 func (p *program) sessionCommand() *cobra.Command {
 	return group("session", "List and revoke sessions",
-		p.oneUserCommand("list", "List a user's live sessions", func(ctx context.Context, _ Config, s store.Store, u user.User) error {
-			sessions, err := s.Sessions(ctx, u.ID, time.Now())
+		p.oneUserCommand("list", "List a user's live sessions", func(ctx context.Context, c Config, s store.Store, u user.User) error {
+			sessions, err := s.Sessions(ctx, u.ID, c.Clock.Now())
 			if err != nil {
 				return err
 			}

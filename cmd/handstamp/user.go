@@ -34,8 +34,8 @@ func (p *program) userCommand() *cobra.Command {
 				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
 			}),
 		p.oneUserCommand("enable", "Let a disabled user in again",
-			func(ctx context.Context, _ Config, s store.Store, u user.User) error {
-				if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(time.Now(), u.ID, audit.CLI())); err != nil {
+			func(ctx context.Context, c Config, s store.Store, u user.User) error {
+				if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(c.Clock.Now(), u.ID, audit.CLI())); err != nil {
 					return err
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
@@ -73,7 +73,7 @@ func (p *program) userCreateCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				now := time.Now()
+				now := c.Clock.Now()
 				u := user.User{
 					ID:           user.NewID(now),
 					Email:        address,

@@ -37,6 +37,7 @@ type Change struct {
 // List is a replica's copy of the blocklist.
 type List struct {
 	store   Store
+	now     func() time.Time
 	log     *slog.Logger
 	set     *verifier.BlockSet
 	started time.Time
@@ -56,10 +57,11 @@ type List struct {
 	changed chan struct{} // closed at the next change
 }
 
-// NewList returns a list that has heard nothing yet. Call Sync before relying on it, then Follow.
-func NewList(store Store, log *slog.Logger) *List {
-	started := time.Now()
+// NewList returns a list that has heard nothing yet, by a clock. Call Sync before relying on it, then Follow.
+func NewList(store Store, now func() time.Time, log *slog.Logger) *List {
+	started := now()
 	return &List{
+		now:     now,
 		store:   store,
 		log:     log,
 		set:     verifier.NewBlockSet(),
@@ -170,7 +172,7 @@ func (l *List) Follow(ctx context.Context, also func(context.Context)) {
 			l.log.InfoContext(ctx, "blocklist can be read again")
 		}
 		failing = err != nil
-		l.set.Purge(l.Over(time.Now()))
+		l.set.Purge(l.Over(l.now()))
 		also(ctx)
 	}
 }
@@ -271,7 +273,8 @@ func (l *List) remembered(cursor string) (changes []Change, current string, next
 func (l *List) Over(at time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if believed := l.clock.believed(time.Now().Round(0), time.Since(l.started)); believed.Before(at) {
+	now := l.now()
+	if believed := l.clock.believed(now.Round(0), now.Sub(l.started)); believed.Before(at) {
 		return believed
 	}
 	return at

@@ -82,7 +82,7 @@ func must(t *testing.T, err error) {
 
 func synced(t *testing.T, s blocklist.Store) *blocklist.List {
 	t.Helper()
-	l := blocklist.NewList(s, slog.New(slog.DiscardHandler))
+	l := blocklist.NewList(s, time.Now, slog.New(slog.DiscardHandler))
 	must(t, l.Sync(t.Context()))
 	return l
 }
@@ -249,7 +249,7 @@ func TestREV06_Fresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t)
 		key := block(t, s, "a")
-		l := blocklist.NewList(s, slog.New(slog.DiscardHandler))
+		l := blocklist.NewList(s, time.Now, slog.New(slog.DiscardHandler))
 		down := errors.New("down")
 		s.fail(down)
 		if err := l.Fresh(t.Context()); !errors.Is(err, down) || !l.HeardAt().IsZero() {

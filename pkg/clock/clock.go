@@ -18,11 +18,20 @@ const MaxOffset = 10 * time.Minute
 // Clock tells the time. A nil Clock, and the zero one, tell the machine's. It is safe for concurrent use.
 type Clock struct {
 	machine func() time.Time // nil for time.Now
+	started time.Time        // by the machine
 	offset  atomic.Int64     // the database's time minus the machine's, in nanoseconds
 }
 
 // New returns a clock over a machine's: time.Now, or a test's.
-func New(machine func() time.Time) *Clock { return &Clock{machine: machine} }
+func New(machine func() time.Time) *Clock { return &Clock{machine: machine, started: machine()} }
+
+// Started is when the clock was made, which a program does at its start. It is now for a nil Clock and the zero one.
+func (c *Clock) Started() time.Time {
+	if c == nil || c.started.IsZero() {
+		return c.Now()
+	}
+	return c.started.Add(c.Offset())
+}
 
 // Now returns the time of the database, as far as it was measured.
 func (c *Clock) Now() time.Time {

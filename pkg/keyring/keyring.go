@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -61,6 +62,8 @@ type Options struct {
 	RotateEvery time.Duration
 	// SyncEvery is the time between two looks at the store; 1 second by default, at most a quarter of Leeway.
 	SyncEvery time.Duration
+	// Clock tells the time; nil for the machine's.
+	Clock *clock.Clock
 	// Logger is told when the store cannot be read, and when it can again; nothing is logged without one.
 	Logger *slog.Logger
 }
@@ -206,7 +209,7 @@ func (k *Keyring) sync(ctx context.Context, algorithms []string) error {
 		if algorithms == nil {
 			algorithms = k.algorithms(v)
 		}
-		step := k.next(v, now(), algorithms)
+		step := k.next(v, k.now(), algorithms)
 		if step == nil {
 			return nil
 		}
@@ -238,7 +241,7 @@ func (k *Keyring) do(ctx context.Context, step step) error {
 func (k *Keyring) reload(ctx context.Context) (*view, error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	at := now() // before the reading, so that a slow answer counts as old
+	at := k.now() // before the reading, so that a slow answer counts as old
 	defer k.attemptedAt.Store(at.UnixMilli())
 	records, err := k.store.SigningKeys(ctx)
 	if err != nil {
@@ -282,7 +285,7 @@ func (k *Keyring) current(ctx context.Context) *view {
 
 // suspended reports whether the store was not looked at for longer than any failure can explain.
 func (k *Keyring) suspended() bool {
-	return now().UnixMilli()-k.attemptedAt.Load() > k.options.lag().Milliseconds()
+	return k.now().UnixMilli()-k.attemptedAt.Load() > k.options.lag().Milliseconds()
 }
 
 func (k *Keyring) lookAgain(ctx context.Context) error {
@@ -326,7 +329,7 @@ func (k *Keyring) Signer(ctx context.Context, algorithm string) (*SigningKey, er
 		return nil, fmt.Errorf("%w: %s has no active key yet", ErrNotReady, algorithm)
 	case !ok:
 		return nil, fmt.Errorf("%w: %q", ErrUnknownAlgorithm, algorithm)
-	case now().After(s.until):
+	case k.now().After(s.until):
 		return nil, fmt.Errorf("%w: the store was last read at %s", ErrNotReady, v.at.Format(time.RFC3339))
 	}
 	return s.key, nil
@@ -352,4 +355,4 @@ func (k *Keyring) List(ctx context.Context) []Record {
 }
 
 // now is the wall clock without its monotonic part, which stands still while the machine is suspended.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+func (k *Keyring) now() time.Time { return k.options.Clock.Now().UTC().Truncate(time.Millisecond) }

@@ -49,7 +49,7 @@ func (k *Keyring) create(algorithm, active string, after time.Duration, by audit
 		if err != nil {
 			return fmt.Errorf("make signing key: %w", err)
 		}
-		key.State, key.CreatedAt = StateUpcoming, now()
+		key.State, key.CreatedAt = StateUpcoming, k.now()
 		key.ActivatesAt = key.CreatedAt.Add(after)
 		return k.store.InsertSigningKey(ctx, Insertion{
 			Key: key, Active: active, Event: audit.KeyRotated(key.CreatedAt, key.ID, by),
@@ -59,7 +59,7 @@ func (k *Keyring) create(algorithm, active string, after time.Duration, by audit
 
 func (k *Keyring) activate(id string) step {
 	return func(ctx context.Context) error {
-		at := now()
+		at := k.now()
 		return k.store.ActivateSigningKey(ctx, Activation{
 			ID: id, At: at,
 			// One leeway for a replica that goes on signing because it has not heard, one for the clocks of verifiers.
@@ -140,7 +140,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string, by audit.By) error {
 func (k *Keyring) retreat(v *view, key Record, by audit.By) step {
 	if key.State != StateActive {
 		return func(ctx context.Context) error {
-			at := now()
+			at := k.now()
 			return k.store.RevokeSigningKey(ctx, Revocation{
 				ID: key.ID, At: at, RemoveAt: at.Add(revocationLifetime), Event: audit.KeyRevoked(at, key.ID, by),
 			})

@@ -187,7 +187,7 @@ func (k *Keyring) JWKS(ctx context.Context) JWKS {
 	if !v.complete {
 		v = k.awaitComplete(ctx)
 	}
-	return JWKS{Body: v.body, ETag: v.etag, MaxAge: k.maxAge(v, now())}
+	return JWKS{Body: v.body, ETag: v.etag, MaxAge: k.maxAge(v, k.now())}
 }
 
 // maxAge is how long a copy of the view stays good: a key that is not in it was made after its reading at the earliest and

@@ -119,7 +119,7 @@ type logoutClaims struct {
 }
 
 func (s *LogoutSender) send(ctx context.Context, d Logout) error {
-	now := time.Now()
+	now := s.minter.Now()
 	raw, err := s.minter.Sign(ctx, token.TypeLogout, "", logoutClaims{
 		Issuer:    s.issuer,
 		Subject:   d.UserID,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
@@ -31,7 +30,7 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 		return nil, err
 	}
 	// The client is read now, not from the registry's copy: this is the transaction that issues.
-	now := time.Now()
+	now := s.config.Clock.Now()
 	fresh, err := s.store.Client(ctx, c.ID)
 	if err != nil {
 		return nil, err

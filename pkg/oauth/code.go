@@ -21,7 +21,7 @@ const codeLifetime = 60 * time.Second
 // Issue makes the authorization code that answers a request, for a user who is logged in at this browser.
 func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) (code string, err error) {
 	code = "hsa_" + rand.Text()
-	now := time.Now()
+	now := s.config.Clock.Now()
 	return code, s.browser.SaveCode(ctx, Code{
 		Hash: sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
 		Scope: a.Scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,

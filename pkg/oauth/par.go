@@ -53,13 +53,13 @@ func (s *Server) push(ctx context.Context, r Request) (string, error) {
 		Hash:       sha256.Sum256([]byte(uri)),
 		ClientID:   client.ID,
 		Parameters: a.Parameters,
-		ExpiresAt:  time.Now().Add(PushedRequestLifetime),
+		ExpiresAt:  s.config.Clock.Now().Add(PushedRequestLifetime),
 	})
 }
 
 // takePushed uses up a pushed request. It counts for the client that pushed it only.
 func (s *Server) takePushed(ctx context.Context, client Client, uri string) (Form, error) {
-	pushed, err := s.browser.TakePushedRequest(ctx, sha256.Sum256([]byte(uri)), time.Now())
+	pushed, err := s.browser.TakePushedRequest(ctx, sha256.Sum256([]byte(uri)), s.config.Clock.Now())
 	if errors.Is(err, ErrRequestNotFound) || err == nil && pushed.ClientID != client.ID ||
 		strings.TrimPrefix(uri, requestURIPrefix) == "" {
 		return nil, refuse(InvalidRequest, "the request_uri is unknown, used or expired")

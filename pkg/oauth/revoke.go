@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
@@ -58,7 +57,7 @@ func (s *Server) revokeAccessToken(ctx context.Context, client Client, raw strin
 		return refuse(UnauthorizedClient, "the token was issued to another client")
 	}
 	entry := blocklist.NewEntry(verifier.BlockJTI, claims.ID, s.sessions.BlockUntil())
-	event := audit.TokenRevoked(time.Now(), claims.Subject, claims.SessionID, string(session.ReasonRevoked),
+	event := audit.TokenRevoked(s.config.Clock.Now(), claims.Subject, claims.SessionID, string(session.ReasonRevoked),
 		audit.By{Actor: client.ID, ClientID: client.ID, Origin: origin})
 	var status struct {
 		List token.Status `json:"status_list"`

@@ -8,6 +8,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/token"
@@ -21,6 +22,7 @@ type Config struct {
 	Audience            []string // of tokens whose client has no audiences of its own
 	AccessTokenLifetime time.Duration
 	Statuses            *statuslist.Publisher // of the status claim of access tokens; nil for none
+	Clock               *clock.Clock          // nil for the machine's
 }
 
 // Store is what the protocol needs of a database besides what its features need.

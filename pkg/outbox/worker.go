@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/clock"
 )
 
 const (
@@ -49,17 +51,18 @@ type Observe func(kind string, r Result, age time.Duration)
 
 // Worker delivers the rows of one kind.
 type Worker struct {
+	clock   *clock.Clock
 	kind    Kind
 	observe Observe
 	log     *slog.Logger
 }
 
 // NewWorker returns a worker. observe may be nil.
-func NewWorker(k Kind, observe Observe, log *slog.Logger) *Worker {
+func NewWorker(k Kind, clock *clock.Clock, observe Observe, log *slog.Logger) *Worker {
 	if observe == nil {
 		observe = func(string, Result, time.Duration) {}
 	}
-	return &Worker{kind: k, observe: observe, log: log}
+	return &Worker{kind: k, clock: clock, observe: observe, log: log}
 }
 
 // Run delivers due rows until ctx ends, and then waits for the deliveries that have begun. It looks at each wake-up and every
@@ -103,7 +106,7 @@ func (w *Worker) look(ctx context.Context, places int) []Row {
 	if places == 0 {
 		return nil
 	}
-	now := time.Now()
+	now := w.clock.Now()
 	rows, err := w.kind.Source.LeaseRows(ctx, w.kind.Name, now, now.Add(w.kind.Lease), places)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -119,7 +122,7 @@ func (w *Worker) Deliver(ctx context.Context, r Row) {
 	bounded, cancel := context.WithTimeout(ctx, w.kind.Timeout)
 	err := w.kind.Deliver(bounded, r)
 	cancel()
-	now := time.Now()
+	now := w.clock.Now()
 	o := Outcome{}
 	switch {
 	case err == nil:

@@ -157,7 +157,7 @@ func run(t *testing.T, k outbox.Kind, wake func() <-chan struct{}, o outbox.Obse
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		outbox.NewWorker(k, o, slog.New(slog.DiscardHandler)).Run(ctx, wake)
+		outbox.NewWorker(k, nil, o, slog.New(slog.DiscardHandler)).Run(ctx, wake)
 	}()
 	return func() {
 		cancel()

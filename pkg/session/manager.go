@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -21,6 +22,8 @@ type Config struct {
 
 	AccessTokenLifetime time.Duration // the longest life of an access token
 	ClockMargin         time.Duration // how far the clocks of verifiers and replicas may differ
+
+	Clock *clock.Clock // nil for the machine's
 }
 
 // Outlived is how long after its mint an access token has expired on every clock. What blocks it must live as long.
@@ -42,7 +45,7 @@ func NewManager(store Store, master Deriver, config Config) *Manager {
 		Ender: NewEnder(store, config),
 		store: store,
 		codec: NewCodec(master),
-		watch: newWatch(time.Now()),
+		watch: newWatch(config.Clock.Started()),
 	}
 	m.batch.rotate = func(ctx context.Context, rotations []Rotation) ([]*Session, error) {
 		rows, err := store.Rotate(ctx, rotations)
@@ -54,12 +57,12 @@ func NewManager(store Store, master Deriver, config Config) *Manager {
 
 // Watch notes until ctx ends when this process stands still, as one does that is stopped or moved to another machine: a
 // request that it reads afterwards may have come before. Without it no stall is noticed.
-func (m *Manager) Watch(ctx context.Context) { m.watch.keep(ctx, time.Now) }
+func (m *Manager) Watch(ctx context.Context) { m.watch.keep(ctx, m.config.Clock.Now) }
 
 // heard notes whether storage answered.
 func (m *Manager) heard(err error) {
 	if err == nil || errors.Is(err, ErrNotFound) {
-		m.watch.answered(time.Now())
+		m.watch.answered(m.config.Clock.Now())
 	} else {
 		m.watch.failed()
 	}
@@ -100,7 +103,7 @@ func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
 // StartWith is Start by another store method, which does what Start does and something that belongs to it in the same
 // transaction. The sentinels of that method come back as they are.
 func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Context, Start) (Started, error)) (Issued, error) {
-	now := time.Now()
+	now := m.config.Clock.Now()
 	s := Session{
 		ID: NewID(now), UserID: l.User.ID, ClientID: l.ClientID, Generation: 1,
 		RotatedAt: now, IdleExpiresAt: now.Add(min(m.config.IdleLifetime, m.config.Lifetime)), ExpiresAt: now.Add(m.config.Lifetime),
@@ -152,7 +155,7 @@ func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
-	now := time.Now()
+	now := m.config.Clock.Now()
 	heldUp := m.watch.heldUp(now)
 	step := Rotation{
 		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
@@ -254,7 +257,7 @@ func (m *Manager) Find(ctx context.Context, raw string) (s Session, current bool
 	if err != nil {
 		return Session{}, false, fmt.Errorf("read session: %w", err)
 	}
-	alive := s.Alive(time.Now()) && !s.ClientDisabled
+	alive := s.Alive(m.config.Clock.Now()) && !s.ClientDisabled
 	return s, alive && p.Generation == s.Generation, nil
 }
 
@@ -265,5 +268,5 @@ func (m *Manager) Session(ctx context.Context, id ID) (Session, error) {
 
 // List returns the user's live sessions, newest first.
 func (m *Manager) List(ctx context.Context, userID string) ([]Session, error) {
-	return m.store.Sessions(ctx, userID, time.Now())
+	return m.store.Sessions(ctx, userID, m.config.Clock.Now())
 }

@@ -25,7 +25,7 @@ func NewEnder(store EndingStore, config Config) *Ender {
 
 // End ends one session and blocks its access tokens. It is no error if the session is unknown or over already.
 func (n *Ender) End(ctx context.Context, s Session, reason Reason, by By) error {
-	event := audit.SessionEnded(time.Now(), s.UserID, s.ID.String(), string(reason), by)
+	event := audit.SessionEnded(n.config.Clock.Now(), s.UserID, s.ID.String(), string(reason), by)
 	_, err := n.store.EndSession(ctx, s.ID, n.ending(event, reason))
 	return err
 }
@@ -37,21 +37,21 @@ func (n *Ender) EndAll(ctx context.Context, userID string, except ID, reason Rea
 
 // SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
 func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
-	event := audit.PasswordChanged(time.Now(), userID, string(ReasonPasswordChange), by)
+	event := audit.PasswordChanged(n.config.Clock.Now(), userID, string(ReasonPasswordChange), by)
 	_, err := n.store.SetPassword(ctx, userID, old, replacement, n.ending(event, ReasonPasswordChange))
 	return err
 }
 
 // DisableUser keeps the user out and ends all sessions. user.ErrNotFound.
 func (n *Ender) DisableUser(ctx context.Context, userID string, by By) error {
-	event := audit.UserDisabled(time.Now(), userID, string(ReasonUserDisabled), by)
+	event := audit.UserDisabled(n.config.Clock.Now(), userID, string(ReasonUserDisabled), by)
 	_, err := n.store.DisableUser(ctx, userID, n.ending(event, ReasonUserDisabled))
 	return err
 }
 
 // DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
 func (n *Ender) DeleteUser(ctx context.Context, userID string, by By) error {
-	event := audit.UserDeleted(time.Now(), userID, string(ReasonUserDeleted), by)
+	event := audit.UserDeleted(n.config.Clock.Now(), userID, string(ReasonUserDeleted), by)
 	_, err := n.store.DeleteUser(ctx, userID, n.ending(event, ReasonUserDeleted))
 	return err
 }
@@ -59,7 +59,7 @@ func (n *Ender) DeleteUser(ctx context.Context, userID string, by By) error {
 // SetRoles replaces the user's roles and blocks the access tokens minted until now. Sessions stay alive: the next
 // refresh carries the new roles. user.ErrNotFound.
 func (n *Ender) SetRoles(ctx context.Context, userID string, roles []string, by By) error {
-	event := audit.RolesChanged(time.Now(), userID, by)
+	event := audit.RolesChanged(n.config.Clock.Now(), userID, by)
 	return n.store.SetRoles(ctx, userID, roles, n.ending(event, ""))
 }
 
@@ -77,7 +77,7 @@ func (m *Manager) revokeForReuse(ctx context.Context, s Session, origin audit.Or
 }
 
 // BlockUntil is when the last access token that is minted now has expired on every clock.
-func (n *Ender) BlockUntil() time.Time { return n.blockUntil(time.Now()) }
+func (n *Ender) BlockUntil() time.Time { return n.blockUntil(n.config.Clock.Now()) }
 
 func (n *Ender) blockUntil(at time.Time) time.Time {
 	return at.Add(n.config.Outlived()).Truncate(time.Second)
@@ -86,7 +86,7 @@ func (n *Ender) blockUntil(at time.Time) time.Time {
 // Ending is what the end of several of a user's sessions leaves behind, for the store methods of other features that
 // end sessions.
 func (n *Ender) Ending(reason Reason, userID string, by By) Ending {
-	return n.ending(audit.SessionsEnded(time.Now(), userID, string(reason), by), reason)
+	return n.ending(audit.SessionsEnded(n.config.Clock.Now(), userID, string(reason), by), reason)
 }
 
 func (n *Ender) ending(event audit.Event, reason Reason) Ending {

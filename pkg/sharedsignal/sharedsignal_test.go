@@ -210,7 +210,7 @@ func TestPush(t *testing.T) {
 			q.events = append(q.events, Event{ID: int64(i), JTI: fmt.Sprintf("%03d", i), Kind: KindVerification, At: time.Now()})
 		}
 		s := NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler))
-		outbox.NewWorker(s.Kind(), nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
+		outbox.NewWorker(s.Kind(), nil, nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
 		return q.rounds()
 	}
 	accept := func(_ int, w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) }
@@ -275,7 +275,7 @@ func TestPush(t *testing.T) {
 		}
 		calls = 0
 		s := NewSender(issuer, q, unsigned{}, sealer(t), receiver.Client(), slog.New(slog.DiscardHandler))
-		outbox.NewWorker(s.Kind(), nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
+		outbox.NewWorker(s.Kind(), nil, nil, slog.New(slog.DiscardHandler)).Deliver(t.Context(), q.due())
 		if calls != 0 || len(q.events) != 1 || q.rounds()[0].attempts != 1 {
 			t.Errorf("%d calls, %+v", calls, q.finished)
 		}

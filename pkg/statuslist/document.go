@@ -80,7 +80,7 @@ func (p *Publisher) Document(ctx context.Context, name, number string) (Document
 	l := p.lists.list(listKey{name, n})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.checkedAt) >= freshFor {
+	if now := p.Clock.Now(); now.Sub(l.checkedAt) >= freshFor {
 		if err := p.refresh(ctx, l, client, n, now); err != nil {
 			return Document{}, err
 		}
@@ -124,7 +124,7 @@ func (p *Publisher) client(byName string) (Client, bool) {
 	l := &p.lists
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.readAt) >= freshFor {
+	if now := p.Clock.Now(); now.Sub(l.readAt) >= freshFor {
 		l.clients, l.readAt = map[string]Client{}, now
 		for _, c := range p.Clients() {
 			l.clients[name(c.ID)] = c
@@ -139,7 +139,7 @@ func (p *Publisher) inUse(ctx context.Context, wanted int64) (least, greatest in
 	l := &p.lists
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.rangeAt) >= freshFor && (wanted < 0 || wanted > l.greatest) {
+	if now := p.Clock.Now(); now.Sub(l.rangeAt) >= freshFor && (wanted < 0 || wanted > l.greatest) {
 		if least, greatest, err = p.Store.StatusRange(ctx); err != nil {
 			return 0, 0, fmt.Errorf("read range of status numbers: %w", err)
 		}

@@ -26,6 +26,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/token"
 )
 
@@ -75,6 +76,7 @@ type Options struct {
 	Key      []byte          // 16 secret bytes, the same on every replica
 	Clients  func() []Client // all of them, as of less than a second ago
 	Lifetime time.Duration   // the longest life of an access token
+	Clock    *clock.Clock    // nil for the machine's
 }
 
 // Publisher makes lists, and the references to them that tokens carry. It is safe for use by several goroutines.

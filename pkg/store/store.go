@@ -6,6 +6,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
@@ -41,6 +42,8 @@ type Store interface {
 	// Schema reports the version of the database and the newest this program knows. ErrSchema is not
 	// returned here; the caller compares.
 	Schema(ctx context.Context) (current, newest int64, err error)
+	// Now is the time by the database's clock, where it has one of its own; otherwise by the machine's.
+	Now(ctx context.Context) (time.Time, error)
 	// Ping fails if the database does not answer or does not take writes.
 	Ping(ctx context.Context) error
 	// Close waits for running statements and lets go of the database.

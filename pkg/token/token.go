@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -54,10 +55,16 @@ type Keys interface {
 type Minter struct {
 	issuer string
 	keys   Keys
+	clock  *clock.Clock
 }
 
-// NewMinter returns a Minter of tokens whose iss is the issuer.
-func NewMinter(issuer string, keys Keys) *Minter { return &Minter{issuer, keys} }
+// NewMinter returns a Minter of tokens whose iss is the issuer. A nil clock is the machine's.
+func NewMinter(issuer string, keys Keys, clock *clock.Clock) *Minter {
+	return &Minter{issuer: issuer, keys: keys, clock: clock}
+}
+
+// Now is the time by which the minter dates tokens.
+func (m *Minter) Now() time.Time { return m.clock.Now() }
 
 // Access says what an access token is to carry.
 type Access struct {
@@ -124,7 +131,7 @@ func (m *Minter) Mint(ctx context.Context, access Access) (Minted, error) {
 	_, _ = rand.Read(random[:]) // never fails
 	minted := Minted{ID: base64.RawURLEncoding.EncodeToString(random[:16]), IssuedAt: access.IssuedAt}
 	if minted.IssuedAt.IsZero() {
-		minted.IssuedAt = time.Now()
+		minted.IssuedAt = m.Now()
 	}
 	minted.IssuedAt = minted.IssuedAt.UTC().Truncate(time.Second)
 	minted.ExpiresAt = minted.IssuedAt.Add(shorten(access.Lifetime, binary.NativeEndian.Uint32(random[16:])))

@@ -95,7 +95,7 @@ func parts(t testing.TB, raw string) (header, claims map[string]any) {
 
 func TestMint(t *testing.T) {
 	k := keys(t)
-	m := token.NewMinter(issuer, k)
+	m := token.NewMinter(issuer, k, nil)
 	at := time.Now().Add(-time.Second).Truncate(time.Second)
 	for name, c := range map[string]struct {
 		change func(*token.Access)
@@ -187,7 +187,7 @@ func accept(t *testing.T, k *keyring.Keyring, raw string, access token.Access) {
 }
 
 func TestMintRefuses(t *testing.T) {
-	m := token.NewMinter(issuer, keys(t))
+	m := token.NewMinter(issuer, keys(t), nil)
 	for name, change := range map[string]func(*token.Access){
 		"fail/no subject":           func(a *token.Access) { a.Subject = "" },
 		"fail/no client":            func(a *token.Access) { a.ClientID = "" },
@@ -220,7 +220,7 @@ func TestMintRefuses(t *testing.T) {
 
 // JWT-20: no hook and no client metadata sets a claim of ours, in whatever spelling a verifier may take for it.
 func TestJWT20_ReservedClaims(t *testing.T) {
-	m := token.NewMinter(issuer, keys(t))
+	m := token.NewMinter(issuer, keys(t), nil)
 	for _, name := range []string{
 		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "roles", "auth_time", "amr", "acr", "cnf", "act",
 		"SUB", "Scope", "rOLES", "ſub", "ſcope", "iſſ",
@@ -242,7 +242,7 @@ func TestJWT20_ReservedClaims(t *testing.T) {
 }
 
 func TestLifetimeIsSpread(t *testing.T) {
-	m := token.NewMinter(issuer, keys(t))
+	m := token.NewMinter(issuer, keys(t), nil)
 	seen, ids := map[time.Duration]bool{}, map[string]bool{}
 	const full = 15 * time.Minute
 	for range 600 {
@@ -267,7 +267,7 @@ func TestLifetimeIsSpread(t *testing.T) {
 
 func TestSign(t *testing.T) {
 	k := keys(t)
-	m := token.NewMinter(issuer, k)
+	m := token.NewMinter(issuer, k, nil)
 	for _, typ := range []token.Type{token.TypeID, token.TypeLogout, token.TypeBlocklist} {
 		t.Run("ok/"+string(typ), func(t *testing.T) {
 			claims := jwt.MapClaims{"iss": issuer, "nonce": "<&>", "exp": float64(time.Now().Add(time.Minute).Unix())}
@@ -317,7 +317,7 @@ func TestSign(t *testing.T) {
 
 // FuzzMint: whatever text stands in a claim, it is read back as it was, or refused.
 func FuzzMint(f *testing.F) {
-	m := token.NewMinter(issuer, keys(f))
+	m := token.NewMinter(issuer, keys(f), nil)
 	f.Add("usr_1", "openid", "admin")
 	f.Add(`","sub":"usr_admin`, "\x00\x1f\x7f\u2028", "é\\\"\\u0041")
 	f.Add("\xff", "\xed\xa0\x80", "\U0010ffff")
@@ -342,7 +342,7 @@ func FuzzMint(f *testing.F) {
 
 func BenchmarkMint(b *testing.B) {
 	k := keys(b)
-	m := token.NewMinter(issuer, k)
+	m := token.NewMinter(issuer, k, nil)
 	access := minimal()
 	access.Scope, access.SessionID = "openid profile offline_access", "ses_abcdefghijklmnopqrstuvwxyz"
 	access.Roles = []string{"admin", "editor"}

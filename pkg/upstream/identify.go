@@ -131,7 +131,7 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, raw string, c
 	switch {
 	case c.text("sub") == "" || c.text("sub") != token.Subject || c.text("iss") != token.Issuer:
 		return invalid("sub or iss is missing or ambiguous")
-	case token.IssuedAt.Unix() <= 0 || time.Until(token.IssuedAt) > clockLeeway:
+	case token.IssuedAt.Unix() <= 0 || token.IssuedAt.Sub(p.clock.Now()) > clockLeeway:
 		return invalid("iat is missing or in the future")
 	case !audienceAllowed(c, clients):
 		return invalid("it is not for us")
@@ -288,7 +288,7 @@ func (p *Provider) clientSecret() (seal.Secret, error) {
 	if err != nil {
 		return "", err
 	}
-	now := time.Now()
+	now := p.clock.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
 		"iss": p.cfg.Apple.TeamID, "sub": p.cfg.ClientID, "aud": appleAudience,
 		"iat": now.Unix(), "exp": now.Add(appleSecretLifetime).Unix(),

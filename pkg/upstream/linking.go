@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -135,6 +136,8 @@ func decideByEmail(s Situation) Decision {
 // Linker carries decisions out.
 type Linker struct {
 	Store Store
+	// Clock tells the time; nil for the machine's.
+	Clock *clock.Clock
 	// SignupAllowed: the server accepts new users.
 	SignupAllowed bool
 	// EmailRequired: a user must have a verified address.
@@ -173,7 +176,7 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 		return Decision{}, fmt.Errorf("look up identity: %w", err)
 	}
 	d := Decide(s)
-	now := time.Now()
+	now := l.Clock.Now()
 	link := Link{UserID: d.UserID, Identity: id, At: now}
 	switch d.Action {
 	case Login:

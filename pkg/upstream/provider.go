@@ -12,10 +12,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
 
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/egress"
 	"github.com/handstamp/handstamp/pkg/seal"
 )
@@ -26,6 +26,8 @@ type Options struct {
 	Key seal.MasterKey
 	// RootCAs replace the system's certificate authorities; nil for those.
 	RootCAs *x509.CertPool
+	// Clock tells the time; nil for the machine's.
+	Clock *clock.Clock
 }
 
 // Providers are the configured providers. It is safe for concurrent use.
@@ -65,6 +67,7 @@ type Provider struct {
 	client     *http.Client
 	discovered *cached[*metadata]
 	attemptKey []byte
+	clock      *clock.Clock
 }
 
 func newProvider(c Config, o Options) *Provider {
@@ -74,6 +77,7 @@ func newProvider(c Config, o Options) *Provider {
 		cfg:        c,
 		client:     egress.New(calls),
 		attemptKey: o.Key.Derive(seal.UpstreamAttempts, 32),
+		clock:      o.Clock,
 	}
 	if known, _ := presetOf(c.Type); known.openID {
 		p.discovered = newCached(p.discover)
@@ -145,7 +149,7 @@ func (p *Provider) Begin(ctx context.Context, r Request) (Begun, error) {
 		Attempt: Attempt{
 			StateHash: HashSecret(state), BrowserHash: HashSecret(browser),
 			Provider: p.cfg.ID, RedirectURI: r.RedirectURI, UserID: r.UserID, Continue: r.Continue,
-			ExpiresAt: time.Now().Add(AttemptLifetime),
+			ExpiresAt: p.clock.Now().Add(AttemptLifetime),
 		},
 	}, nil
 }
@@ -249,7 +253,7 @@ func (p *Provider) Complete(ctx context.Context, a Attempt, browser seal.Secret,
 	const doing = "check the callback"
 	state := seal.Secret(cb.State)
 	if a.Provider != p.cfg.ID || !sameHash(a.StateHash, HashSecret(state)) ||
-		!sameHash(a.BrowserHash, HashSecret(browser)) || !time.Now().Before(a.ExpiresAt) {
+		!sameHash(a.BrowserHash, HashSecret(browser)) || !p.clock.Now().Before(a.ExpiresAt) {
 		return nil, nil, p.fail(ErrState, doing, nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)

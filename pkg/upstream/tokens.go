@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/clock"
 )
 
 const (
@@ -21,6 +23,7 @@ type Keeper struct {
 	Store     Store
 	Sealer    Sealer
 	Providers *Providers
+	Clock     *clock.Clock // nil for the machine's
 }
 
 // Save seals and stores the tokens that a login brought.
@@ -57,10 +60,10 @@ func (k Keeper) Token(ctx context.Context, userID, providerID string) (Tokens, e
 		if err != nil {
 			return Tokens{}, err
 		}
-		if left := time.Until(t.ExpiresAt); t.ExpiresAt.IsZero() || left > tokenLeeway || left > 0 && t.Refresh == "" {
+		if left := t.ExpiresAt.Sub(k.Clock.Now()); t.ExpiresAt.IsZero() || left > tokenLeeway || left > 0 && t.Refresh == "" {
 			return t, nil
 		}
-		now := time.Now()
+		now := k.Clock.Now()
 		row.Version, err = k.Store.LeaseTokens(ctx, row, now, now.Add(leaseTime))
 		if err == nil {
 			return k.refresh(ctx, p, row, t)
@@ -87,7 +90,7 @@ func (k Keeper) refresh(ctx context.Context, p *Provider, row TokenRow, old Toke
 		row.Sealed = k.Sealer.Seal(*fresh, row.Provider, row.Subject)
 	case errors.Is(err, ErrReauthNeeded):
 		row.NeedsReauth = true
-	case time.Now().Before(old.ExpiresAt):
+	case k.Clock.Now().Before(old.ExpiresAt):
 		fresh, err = &old, nil // still good for a moment; the next caller tries again
 	}
 	if finish := k.Store.FinishTokens(ctx, row); finish != nil && !errors.Is(finish, ErrConflict) {

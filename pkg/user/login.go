@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/password"
 )
 
@@ -45,15 +46,18 @@ type Authenticator struct {
 	hasher   *password.Hasher
 	throttle Throttle
 	failures Failures
+	clock    *clock.Clock
 }
 
 // NewAuthenticator returns an authenticator over a store.
-func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle, failures Failures) *Authenticator {
+func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle, failures Failures,
+	clock *clock.Clock) *Authenticator {
 	return &Authenticator{
 		store:    store,
 		hasher:   hasher,
 		throttle: throttle,
 		failures: failures,
+		clock:    clock,
 	}
 }
 
@@ -73,7 +77,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, o
 }
 
 func (a *Authenticator) authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
-	now := time.Now()
+	now := a.clock.Now()
 	attempt, err := a.store.BeginLogin(ctx, email, origin.IP, now, a.throttle)
 	if err != nil {
 		return User{}, fmt.Errorf("begin login: %w", err)
@@ -118,7 +122,7 @@ func (a *Authenticator) rehash(ctx context.Context, u User, plain string) (User,
 	if err != nil {
 		return u, nil //nolint:nilerr // the next login tries again
 	}
-	err = a.store.ReplacePasswordHash(ctx, u.ID, u.PasswordHash, stronger, time.Now())
+	err = a.store.ReplacePasswordHash(ctx, u.ID, u.PasswordHash, stronger, a.clock.Now())
 	if errors.Is(err, ErrChanged) {
 		return User{}, ErrInvalidCredentials // the password was changed meanwhile, so this one is the old one
 	}

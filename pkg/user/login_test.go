@@ -140,7 +140,7 @@ func (b *bench) has(email, hash string, change func(*user.User)) user.User {
 
 // on returns an authenticator over a store.
 func (b *bench) on(s user.LoginStore) *user.Authenticator {
-	return user.NewAuthenticator(s, b.hasher, throttle, b.failures)
+	return user.NewAuthenticator(s, b.hasher, throttle, b.failures, nil)
 }
 
 // login tries a password once, and fails the test unless the error is as wanted and comes without a user.

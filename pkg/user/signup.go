@@ -3,9 +3,9 @@ package user
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/password"
 )
 
@@ -23,7 +23,8 @@ type Signup struct {
 	Store  SignupStore
 	Hasher *password.Hasher
 	Policy password.Policy
-	Closed bool // nobody may
+	Closed bool         // nobody may
+	Clock  *clock.Clock // nil for the machine's
 }
 
 // Create makes a user with a password. The address and the name come from ParseEmail and ParseName.
@@ -40,7 +41,7 @@ func (s *Signup) Create(ctx context.Context, email, name, plain string, origin a
 	if err != nil {
 		return User{}, err
 	}
-	now := time.Now()
+	now := s.Clock.Now()
 	u := User{ID: NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
 	return u, s.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin))
 }

@@ -66,6 +66,7 @@ type settings struct {
 	pollInterval time.Duration
 	cacheSize    int
 	hooks        Hooks
+	now          func() time.Time
 }
 
 // WithAudience names this resource server: a token is accepted if its aud has at least one of the names. It is required.
@@ -106,6 +107,17 @@ func WithLeeway(d time.Duration) Option {
 			return errors.New("verifier: leeway must be between 0 and 5 minutes")
 		}
 		s.leeway = d.Truncate(time.Second)
+		return nil
+	}
+}
+
+// WithClock takes the time from now instead of time.Now, by which tokens are judged.
+func WithClock(now func() time.Time) Option {
+	return func(s *settings) error {
+		if now == nil {
+			return errors.New("verifier: no clock")
+		}
+		s.now = now
 		return nil
 	}
 }

@@ -33,7 +33,11 @@ type Verifier struct {
 // option is wrong or the server at issuer says that it is another issuer. It returns none if the issuer cannot be
 // reached: a resource server may start first. Verify then returns ErrUnavailable until the issuer is there.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
-	v := &Verifier{issuer: issuer, settings: settings{maxStaleness: DefaultMaxStaleness, pollInterval: DefaultPollInterval}}
+	v := &Verifier{issuer: issuer, settings: settings{
+		maxStaleness: DefaultMaxStaleness,
+		pollInterval: DefaultPollInterval,
+		now:          time.Now,
+	}}
 	for _, option := range options {
 		if err := option(&v.settings); err != nil {
 			return nil, err
@@ -136,7 +140,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (_ *Claims, cached bo
 			return nil, false, err
 		}
 	}
-	now := time.Now()
+	now := v.now()
 	if err := v.checkTimes(claims, now); err != nil {
 		if cached {
 			v.cache.remove(id)

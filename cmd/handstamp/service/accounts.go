@@ -37,12 +37,13 @@ func (b *builder) accounts(context.Context) (err error) {
 	}
 	b.registry.MustRegister(failures.counter)
 	throttle := user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}
-	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, throttle, failures)
+	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, throttle, failures, c.Clock)
 	b.signup = &user.Signup{
 		Store:  b.Store,
 		Hasher: b.Hasher,
 		Policy: b.passwords,
 		Closed: !c.Signup,
+		Clock:  c.Clock,
 	}
 	return nil
 }

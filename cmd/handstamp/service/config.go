@@ -4,6 +4,7 @@ package service
 import (
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/upstream"
@@ -12,6 +13,8 @@ import (
 
 // Config is what the parts of the service need to know. The program that reads the settings checks it.
 type Config struct {
+	Clock *clock.Clock // no setting: it is set by the database
+
 	Issuer      string
 	Listen      string
 	DatabaseURL seal.Secret
@@ -64,6 +67,8 @@ type Config struct {
 // DefaultConfig is what is in force where nothing is set.
 func DefaultConfig() Config {
 	return Config{
+		Clock: clock.New(time.Now),
+
 		Listen:      "127.0.0.1:8080",
 		DatabaseURL: "sqlite:data/handstamp.db",
 		KeysDir:     "keys",

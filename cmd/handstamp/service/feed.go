@@ -22,6 +22,7 @@ func (b *builder) statusLists(context.Context) (err error) {
 		Key:      b.master.Derive(seal.StatusIndex, 16),
 		Clients:  b.Clients.StatusClients,
 		Lifetime: b.config.AccessTokenLifetime,
+		Clock:    b.config.Clock,
 	})
 	return err
 }
@@ -30,6 +31,6 @@ func (b *builder) statusLists(context.Context) (err error) {
 func (b *builder) blocklist(ctx context.Context) error {
 	b.Followers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "handstamp_blocklist_followers", Help: "Open blocklist streams."})
 	b.registry.MustRegister(b.Followers)
-	b.Blocklist = blocklist.NewList(b.Store, b.log)
+	b.Blocklist = blocklist.NewList(b.Store, b.config.Clock.Now, b.log)
 	return b.Blocklist.Sync(ctx)
 }

@@ -38,6 +38,7 @@ func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 		TokenLifetime: c.AccessTokenLifetime,
 		MaxAge:        c.JWKSMaxAge,
 		RotateEvery:   c.KeyRotation,
+		Clock:         c.Clock,
 		Logger:        log,
 	}
 }
@@ -50,6 +51,6 @@ func (b *builder) keys(ctx context.Context) (err error) {
 	if b.Keys, err = keyring.Open(ctx, b.Store, b.master, KeyringOptions(b.config, b.log)); err != nil {
 		return err
 	}
-	b.Minter = token.NewMinter(b.config.Issuer, b.Keys)
+	b.Minter = token.NewMinter(b.config.Issuer, b.Keys, b.config.Clock)
 	return nil
 }

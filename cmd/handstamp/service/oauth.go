@@ -19,6 +19,7 @@ func (b *builder) oauth(context.Context) error {
 		Audience:            b.config.Audience,
 		AccessTokenLifetime: b.config.AccessTokenLifetime,
 		Statuses:            b.statuses,
+		Clock:               b.config.Clock,
 	}, b.Store, b.Store, b.Clients, b.Sessions, b.Minter, b.forAnyone)
 	return nil
 }

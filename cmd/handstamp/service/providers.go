@@ -8,11 +8,12 @@ import (
 
 // upstreams builds what logs users in at providers.
 func (b *builder) upstreams(context.Context) (err error) {
-	if b.providers, err = upstream.NewProviders(b.config.Providers, upstream.Options{Key: b.master}); err != nil {
+	if b.providers, err = upstream.NewProviders(b.config.Providers, upstream.Options{Key: b.master, Clock: b.config.Clock}); err != nil {
 		return err
 	}
 	b.linker = upstream.Linker{
 		Store:         b.Store,
+		Clock:         b.config.Clock,
 		SignupAllowed: b.config.Signup,
 		EmailRequired: true,
 		BlockFor:      sessionConfig(b.config).Outlived(),
@@ -21,6 +22,7 @@ func (b *builder) upstreams(context.Context) (err error) {
 		Store:     b.Store,
 		Sealer:    upstream.NewSealer(b.master),
 		Providers: b.providers,
+		Clock:     b.config.Clock,
 	}
 	return nil
 }

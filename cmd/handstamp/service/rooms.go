@@ -29,6 +29,7 @@ func (b *builder) serving(context.Context) error {
 		Verifier:       b.forUs,
 		Pages:          b.pages,
 		Metrics:        door.NewMetrics(b.registry),
+		Clock:          b.config.Clock,
 		Log:            b.log,
 	})
 	b.API = api.New(b.door, slices.Concat(b.public(), b.private())...)
@@ -97,6 +98,7 @@ func (b *builder) public() []api.Room {
 			Authenticator: b.authenticator,
 			Hasher:        b.Hasher,
 			Passwords:     b.passwords,
+			Clock:         b.config.Clock,
 		},
 		&firstparty.Identities{
 			OAuth:     b.OAuth,
@@ -105,6 +107,7 @@ func (b *builder) public() []api.Room {
 			Providers: b.providers,
 			Linker:    b.linker,
 			Keeper:    b.keeper,
+			Clock:     b.config.Clock,
 		},
 		b.feedRoom(),
 		&signals.Room{
@@ -130,6 +133,7 @@ func (b *builder) private() []api.Room {
 			Database:  b.Store,
 			Blocklist: b.Blocklist,
 			Keys:      b.Keys,
+			Clock:     b.config.Clock,
 		},
 	}
 }

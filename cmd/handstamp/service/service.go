@@ -116,10 +116,12 @@ func (b *builder) start(ctx context.Context) {
 			}
 		})
 	})
+	v.background.Go(func() { b.keepTime(ctx) })
+	v.background.Go(func() { v.Sessions.Watch(ctx) })
 	v.background.Go(func() { v.sweep(ctx, b.config) })
 	observe := deliveryFigures(b.registry)
 	for _, kind := range []outbox.Kind{b.logouts.Kind(), b.signals.Kind()} {
-		worker := outbox.NewWorker(kind, observe, v.log)
+		worker := outbox.NewWorker(kind, b.config.Clock, observe, v.log)
 		// What ends a session changes the blocklist. Other events of streams wait for the worker's next look, a second at most.
 		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) })
 	}

@@ -15,6 +15,7 @@ func sessionConfig(c Config) session.Config {
 		Limit:               c.SessionLimit,
 		AccessTokenLifetime: c.AccessTokenLifetime,
 		ClockMargin:         clockMargin,
+		Clock:               c.Clock,
 	}
 }
 

@@ -20,7 +20,7 @@ func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger) (store
 	return postgres.Open(ctx, databaseURL, postgres.Options{Log: log})
 }
 
-// OpenCurrentStore opens the database and makes sure that its schema fits this program.
+// OpenCurrentStore opens the database, makes sure that its schema fits this program, and sets the clock by it.
 func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
 	s, err := OpenStore(ctx, string(c.DatabaseURL), log)
 	if err != nil {
@@ -31,6 +31,9 @@ func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.St
 	}
 	if err == nil {
 		err = CheckSchema(ctx, s)
+	}
+	if err == nil {
+		err = measure(ctx, c.Clock, s)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
 )
@@ -64,7 +66,7 @@ func TestOpenCurrentStore(t *testing.T) {
 		"fail/PostgreSQL, not told to":   {postgres, false, store.ErrSchema},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := service.Config{DatabaseURL: seal.Secret(test.url(t)), Migrate: test.migrate}
+			c := service.Config{Clock: clock.New(time.Now), DatabaseURL: seal.Secret(test.url(t)), Migrate: test.migrate}
 			s, err := service.OpenCurrentStore(t.Context(), c, log)
 			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) || (s == nil) != (err != nil) {
 				t.Fatalf("%v, want %v", err, test.want)
@@ -86,7 +88,7 @@ func TestOpenCurrentStore(t *testing.T) {
 		"fail/SQLite where no file goes": "sqlite:/dev/null/handstamp.db",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := service.OpenCurrentStore(t.Context(), service.Config{DatabaseURL: seal.Secret(url)}, log)
+			s, err := service.OpenCurrentStore(t.Context(), service.Config{Clock: clock.New(time.Now), DatabaseURL: seal.Secret(url)}, log)
 			if err == nil || s != nil {
 				t.Fatal("it was opened")
 			}

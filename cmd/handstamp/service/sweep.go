@@ -29,7 +29,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 			return
 		case <-ticker.C:
 		}
-		now := time.Now()
+		now := c.Clock.Now()
 		var unkept time.Time // nothing is older than the zero time
 		if c.AuditRetention > 0 {
 			unkept = now.Add(-c.AuditRetention)

@@ -18,6 +18,7 @@ func (b *builder) verifiers(ctx context.Context) (err error) {
 			return b.Blocklist.Set().Blocked(keys, iat), nil
 		}),
 		verifier.WithCache(10_000),
+		verifier.WithClock(b.config.Clock.Now),
 	}
 	audience := append([]string{b.config.Issuer}, b.config.Audience...)
 	if b.forUs, err = verifier.New(ctx, b.config.Issuer, append(own, verifier.WithAudience(audience...))...); err != nil {

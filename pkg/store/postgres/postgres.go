@@ -237,6 +237,12 @@ func (db *DB) Ping(ctx context.Context) error {
 	return err
 }
 
+// Now implements store.Store.
+func (db *DB) Now(ctx context.Context) (at time.Time, err error) {
+	err = db.run(ctx, "read clock", one("SELECT clock_timestamp()", to(&at)))
+	return at, err
+}
+
 // Close implements store.Store.
 func (db *DB) Close() error {
 	db.wake.stop()

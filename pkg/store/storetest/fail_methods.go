@@ -227,6 +227,11 @@ func (f *Failing) Migrate(a0 context.Context) error {
 	return f.do("Migrate", func() error { return f.store.Migrate(a0) })
 }
 
+// Now implements [store.Store].
+func (f *Failing) Now(a0 context.Context) (time.Time, error) {
+	return result(f, "Now", func() (time.Time, error) { return f.store.Now(a0) })
+}
+
 // Ping implements [store.Store].
 func (f *Failing) Ping(a0 context.Context) error {
 	return f.do("Ping", func() error { return f.store.Ping(a0) })

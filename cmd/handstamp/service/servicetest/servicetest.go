@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
+	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
@@ -85,6 +86,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	c := service.DefaultConfig()
 	c.DatabaseURL, c.Migrate, c.MasterKey = seal.Secret(db.URL), true, seal.Secret(Master)
 	c.Argon2Memory, c.Argon2Time = 64, 1
+	c.Clock = OldClock()
 	c.Listen = listener.Addr().String()
 	c.Issuer = "http://" + c.Listen
 	for _, f := range change {
@@ -320,6 +322,18 @@ func Claims(t testing.TB, accessToken string) map[string]any {
 		t.Fatal(err)
 	}
 	return claims
+}
+
+// OldClock is the clock of a process that has run for an hour: it was there when what a test makes older than it is was made.
+func OldClock() *clock.Clock {
+	var asked bool
+	return clock.New(func() time.Time {
+		if !asked {
+			asked = true
+			return time.Now().Add(-time.Hour)
+		}
+		return time.Now()
+	})
 }
 
 // Eventually waits until a condition holds. It fails after half a minute: what the service promises within a second comes
