@@ -149,9 +149,9 @@ func (p *program) clientDeleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete",
 		Short: "Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
-		Long: `Delete a client permanently. It gets no token, its access tokens are refused within a second, its sessions end, and
-the consent of users is forgotten. Its ID cannot be registered again, so that no other client can inherit its tokens. The
-audit log keeps its events. To disable a client for a while, see handstamp client disable.`,
+		Long: `Delete a client permanently. It gets no token, its access tokens are refused within a second, its sessions can no
+longer be refreshed, and the consent of users is forgotten. Its ID cannot be registered again, so that no other client can
+inherit its tokens. The audit log keeps its events.`,
 		Example: "  handstamp client delete --id shop",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

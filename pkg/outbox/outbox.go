@@ -4,7 +4,8 @@
 // leases a row, delivers it and finishes it. If a replica dies, another one leases its row when the lease is over. So a
 // row is delivered at least once.
 //
-// The rows of one destination are delivered one at a time, the oldest first. A destination that does not answer occupies
+// The rows of one destination are delivered one at a time, the oldest first. A row that fails waits apart for its next attempt,
+// and those behind it go on: a receiver that refuses one message gets the others. A destination that does not answer occupies
 // one of the worker's places, and delays no other destination.
 package outbox
 
@@ -49,7 +50,7 @@ func (o Outcome) Result() Result {
 // Source is where the rows of one kind come from.
 type Source interface {
 	// LeaseRows returns at most limit rows of a kind that are due, of different destinations and each the oldest of its
-	// destination. No other worker gets them before until.
+	// destination but for those that are put off. No other worker gets them, nor others of their destinations, before until.
 	LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]Row, error)
 	// FinishRow ends a lease: it removes the row, puts it off, or keeps it as a dead letter. A row that another
 	// worker has leased or finished since stays as it is.

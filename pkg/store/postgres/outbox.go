@@ -10,7 +10,8 @@ import (
 )
 
 // LeaseRows implements outbox.Source. The oldest row of each destination is found by jumping from destination to
-// destination in the index, so that a long queue of one costs no more than a short one.
+// destination in the index, so that a long queue of one costs no more than a short one. A row that is put off has the reason
+// of its failure and is passed over; one that is leased has none, and the destination waits for it.
 func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]outbox.Row, error) {
 	const sql = `WITH RECURSIVE d (destination) AS (
 			SELECT min(o.destination) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL
@@ -18,10 +19,11 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL
 				AND o.destination > d.destination) FROM d WHERE d.destination IS NOT NULL
 		), head AS (
-			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL AND o.destination = d.destination) AS id
-				FROM d WHERE d.destination IS NOT NULL
+			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = $1 AND o.dead_at IS NULL AND o.destination = d.destination
+				AND (o.leased_until <= $2::timestamptz OR o.reason = '')) AS id
+			FROM d WHERE d.destination IS NOT NULL
 		), leased AS (
-			UPDATE outbox SET leased_until = $3::timestamptz, attempts = attempts + 1
+			UPDATE outbox SET leased_until = $3::timestamptz, attempts = attempts + 1, reason = ''
 			WHERE id = ANY (ARRAY (
 				SELECT o.id FROM head JOIN outbox o ON o.id = head.id WHERE o.leased_until <= $2::timestamptz AND o.dead_at IS NULL
 				ORDER BY o.leased_until LIMIT $4::bigint FOR UPDATE OF o SKIP LOCKED))

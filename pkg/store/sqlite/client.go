@@ -150,6 +150,7 @@ func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry b
 		for _, sql := range []string{
 			`DELETE FROM consents WHERE client_id = ?`,
 			`DELETE FROM signal_streams WHERE client_id = ?`,
+			`DELETE FROM outbox WHERE kind = '` + oauth.KindLogout + `' AND dead_at IS NULL AND destination = ?`,
 		} {
 			if _, err := c.exec(sql, id); err != nil {
 				return err

@@ -8,7 +8,8 @@ import (
 )
 
 // LeaseRows implements [outbox.Source]. The oldest row of each destination is found by jumping from destination to
-// destination in the index, so that a long queue of one costs no more than a short one.
+// destination in the index, so that a long queue of one costs no more than a short one. A row that is put off has the reason
+// of its failure and is passed over; one that is leased has none, and the destination waits for it.
 func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) (leased []outbox.Row, err error) {
 	const due = `WITH RECURSIVE destinations (name) AS (
 			SELECT min(destination) FROM outbox WHERE kind = ?1 AND dead_at IS NULL
@@ -16,8 +17,9 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 			SELECT (SELECT min(o.destination) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL
 				AND o.destination > destinations.name) FROM destinations WHERE destinations.name IS NOT NULL
 		), head AS (
-			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL
-				AND o.destination = destinations.name) AS id FROM destinations WHERE destinations.name IS NOT NULL
+			SELECT (SELECT min(o.id) FROM outbox o WHERE o.kind = ?1 AND o.dead_at IS NULL AND o.destination = destinations.name
+				AND (o.leased_until <= ?2 OR o.reason = '')) AS id
+			FROM destinations WHERE destinations.name IS NOT NULL
 		)
 		SELECT o.id FROM head CROSS JOIN outbox o WHERE o.id = head.id AND o.leased_until <= ?2 ORDER BY o.leased_until LIMIT ?3`
 	// Nearly always there is none, and looking takes no lock.
@@ -30,7 +32,7 @@ func (db *DB) LeaseRows(ctx context.Context, kind string, at, until time.Time, l
 		return nil, err
 	}
 	err = db.write(ctx, "lease outbox", func(c *conn) error {
-		return c.query(`UPDATE outbox SET leased_until = ?4, attempts = attempts + 1 WHERE id IN (`+due+`)
+		return c.query(`UPDATE outbox SET leased_until = ?4, attempts = attempts + 1, reason = '' WHERE id IN (`+due+`)
 			RETURNING id, destination, payload, attempts - 1, created_at, leased_until`, func(r *row) error {
 			o := outbox.Row{Kind: kind}
 			var payload string

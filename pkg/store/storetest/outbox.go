@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // lease returns the row for a client that is due, and puts those for all others off.
@@ -164,6 +166,33 @@ func testOutbox(s *suite) {
 		if !slices.IsSorted(ids) || len(slices.Compact(ids)) != 3 {
 			s.Errorf("in the order %v", ids)
 		}
+	})
+
+	s.run("ok/a row that is put off lets the next pass, and has its turn again", func(s *suite) {
+		c := ended(s, 2)
+		retryAt := at.Add(time.Hour)
+		refused := s.lease(s.first, c.ID, at, at.Add(time.Minute))
+		s.must(s.first.FinishRow(s.Context(), refused[0], outbox.Outcome{RetryAt: retryAt, Reason: "refused"}))
+		next := s.lease(s.second, c.ID, at, at.Add(time.Minute))
+		if len(next) != 1 || next[0].ID == refused[0].ID {
+			s.Fatalf("behind a row that is put off: %+v", next)
+		}
+		s.same("while that is leased", len(s.lease(s.first, c.ID, at, at.Add(time.Minute))), 0)
+		s.must(s.second.FinishRow(s.Context(), next[0], outbox.Outcome{}))
+		again := s.lease(s.first, c.ID, retryAt, retryAt.Add(time.Minute))
+		if len(again) != 1 || again[0].ID != refused[0].ID {
+			s.Fatalf("at its time: %+v", again)
+		}
+		late := s.lease(s.second, c.ID, retryAt.Add(time.Second), retryAt.Add(time.Minute))
+		s.same("while it is leased again", len(late), 0)
+	})
+
+	s.run("ok/a deleted client is told nothing more", func(s *suite) {
+		c, other := ended(s, 2), ended(s, 1)
+		entry := blocklist.NewEntry(verifier.BlockClient, c.ID, blockUntil(at))
+		s.must(s.first.DeleteClient(s.Context(), c.ID, at, entry, s.event(audit.KindClientDeleted, "")))
+		s.same("rows of the client", len(s.lease(s.second, c.ID, at, at)), 0)
+		s.same("rows of another", len(s.lease(s.second, other.ID, at, at)), 1)
 	})
 
 	s.run("ok/a dead letter is kept until it is swept, and not delivered", func(s *suite) {
