@@ -148,9 +148,16 @@ func (db *database) rewind(h *history, l *life, s State) error {
 	if s.Key == "" && !strings.HasPrefix(db.url, sqlite.Prefix) {
 		request = nil
 	}
-	return db.exec(h.ctx, "UPDATE sessions SET generation = ?, last_request_hash = ?, rotated_at = ?, idle_expires_at = ? WHERE "+
-		"id = ?",
-		s.Generation, request, h.clock(s.Made), h.clock(s.IdleEnd), l.id)
+	var earlier []byte
+	if s.Earlier != [4]string{} {
+		for _, key := range s.Earlier {
+			hash := session.HashRequest(key)
+			earlier = append(earlier, hash[:]...)
+		}
+	}
+	return db.exec(h.ctx, "UPDATE sessions SET generation = ?, last_request_hash = ?, earlier_requests = ?, rotated_at = ?, "+
+		"idle_expires_at = ? WHERE id = ?",
+		s.Generation, request, earlier, h.clock(s.Made), h.clock(s.IdleEnd), l.id)
 }
 
 // clock is what the row holds for an instant.

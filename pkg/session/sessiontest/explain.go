@@ -5,9 +5,15 @@ type Call struct {
 	Name     string
 	Began    int // place among all beginnings and ends of calls
 	Returned int
-	Step     func(s State) (State, Answer)
+	Step     func(s State) []Outcome
 	Answer   Answer
 	Unknown  bool // nobody knows whether it was done, or what it would have answered
+}
+
+// Outcome is what a call may do and answer.
+type Outcome struct {
+	State  State
+	Answer Answer
 }
 
 // Explain returns the states in which calls that overlapped may have left a session, from the states in which it may
@@ -36,12 +42,13 @@ func Explain(before []State, calls []Call, same func(got, want Answer) bool) []S
 			if p.done&(1<<i) != 0 || !next(calls, p.done, c) {
 				continue
 			}
-			state, answer := c.Step(p.state)
 			if c.Unknown {
 				visit(place{p.done | 1<<i, p.state})
 			}
-			if c.Unknown || same(c.Answer, answer) {
-				visit(place{p.done | 1<<i, state})
+			for _, o := range c.Step(p.state) {
+				if c.Unknown || same(c.Answer, o.Answer) {
+					visit(place{p.done | 1<<i, o.State})
+				}
 			}
 		}
 	}

@@ -97,6 +97,7 @@ func openManager(db *database, rules Rules,
 		return &managers{user: u, codec: db.codec, manager: session.NewManager(s, db.master, session.Config{
 			IdleLifetime: rules.Idle, Lifetime: rules.Lifetime, Grace: rules.Grace, Limit: 10, AccessTokenLifetime: accessTokenLifetime,
 			ClockMargin: 2 * time.Minute,
+			Clock:       servicetest.OldClock(),
 		})}, l, nil
 	}
 }
@@ -113,7 +114,8 @@ func managed(issued session.Issued, err error) (tokens, error) {
 	switch {
 	case err == nil:
 		return tokens{refresh: issued.RefreshToken, iat: issued.IATFloor, roles: strings.Join(issued.Roles, " ")}, nil
-	case errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse), errors.Is(err, session.ErrWrongClient):
+	case errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrReuse), errors.Is(err, session.ErrLate),
+		errors.Is(err, session.ErrWrongClient):
 		return tokens{}, errRefused
 	case errors.Is(err, session.ErrMalformed), errors.Is(err, session.ErrClientDisabled), errors.Is(err, session.ErrScope),
 		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged):

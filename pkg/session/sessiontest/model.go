@@ -23,6 +23,7 @@ type State struct {
 	Generation int           // of the newest refresh token
 	Made       time.Duration // when it was made
 	Key        string        // Idempotency-Key of the request that made it; empty for none
+	Earlier    [4]string     // those of the requests that made the generations before, newest first
 	IdleEnd    time.Duration
 	End        time.Duration
 	Over       string // why the session was ended; empty while it was not
@@ -40,6 +41,8 @@ type Presented struct {
 	Generation int
 	Client     string
 	Key        string
+	HeldUp     time.Duration // before At: the request had arrived, and the replica stood still
+	Unanswered time.Duration // of the time since the newest generation was made: nobody could be answered
 }
 
 // Answer is what a client gets to see. The zero value is a refusal.
@@ -66,13 +69,23 @@ func (r Rules) Begin(client, roles string, at time.Duration) State {
 // Refresh is the rule.
 func (r Rules) Refresh(s State, p Presented) (State, Answer) {
 	behind := s.Generation - p.Generation
+	arrived := p.At - p.HeldUp
 	switch {
 	case p.Client != s.Client, s.over(p.At):
 		return s, Answer{}
 	case behind <= 0: // the newest, or the database has forgotten it
+		if behind == 0 {
+			s.Earlier = [4]string{s.Key, s.Earlier[0], s.Earlier[1], s.Earlier[2]}
+		} else {
+			s.Earlier = [4]string{}
+		}
 		s.Generation, s.Made, s.Key, s.IdleEnd = p.Generation+1, p.At, p.Key, min(p.At+r.Idle, s.End)
 	case behind == 1 && p.Key != "" && p.Key == s.Key:
-	case behind == 1 && r.Grace > 0 && p.At <= s.Made+r.Grace:
+	case behind == 1 && r.Grace > 0 && arrived <= s.Made+r.Grace+p.Unanswered:
+	case arrived < s.Made: // held up on its way: it does not know what became of the session
+		return s, Answer{}
+	case p.Key != "" && behind >= 2 && behind <= 5 && p.Key == s.Earlier[behind-2]: // an honest request a second time
+		return s, Answer{}
 	default:
 		return s.Ended("reuse", p.At), Answer{}
 	}

@@ -24,9 +24,13 @@ func TestModel(t *testing.T) {
 		"repeats do not extend": {{0, 1, "", "app", 2}, {9 * time.Second, 1, "", "app", 2},
 			{2 * time.Second, 1, "", "app", 0}},
 		"a late repeat with the key": {{0, 1, "k", "app", 2}, {59 * time.Minute, 1, "k", "app", 2}, {0, 2, "", "app", 3}},
-		"the key after its end":      {{0, 1, "k", "app", 2}, {0, 2, "l", "app", 3}, {0, 1, "k", "app", 0}, {0, 3, "", "app", 0}},
-		"another key":                {{0, 1, "k", "app", 2}, {time.Minute, 1, "l", "app", 0}},
-		"an old token":               {{0, 1, "", "app", 2}, {0, 2, "", "app", 3}, {0, 1, "", "app", 0}, {0, 3, "", "app", 0}},
+		"a late copy with its key":   {{0, 1, "k", "app", 2}, {0, 2, "l", "app", 3}, {0, 1, "k", "app", 0}, {0, 3, "", "app", 4}},
+		"the key of another":         {{0, 1, "k", "app", 2}, {0, 2, "l", "app", 3}, {0, 1, "l", "app", 0}, {0, 3, "", "app", 0}},
+		"a key that is forgotten": {{0, 1, "k", "app", 2}, {0, 2, "", "app", 3}, {0, 3, "", "app", 4}, {0, 4, "", "app", 5},
+			{0, 5, "", "app", 6}, {0, 1, "k", "app", 0}, {0, 6, "", "app", 7}, {0, 1, "k", "app", 0}, {0, 7, "", "app", 0}},
+		"a key before a jump": {{0, 1, "k", "app", 2}, {0, 5, "", "app", 6}, {0, 1, "k", "app", 0}, {0, 6, "", "app", 0}},
+		"another key":         {{0, 1, "k", "app", 2}, {time.Minute, 1, "l", "app", 0}},
+		"an old token":        {{0, 1, "", "app", 2}, {0, 2, "", "app", 3}, {0, 1, "", "app", 0}, {0, 3, "", "app", 0}},
 		"a stranger": {{0, 1, "", "other", 0}, {0, 1, "", "app", 2}, {time.Minute, 1, "", "other", 0},
 			{0, 2, "", "app", 3}},
 		"a token the database has lost": {{0, 5, "", "app", 6}, {time.Second, 5, "", "app", 6}, {0, 4, "", "app", 0}},
@@ -80,9 +84,9 @@ func TestExplain(t *testing.T) {
 			Began:    began,
 			Returned: returned,
 			Answer:   Answer{OK: want > 0, Generation: want},
-			Step: func(s State) (State, Answer) {
+			Step: func(s State) []Outcome {
 				s, a := rules.Refresh(s, Presented{Generation: g, Client: "app"})
-				return s, Answer{OK: a.OK, Generation: a.Generation}
+				return []Outcome{{s, Answer{OK: a.OK, Generation: a.Generation}}}
 			},
 		}
 	}
@@ -94,7 +98,7 @@ func TestExplain(t *testing.T) {
 		Began:    1,
 		Returned: 4,
 		Answer:   Answer{OK: true},
-		Step:     func(s State) (State, Answer) { return s.Ended("logout", 0), Answer{OK: true} },
+		Step:     func(s State) []Outcome { return []Outcome{{s.Ended("logout", 0), Answer{OK: true}}} },
 	}
 	for name, test := range map[string]struct {
 		calls []Call

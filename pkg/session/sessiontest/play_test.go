@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ type history struct {
 	started  time.Time
 	serial   int
 	tooSlow  bool
+	crashed  bool // the database has: every replica has seen it fail
 	shaken   bool // the database has crashed in the last round: connections may still turn out to be dead
 }
 
@@ -251,7 +253,7 @@ type effort struct {
 	lose    bool
 	name    string
 	do      func(r replica) (tokens, error)
-	step    func(l *life, at time.Duration) func(s State) (State, Answer)
+	step    func(l *life, at time.Duration) func(s State) []Outcome
 
 	began, returned int
 	faulty          bool
@@ -283,6 +285,7 @@ func (h *history) round(n int, r round) error {
 	crash := r.Restart && h.crash != nil
 	shaken := crash || h.shaken
 	h.shaken = crash
+	h.crashed = h.crashed || crash
 	if r.Fault != healthy {
 		h.links[r.Replica%len(h.links)].arm(r.Fault, r.Call)
 	}
@@ -312,7 +315,11 @@ func (h *history) round(n int, r round) error {
 	for _, e := range efforts {
 		err := h.hear(n, at, e)
 		if err == nil && e.party != nil {
-			err = e.life.turns.note(e.party, at, e.life.rules.Grace, e.further)
+			near := e.life.rules.Grace
+			for i := range h.links {
+				near = max(near, e.life.rules.Grace+h.unanswered(i))
+			}
+			err = e.life.turns.note(e.party, at, near, e.further)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
@@ -436,8 +443,8 @@ func (h *history) plan(r round) (efforts []*effort) {
 			efforts = append(efforts, &effort{
 				replica: m.Replica % replicas, name: "change roles to " + name,
 				do: func(r replica) (tokens, error) { return tokens{}, r.setRoles(h.ctx, name) },
-				step: func(_ *life, at time.Duration) func(s State) (State, Answer) {
-					return func(s State) (State, Answer) { return s.WithRoles(name, at), Answer{OK: true} }
+				step: func(_ *life, at time.Duration) func(s State) []Outcome {
+					return func(s State) []Outcome { return []Outcome{{s.WithRoles(name, at), Answer{OK: true}}} }
 				},
 			})
 		case rewind: // has happened
@@ -446,14 +453,14 @@ func (h *history) plan(r round) (efforts []*effort) {
 	return efforts
 }
 
-func ending(why string) func(l *life, at time.Duration) func(s State) (State, Answer) {
-	return func(_ *life, at time.Duration) func(s State) (State, Answer) {
-		return func(s State) (State, Answer) { return s.Ended(why, at), Answer{OK: true} }
+func ending(why string) func(l *life, at time.Duration) func(s State) []Outcome {
+	return func(_ *life, at time.Duration) func(s State) []Outcome {
+		return func(s State) []Outcome { return []Outcome{{s.Ended(why, at), Answer{OK: true}}} }
 	}
 }
 
 // refreshes is a party that presents its newest token: at once from several tabs or twice because of the network. What
-// the network held back comes first: while it may still arrive, an honest client does not use the next token.
+// the network held back comes first: while it may still arrive, an honest client that sends no key does not use the next token.
 func (h *history) refreshes(l *life, p *party, m move) (efforts []*effort) {
 	key, ok := p.keys[p.token]
 	if !ok && p.keyed {
@@ -462,7 +469,7 @@ func (h *history) refreshes(l *life, p *party, m move) (efforts []*effort) {
 		p.keys[p.token] = key
 	}
 	requests := p.held
-	if len(p.held) == 0 || p.held[0].token == p.token {
+	if len(p.held) == 0 || p.held[0].token == p.token || p.keyed {
 		for range m.Copies {
 			requests = append(requests, request{p.token, key})
 		}
@@ -484,12 +491,27 @@ func (h *history) sending(l *life, p *party, q request, clientID string, replica
 		life: l, party: p, request: q, replica: replicaIndex, lose: lose,
 		name: fmt.Sprintf("%s presents %d (key %q) on %d", name, generation, q.key, replicaIndex),
 		do:   func(r replica) (tokens, error) { return r.refresh(h.ctx, clientID, q.token, q.key) },
-		step: func(l *life, at time.Duration) func(s State) (State, Answer) {
-			return func(s State) (State, Answer) {
-				return l.rules.Refresh(s, Presented{At: at, Generation: generation, Client: clientID, Key: q.key})
+		step: func(l *life, at time.Duration) func(s State) []Outcome {
+			return func(s State) []Outcome {
+				p := Presented{At: at, Generation: generation, Client: clientID, Key: q.key}
+				state, answer := l.rules.Refresh(s, p)
+				outcomes := []Outcome{{state, answer}}
+				if p.Unanswered = h.unanswered(replicaIndex); p.Unanswered > 0 { // the replica may know of so much, or of less
+					state, answer := l.rules.Refresh(s, p)
+					outcomes = append(outcomes, Outcome{state, answer})
+				}
+				return outcomes
 			}
 		},
 	}
+}
+
+// unanswered is how much of a grace period a replica may leave out, because it has seen the database fail.
+func (h *history) unanswered(replica int) time.Duration {
+	if h.links[replica].faults.Load() == 0 && !h.crashed {
+		return 0
+	}
+	return 5 * time.Minute
 }
 
 func (h *history) generation(token string) int {
@@ -528,10 +550,11 @@ func (h *history) hear(n int, at time.Duration, e *effort) error {
 	case errors.Is(e.err, errRefused):
 		said = "refused"
 		if e.party != nil && e.party == e.life.owner {
-			if !h.excused(e, at) {
+			excused := h.excused(e, at)
+			if !excused && e.request.token == e.party.token { // of a late copy nobody hears, and it must have ended nothing
 				return violation("an honest client was logged out")
 			}
-			e.life.ended = true
+			e.life.ended = e.life.ended || excused
 		}
 		return nil
 	case errors.Is(e.err, errUnavailable):
@@ -690,6 +713,14 @@ func (h *history) differs(l *life, row session.Session, s State) string {
 	}
 	compare("generation", row.Generation, s.Generation, int(row.Generation) == s.Generation)
 	compare("request hash", row.LastRequestHash, s.Key, row.LastRequestHash == session.HashRequest(s.Key))
+	requests := make([]byte, 0, session.EarlierRequestsSize)
+	for _, key := range s.Earlier {
+		hash := session.HashRequest(key)
+		requests = append(requests, hash[:]...)
+	}
+	remembered := append(row.EarlierRequests[:len(row.EarlierRequests):len(row.EarlierRequests)],
+		make([]byte, len(requests)-len(row.EarlierRequests))...)
+	compare("earlier requests", row.EarlierRequests, s.Earlier, bytes.Equal(remembered, requests))
 	instant("rotated_at", row.RotatedAt, s.Made)
 	instant("idle_expires_at", row.IdleExpiresAt, s.IdleEnd)
 	instant("expires_at", row.ExpiresAt, s.End)
@@ -719,12 +750,13 @@ func (h *history) rewind(r round) error {
 		now := l.states[0]
 		was := l.past[len(l.past)-1-m.Old%min(len(l.past), 4)]
 		// Roles, floor and entry stay: they are of another row.
-		now.Generation, now.Made, now.Key, now.IdleEnd = was.Generation, was.Made, was.Key, was.IdleEnd
+		now.Generation, now.Made, now.Key, now.Earlier, now.IdleEnd = was.Generation, was.Made, was.Key, was.Earlier, was.IdleEnd
 		if err := h.db.rewind(h, l, now); err != nil {
 			return err
 		}
 		l.states = []State{now}
 		l.owner.since = min(l.owner.since, now.Made)
+		l.owner.held = nil // of what was lost nobody can know a late copy
 		l.turns = turns{count: make(map[*party]int)}
 		l.description = append(l.description, fmt.Sprintf("   at %v: rewound to %d", h.now()-l.begun, now.Generation))
 	}

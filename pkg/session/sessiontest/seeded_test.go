@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -227,6 +228,42 @@ var seeded = map[string]func(b *bug){
 			s, err := b.Store.Session(ctx, r.ID)
 			return &s, err
 		})
+	},
+	"the keys of earlier requests are not read": func(b *bug) {
+		b.session = func(s *session.Session) { s.EarlierRequests = nil }
+	},
+	"the key of the request before is not kept": func(b *bug) {
+		b.rotated = func(ctx context.Context, r session.Rotation, _ *session.Session) error {
+			return b.db.exec(ctx, `UPDATE sessions SET earlier_requests = substr(earlier_requests, 17) WHERE id = ?`, r.ID)
+		}
+	},
+	"keys of earlier requests outlive a jump": func(b *bug) {
+		b.rotate = one(func(ctx context.Context, r session.Rotation) (*session.Session, error) {
+			before, err := b.Store.Session(ctx, r.ID)
+			if err != nil {
+				return nil, err
+			}
+			rows, err := b.Store.Rotate(ctx, []session.Rotation{r})
+			if err != nil || rows[0] == nil || r.To == r.From+1 || before.EarlierRequests == nil {
+				return append(rows, nil)[0], err
+			}
+			return rows[0], b.db.exec(ctx, `UPDATE sessions SET earlier_requests = ? WHERE id = ?`, before.EarlierRequests, r.ID)
+		})
+	},
+	"a late copy is given the newest token": func(b *bug) {
+		b.session = func(s *session.Session) {
+			if len(s.EarlierRequests) > 0 {
+				s.LastRequestHash, s.Generation = session.RequestHash(s.EarlierRequests[:16]), s.Generation-1
+			}
+		}
+	},
+	"a copy that is late once is late for ever": func(b *bug) {
+		b.session = func(s *session.Session) { s.EarlierRequests = bytes.Repeat(s.LastRequestHash[:], 4) }
+	},
+	"the time of a rotation is of the future": func(b *bug) {
+		b.rotated = func(ctx context.Context, r session.Rotation, _ *session.Session) error {
+			return b.db.exec(ctx, `UPDATE sessions SET rotated_at = ? WHERE id = ?`, r.At.Add(5*time.Minute), r.ID)
+		}
 	},
 	"the grace period counts from the login": func(b *bug) {
 		b.session = func(s *session.Session) { s.RotatedAt = s.CreatedAt }
