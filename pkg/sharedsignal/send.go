@@ -51,7 +51,7 @@ func NewSender(issuer string, store Store, minter Minter, sealer Sealer, client 
 func (s *Sender) Kind() outbox.Kind {
 	return outbox.Kind{
 		Name:    KindPush,
-		Source:  streams{s.store},
+		Source:  streams{s.store, s.minter.Now},
 		Deliver: s.deliver,
 		Lease:   pushLease,
 		Timeout: pushLease,
@@ -63,7 +63,10 @@ func (s *Sender) Kind() outbox.Kind {
 
 // streams is the source of KindPush. Events have a table of their own because receivers may also fetch them, so the row
 // is the stream: it is due while it has events that it may deliver.
-type streams struct{ store EventStore }
+type streams struct {
+	store EventStore
+	now   func() time.Time
+}
 
 // LeaseRows implements outbox.Source.
 func (s streams) LeaseRows(ctx context.Context, kind string, at, until time.Time, limit int) ([]outbox.Row, error) {
@@ -92,7 +95,7 @@ func (s streams) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) 
 	}
 	switch o.Result() {
 	case outbox.Delivered:
-		p.Attempts, p.DueAt = 0, time.Now()
+		p.Attempts, p.DueAt = 0, s.now()
 	case outbox.PutOff:
 		p.DueAt = o.RetryAt
 	case outbox.Dead:

@@ -296,7 +296,7 @@ func TestFinishRow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := &queue{stream: Stream{ID: "stm_a"}}
-			if err := (streams{q}).FinishRow(t.Context(), outbox.Row{Destination: "stm_a", Attempts: 3}, test.outcome); err != nil {
+			if err := (streams{q, time.Now}).FinishRow(t.Context(), outbox.Row{Destination: "stm_a", Attempts: 3}, test.outcome); err != nil {
 				t.Fatal(err)
 			}
 			if got := q.finished[0]; got.attempts != test.attempts || got.wait != test.wait {
