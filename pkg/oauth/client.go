@@ -94,9 +94,9 @@ type ClientStore interface {
 	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.
 	DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
 	// DeleteClient is DisableClient for ever: the client's properties, consents, event stream and waiting logout tokens
-	// go, and its sessions are listed no more. Sessions, codes and pushed requests are of no use, as with a disabled client, and are swept at their
-	// end; the entry blocks its access tokens. Its ID is never used again, and its rows in the audit log stay.
-	// ErrClientNotFound.
+	// go, and its sessions are listed no more. Sessions, codes and pushed requests are of no use, as with a disabled
+	// client, and are swept at their end; the entry blocks its access tokens. Its ID is never used again, and its rows in
+	// the audit log stay. ErrClientNotFound.
 	DeleteClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
 }
 

@@ -179,7 +179,8 @@ const refreshAttempts = 8
 
 // refreshSlowly reads the row, decides, and carries the decision out against the row as read. If the row has
 // moved meanwhile it looks again.
-func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation, heldUp time.Duration) (Issued, error) {
+func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation,
+	heldUp time.Duration) (Issued, error) {
 	for range refreshAttempts {
 		s, err := m.store.Session(ctx, p.ID)
 		if ctx.Err() == nil { // a caller who has left says nothing about storage

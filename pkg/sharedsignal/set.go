@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -15,6 +16,8 @@ import (
 // Minter signs security event tokens; a *token.Minter.
 type Minter interface {
 	Sign(ctx context.Context, typ token.Type, algorithm string, claims any) (string, error)
+	// Now is the time by which tokens are dated.
+	Now() time.Time
 }
 
 // identifier is a subject identifier (RFC 9493): opaque, iss_sub, or a complex one of the framework (section 3.3).

@@ -26,6 +26,8 @@ const issuer = "https://login.example.test"
 // unsigned makes tokens without a key; that the real ones have a signature is for the tests of the whole service.
 type unsigned struct{}
 
+func (unsigned) Now() time.Time { return time.Now() }
+
 func (unsigned) Sign(_ context.Context, typ token.Type, _ string, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	return string(typ) + "." + base64.RawURLEncoding.EncodeToString(payload) + ".", err
@@ -296,7 +298,8 @@ func TestFinishRow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := &queue{stream: Stream{ID: "stm_a"}}
-			if err := (streams{q, time.Now}).FinishRow(t.Context(), outbox.Row{Destination: "stm_a", Attempts: 3}, test.outcome); err != nil {
+			if err := (streams{q, time.Now}).FinishRow(t.Context(), outbox.Row{Destination: "stm_a", Attempts: 3},
+				test.outcome); err != nil {
 				t.Fatal(err)
 			}
 			if got := q.finished[0]; got.attempts != test.attempts || got.wait != test.wait {

@@ -27,9 +27,8 @@ type Signup struct {
 	Clock  *clock.Clock // nil for the machine's
 }
 
-// Create makes a user with a password. The address and the name come from ParseEmail and ParseName.
-// ErrSignupClosed, ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage
-// failure.
+// Create makes a user with a password. The address and the name come from ParseEmail and ParseName. ErrSignupClosed,
+// ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
 func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
 	if s.Closed {
 		return User{}, ErrSignupClosed

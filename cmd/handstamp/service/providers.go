@@ -8,7 +8,8 @@ import (
 
 // upstreams builds what logs users in at providers.
 func (b *builder) upstreams(context.Context) (err error) {
-	if b.providers, err = upstream.NewProviders(b.config.Providers, upstream.Options{Key: b.master, Clock: b.config.Clock}); err != nil {
+	options := upstream.Options{Key: b.master, Clock: b.config.Clock}
+	if b.providers, err = upstream.NewProviders(b.config.Providers, options); err != nil {
 		return err
 	}
 	b.linker = upstream.Linker{

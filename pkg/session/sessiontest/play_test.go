@@ -718,7 +718,7 @@ func (h *history) differs(l *life, row session.Session, s State) string {
 		hash := session.HashRequest(key)
 		requests = append(requests, hash[:]...)
 	}
-	remembered := append(row.EarlierRequests[:len(row.EarlierRequests):len(row.EarlierRequests)],
+	remembered := append(slices.Clip(row.EarlierRequests),
 		make([]byte, len(requests)-len(row.EarlierRequests))...)
 	compare("earlier requests", row.EarlierRequests, s.Earlier, bytes.Equal(remembered, requests))
 	instant("rotated_at", row.RotatedAt, s.Made)

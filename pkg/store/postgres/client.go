@@ -145,7 +145,8 @@ func (db *DB) DeleteClient(ctx context.Context, id string, at time.Time, entry b
 			WHERE id = $11 AND deleted_at IS NULL RETURNING id
 		), consents AS (DELETE FROM consents t USING deleted d WHERE t.client_id = d.id
 		), streams AS (DELETE FROM signal_streams t USING deleted d WHERE t.client_id = d.id
-		), logouts AS (DELETE FROM outbox t USING deleted d WHERE t.kind = '` + oauth.KindLogout + `' AND t.dead_at IS NULL AND t.destination = d.id
+		), logouts AS (DELETE FROM outbox t USING deleted d
+			WHERE t.kind = '` + oauth.KindLogout + `' AND t.dead_at IS NULL AND t.destination = d.id
 		), blocked AS (` + insertEntries + ` SELECT $13::bytea, $14::bigint, $15::bigint FROM deleted ` + largerEntry + `
 		), noted AS (` + insertEvent + ` FROM deleted)
 		SELECT true, ` + notify + ` FROM deleted`

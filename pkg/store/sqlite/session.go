@@ -30,7 +30,8 @@ const (
 
 func scanSession(r *row, s *session.Session) {
 	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:],
-		&s.EarlierRequests, &s.IdleExpiresAt, &s.ExpiresAt, &s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope, &s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime,
+		&s.EarlierRequests, &s.IdleExpiresAt, &s.ExpiresAt, &s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope,
+		&s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime,
 		&s.UserAgent, &s.IP, &s.CreatedAt, &s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
 }
 
@@ -162,7 +163,8 @@ const (
 
 	rotate = `
 		UPDATE sessions SET
-			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at), iat_floor = max(iat_floor, ?9),
+			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at),
+			iat_floor = max(iat_floor, ?9),
 			earlier_requests = CASE WHEN ?6 = generation + 1 AND (last_request_hash <> zeroblob(16) OR earlier_requests IS NOT NULL) THEN
 				substr(CAST(last_request_hash || coalesce(earlier_requests, x'') AS BLOB), 1, 64) END
 		WHERE ` + exact
