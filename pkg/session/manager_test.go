@@ -698,3 +698,72 @@ func TestManager_Find(t *testing.T) {
 		}
 	})
 }
+
+// outage is a store that answers nothing while it is down.
+type outage struct {
+	store.Store
+	down bool
+}
+
+var errDown = errors.New("down")
+
+func (o *outage) Rotate(ctx context.Context, r []session.Rotation) ([]*session.Session, error) {
+	rows, err := o.Store.Rotate(ctx, r)
+	if o.down { // it was done, and the answer is lost
+		return nil, errDown
+	}
+	return rows, err
+}
+
+func (o *outage) Session(ctx context.Context, id session.ID) (session.Session, error) {
+	if o.down {
+		return session.Session{}, errDown
+	}
+	return o.Store.Session(ctx, id)
+}
+
+// RT-03: the commit happened, its answer was lost, and nobody could be answered until the grace period was over. A client
+// without a key comes back as soon as it can, and keeps its session. The time is bounded, and a thief is found afterwards.
+func TestRT03_Outage(t *testing.T) {
+	for name, test := range map[string]struct {
+		lasts, after time.Duration // after: how long after the end of the outage the client comes
+		restart      bool          // another process takes over at the end
+		want         error
+	}{
+		"ok/at its end":                          {4 * time.Minute, 0, false, nil},
+		"ok/within the grace period after it":    {4 * time.Minute, grace, false, nil},
+		"fail/after that":                        {4 * time.Minute, grace + time.Second, false, session.ErrReuse},
+		"ok/a process that has just started":     {4 * time.Minute, grace, true, nil},
+		"fail/it started some time ago":          {4 * time.Minute, grace + time.Second, true, session.ErrReuse},
+		"fail/longer than is left out":           {10 * time.Minute, 0, false, session.ErrReuse},
+		"fail/the process before ended long ago": {10 * time.Minute, 0, true, session.ErrReuse},
+	} {
+		over(t, name, func(b *bench) {
+			db := &outage{Store: b.store}
+			m := b.on(db)
+			begun, err := m.Start(b.Context(), session.Login{User: b.user, ClientID: oauth.DefaultClientID})
+			b.must(err)
+			refresh := func() (session.Issued, error) {
+				return m.Refresh(b.Context(), session.Refresh{Raw: begun.RefreshToken, ClientID: oauth.DefaultClientID})
+			}
+			db.down = true
+			if _, err := refresh(); !errors.Is(err, errDown) {
+				b.Fatalf("got %v", err)
+			}
+			time.Sleep(test.lasts)
+			db.down = false
+			if test.restart {
+				m = b.on(db)
+			} else if _, err := m.Refresh(b.Context(), session.Refresh{
+				Raw: b.login().RefreshToken, ClientID: oauth.DefaultClientID,
+			}); err != nil { // somebody else is the first to be answered
+				b.Fatal(err)
+			}
+			time.Sleep(test.after)
+			again, err := refresh()
+			if !errors.Is(err, test.want) || test.want == nil && again.Generation != 2 {
+				b.Errorf("got generation %d, %v; want %v", again.Generation, err, test.want)
+			}
+		})
+	}
+}

@@ -76,7 +76,7 @@ func DefaultConfig() Config {
 		AccessTokenLifetime: 15 * time.Minute,
 		RefreshIdleLifetime: 7 * 24 * time.Hour,
 		RefreshLifetime:     30 * 24 * time.Hour,
-		RefreshGrace:        10 * time.Second,
+		RefreshGrace:        30 * time.Second,
 		SessionLimit:        50,
 		SigningAlgorithm:    verifier.ES256,
 		JWKSMaxAge:          5 * time.Minute,

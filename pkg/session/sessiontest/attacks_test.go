@@ -148,7 +148,7 @@ func TestRT02_Race(t *testing.T) {
 
 // The service commits, and the client is gone before the answer. It comes again with the same token, at another replica.
 func TestRT03_LostAnswer(t *testing.T) {
-	const grace = 10 * time.Second // the default
+	grace := service.DefaultConfig().RefreshGrace
 	arenas(t, func(t *testing.T, a *arena) {
 		for name, test := range map[string]struct {
 			first, second string // Idempotency-Keys
@@ -215,7 +215,7 @@ func TestRT04_TakingTurns(t *testing.T) {
 			}
 			served := 0
 			for i := range 4 {
-				a.age(t, g, 15*time.Second)
+				a.age(t, g, service.DefaultConfig().RefreshGrace+time.Second)
 				mine := &owner
 				if i%2 == 1 {
 					mine = &thief
