@@ -20,7 +20,11 @@ func set(by time.Duration) func(c *service.Config) {
 // dated ahead or lives too long, reuse is found when it is due, and no blocked token lives again.
 func TestTM02_ReplicasDiffer(t *testing.T) {
 	const short = 4 * time.Minute // of access tokens, less than what the clocks differ by
-	for name, by := range map[string]time.Duration{"ahead": 5 * time.Minute, "behind": -5 * time.Minute, "a little": 10 * time.Second} {
+	for name, by := range map[string]time.Duration{
+		"ahead":    5 * time.Minute,
+		"behind":   -5 * time.Minute,
+		"a little": 10 * time.Second,
+	} {
 		t.Run(name, func(t *testing.T) {
 			servicetest.Each(t, func(t *testing.T, at servicetest.Database) {
 				right := servicetest.Start(t, at, func(c *service.Config) { c.AccessTokenLifetime = short })
