@@ -260,7 +260,7 @@ func ReadForm(c echo.Context) (oauth.Request, error) {
 	if len(keys) > 1 {
 		return oauth.Request{}, InvalidRequest("Idempotency-Key", "Idempotency-Key is given more than once")
 	}
-	r := oauth.Request{Form: oauth.Form(form), Basic: basic, Origin: Origin(c)}
+	r := oauth.Request{Form: oauth.Form(form), Basic: basic, Origin: Origin(c), Arrived: Arrived(c.Request())}
 	if len(keys) == 1 {
 		r.IdempotencyKey = keys[0]
 	}

@@ -96,7 +96,7 @@ func rooms() map[string]room {
 		"api": {imports: []string{"api/door"}, modules: []string{echo}},
 		"api/door": {
 			imports: slices.Concat([]string{"api/pages", "pkg/verifier"}, features),
-			modules: []string{echo, "github.com/prometheus/client_golang"},
+			modules: []string{echo, "github.com/prometheus/client_golang", "golang.org/x/sys"},
 		},
 		"api/documents":  aRoom,
 		"api/feed":       aRoom,

@@ -34,7 +34,12 @@ func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenRespon
 		}
 	}
 	issued, err := s.sessions.Refresh(ctx, session.Refresh{
-		Raw: raw, ClientID: c.ID, IdempotencyKey: r.IdempotencyKey, Scope: scope, Origin: r.Origin,
+		Raw:            raw,
+		ClientID:       c.ID,
+		IdempotencyKey: r.IdempotencyKey,
+		Scope:          scope,
+		Origin:         r.Origin,
+		Arrived:        r.Arrived,
 	})
 	if err != nil {
 		return nil, err

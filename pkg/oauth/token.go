@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 )
@@ -38,6 +39,7 @@ type Request struct {
 	Basic          *BasicAuth // from the Authorization header, nil if there is none
 	IdempotencyKey string
 	Origin         audit.Origin
+	Arrived        func() time.Duration // how long ago the request came in; see session.Refresh
 }
 
 // BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1).

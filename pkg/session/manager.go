@@ -144,6 +144,23 @@ type Refresh struct {
 	IdempotencyKey string
 	Scope          string // asked for; empty for all that was granted
 	Origin         audit.Origin
+	// Arrived tells how long ago the request came in, as far as the transport knows. It may be nil.
+	Arrived func() time.Duration
+}
+
+// heldUpAfter is how long a request is on its way from the socket that nothing holds up.
+const heldUpAfter = 100 * time.Millisecond
+
+// heldUp is how long before at the request may have come in, if it was held up.
+func (m *Manager) heldUp(r Refresh, at time.Time) time.Duration {
+	d := m.watch.heldUp(at)
+	if r.Arrived != nil {
+		d = max(d, r.Arrived()-m.config.Clock.Now().Sub(at))
+	}
+	if d < heldUpAfter {
+		return 0
+	}
+	return d
 }
 
 // Refresh gives what the rule in [Decide] says. On the honest path it costs one statement, for a token that this
@@ -156,20 +173,19 @@ func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
 		return Issued{}, err
 	}
 	now := m.config.Clock.Now()
-	heldUp := m.watch.heldUp(now)
 	step := Rotation{
 		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
 		RequestHash: HashRequest(r.IdempotencyKey), At: now, IdleExpiresAt: now.Add(m.config.IdleLifetime),
 	}
 	if step.To == 0 || r.Scope != "" { // a narrowed scope is checked before anything moves
-		return m.refreshSlowly(ctx, p, r, step, heldUp)
+		return m.refreshSlowly(ctx, p, r, step)
 	}
 	row, err := m.batch.do(ctx, step)
 	if err != nil {
 		return Issued{}, fmt.Errorf("rotate: %w", err)
 	}
 	if row == nil {
-		return m.refreshSlowly(ctx, p, r, step, heldUp)
+		return m.refreshSlowly(ctx, p, r, step)
 	}
 	return m.answer(*row, r, now)
 }
@@ -179,8 +195,8 @@ const refreshAttempts = 8
 
 // refreshSlowly reads the row, decides, and carries the decision out against the row as read. If the row has
 // moved meanwhile it looks again.
-func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation,
-	heldUp time.Duration) (Issued, error) {
+func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation) (Issued, error) {
+	heldUp := m.heldUp(r, step.At)
 	for range refreshAttempts {
 		s, err := m.store.Session(ctx, p.ID)
 		if ctx.Err() == nil { // a caller who has left says nothing about storage

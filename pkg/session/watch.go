@@ -13,10 +13,10 @@ const (
 	maxUnanswered = 5 * time.Minute
 	// watchEvery is how often the watch looks at the time, and stallAfter how late it must be to say that the process stood
 	// still: it was stopped, or its machine was. A process that is only busy, and so late, has used its processors meanwhile,
-	// for at least a stallShare of the time.
-	watchEvery, stallAfter = 50 * time.Millisecond, 250 * time.Millisecond
+	// for at least a stallShare of the time. Shorter stalls are known to the transport ([Refresh.Arrived]).
+	watchEvery, stallAfter = 50 * time.Millisecond, 2 * time.Second
 	stallShare             = 10
-	// catchUp is how long after a stall requests are read that came during it.
+	// catchUp is how long after a stall requests are read that came during it, or were sent again after a machine's.
 	catchUp = 2 * time.Second
 	// maxGaps is how many gaps are remembered. Older ones are joined with the next.
 	maxGaps = 16

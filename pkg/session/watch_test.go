@@ -92,7 +92,7 @@ func TestWatch_HeldUp(t *testing.T) {
 	}
 	w.look(start.Add(19*time.Second + catchUp))
 	want("afterwards", start.Add(19*time.Second+catchUp), 0)
-	spent += 3 * time.Second
+	spent += 10 * time.Second
 	want("it was busy", start.Add(45*time.Second), 0)
 	w.look(start.Add(45 * time.Second))
 	want("it has been busy", start.Add(45*time.Second), 0)
