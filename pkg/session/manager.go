@@ -187,7 +187,7 @@ func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
 	if row == nil {
 		return m.refreshSlowly(ctx, p, r, step)
 	}
-	return m.answer(*row, r, now)
+	return m.answer(ctx, *row, p, r, step)
 }
 
 // refreshAttempts bounds how often a refresh looks again when the row changed between reading and writing.
@@ -238,18 +238,43 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 			return Issued{}, fmt.Errorf("%s: %w", verdict, err)
 		}
 		if row != nil {
-			return m.answer(*row, r, step.At)
+			return m.answer(ctx, *row, p, r, step)
 		}
 	}
 	return Issued{}, fmt.Errorf("session changed %d times while it was refreshed", refreshAttempts)
 }
 
-// answer passes the one decision with the facts that the writing statement read.
-func (m *Manager) answer(s Session, r Refresh, at time.Time) (Issued, error) {
-	if err := mayRefresh(s, r.Scope, at); err != nil {
+// maxAhead is how far a change of roles puts the iat of the next token ahead of the clock. Rows that are further ahead are of
+// an earlier version, and are not waited for.
+const maxAhead = 2 * time.Second
+
+// answer passes the one decision with the facts that the writing statement read. No token is dated ahead of the clock, for
+// verifiers would refuse it: after a change of roles, which the next token must be younger than, that moment is waited for,
+// and the row is read again, since it may have changed meanwhile.
+func (m *Manager) answer(ctx context.Context, s Session, p Presented, r Refresh, step Rotation) (Issued, error) {
+	if err := mayRefresh(s, r.Scope, step.At); err != nil {
 		return Issued{}, err
 	}
-	return m.issued(s), nil
+	ahead := time.Unix(s.IATFloor, 0).Sub(m.config.Clock.Now())
+	if ahead <= 0 || ahead > maxAhead {
+		return m.issued(s), nil
+	}
+	select {
+	case <-ctx.Done():
+		return Issued{}, ctx.Err()
+	case <-time.After(ahead):
+	}
+	again := step // as of the same time: a session that was alive then is not refused for the wait
+	again.From = s.Generation
+	row, err := m.store.Repeat(ctx, again)
+	m.heard(err)
+	switch {
+	case err != nil:
+		return Issued{}, fmt.Errorf("read the row again: %w", err)
+	case row == nil: // the session has ended or moved on
+		return m.refreshSlowly(ctx, p, r, step)
+	}
+	return m.answer(ctx, *row, p, r, step)
 }
 
 func (m *Manager) grace(s Session) time.Duration {

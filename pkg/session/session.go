@@ -221,7 +221,9 @@ type EndingStore interface {
 	// DeleteUser removes the user and everything that belongs to the user, and blocks the sids. user.ErrNotFound.
 	DeleteUser(ctx context.Context, userID string, e Ending) ([]ID, error)
 	// SetRoles replaces the user's roles, in the user's row and in each live session, and blocks the access tokens minted
-	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor), iat_floor
-	// becomes one second more, and the session gets another status number. user.ErrNotFound.
+	// until now, not later ones: for each live session the entry's NotBefore is max(e.At, iat_floor), but at most a second
+	// after e.At, iat_floor becomes one second more, and the session gets another status number. No token is minted before
+	// its iat, so none can have a later one than that. Roles that are the user's already change nothing and leave no event.
+	// user.ErrNotFound.
 	SetRoles(ctx context.Context, userID string, roles []string, e Ending) error
 }

@@ -1,13 +1,16 @@
 package sessiontest
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/clock"
+	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -96,6 +99,33 @@ func TestTM01_ClockTooFarOff(t *testing.T) {
 		tokens := s.SignUp(t, "ann@example.test")
 		if r := s.Get(t, "/v1/me", tokens.AccessToken); r.Status != http.StatusOK {
 			t.Errorf("%d %s", r.Status, r.Body)
+		}
+	})
+}
+
+// REV-08: a directory that writes roles many times a second puts no token ahead of the clock, and each change counts.
+func TestREV08_ManyChanges(t *testing.T) {
+	arenas(t, func(t *testing.T, a *arena) {
+		g := a.guest(t, false)
+		by := session.By{Actor: audit.ActorCLI}
+		for i := range 40 {
+			must(t, a.s[i%2].Sessions.SetRoles(t.Context(), g.claims.Subject, []string{fmt.Sprintf("role-%d", i)}, by))
+		}
+		tokens := a.present(t, 0, g.tokens.RefreshToken, "").Tokens(t)
+		c := servicetest.Claims(t, tokens.AccessToken)
+		if iat, _ := c["iat"].(float64); int64(iat) > time.Now().Unix() {
+			t.Errorf("iat is %.0f s ahead", iat-float64(time.Now().Unix()))
+		}
+		if got := fmt.Sprint(c["roles"]); got != "[role-39]" {
+			t.Errorf("roles %s", got)
+		}
+		for i, s := range a.s {
+			if r := s.Get(t, "/v1/me", tokens.AccessToken); r.Status != http.StatusOK {
+				t.Errorf("replica %d refuses the new token: %d %s", i, r.Status, r.Body)
+			}
+			servicetest.Eventually(t, "the old token is refused", func() bool {
+				return s.Get(t, "/v1/me", g.tokens.AccessToken).Status == http.StatusUnauthorized
+			})
 		}
 	})
 }

@@ -104,7 +104,7 @@ func (s State) Ended(why string, at time.Duration) State {
 // WithRoles is the session after its user has got other roles: what was minted until now is refused, what comes is not.
 func (s State) WithRoles(roles string, at time.Duration) State {
 	if !s.over(at) {
-		s.Roles, s.Blocked = roles, max(s.Floor, seconds(at))
+		s.Roles, s.Blocked = roles, min(max(s.Floor, seconds(at)), seconds(at)+1)
 		s.Floor = s.Blocked + 1
 	}
 	return s

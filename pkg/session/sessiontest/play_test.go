@@ -496,6 +496,9 @@ func (h *history) sending(l *life, p *party, q request, clientID string, replica
 				p := Presented{At: at, Generation: generation, Client: clientID, Key: q.key}
 				state, answer := l.rules.Refresh(s, p)
 				outcomes := []Outcome{{state, answer}}
+				if answer.OK && answer.IAT > seconds(at) { // it waits for that second, and the session may end meanwhile
+					outcomes = append(outcomes, Outcome{state, Answer{}})
+				}
 				if p.Unanswered = h.unanswered(replicaIndex); p.Unanswered > 0 { // the replica may know of so much, or of less
 					state, answer := l.rules.Refresh(s, p)
 					outcomes = append(outcomes, Outcome{state, answer})

@@ -173,17 +173,25 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 // SetRoles implements session.Store.
 func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e session.Ending) error {
 	const (
-		first = `UPDATE users SET roles = $2, updated_at = $3 WHERE id = $1 RETURNING true`
-		then  = `WITH mine AS (
-				SELECT s.id FROM sessions s
-				WHERE s.user_id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
-				ORDER BY s.id FOR NO KEY UPDATE
+		first = `WITH u AS (
+				SELECT id, roles FROM users WHERE id = $1 FOR NO KEY UPDATE
+			), changed AS (
+				UPDATE users t SET roles = $2::text[], updated_at = $3 FROM u
+				WHERE t.id = u.id AND NOT (u.roles @> $2::text[] AND u.roles <@ $2::text[])
+			) SELECT true FROM u`
+		then = `WITH changed AS (
+				SELECT id FROM users WHERE id = $12 AND updated_at = $15
+			), mine AS (
+				SELECT s.id FROM sessions s JOIN changed c ON s.user_id = c.id
+				WHERE s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
+				ORDER BY s.id FOR NO KEY UPDATE OF s
 			), ended AS (
-				UPDATE sessions s SET roles = $13::text[], iat_floor = GREATEST(s.iat_floor, $11::bigint) + 1,
+				UPDATE sessions s SET roles = $13::text[],
+					iat_floor = LEAST(GREATEST(s.iat_floor, $11::bigint), $11::bigint + 1) + 1,
 					status_number = nextval('status_numbers')
 				FROM mine WHERE s.id = mine.id
 				RETURNING s.id, s.iat_floor - 1 AS not_before, $14::bigint AS drop_after
-			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM users WHERE id = $12)
+			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM changed)
 			SELECT ` + notifyEnded
 	)
 	var found bool

@@ -393,20 +393,25 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 // SetRoles implements [session.Store].
 func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e session.Ending) error {
 	return db.announce(ctx, "set roles", func(c *conn) error {
-		n, err := c.exec(`UPDATE users SET roles = ?, updated_at = ? WHERE id = ?`, roles, e.At, userID)
+		var old []string
+		found, err := c.one(`SELECT roles FROM users WHERE id = ?`, func(r *row) { r.scan(&old) }, userID)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !found {
 			return user.ErrNotFound
 		}
-		// Tokens minted so far carry at most max(now, iat_floor), later ones at least one second more: they can be told
-		// apart also when all of it happens within one second.
+		if slices.Equal(slices.Sorted(slices.Values(old)), slices.Sorted(slices.Values(roles))) {
+			return errRollback
+		}
+		if _, err := c.exec(`UPDATE users SET roles = ?, updated_at = ? WHERE id = ?`, roles, e.At, userID); err != nil {
+			return err
+		}
 		var (
 			entries []blocklist.Entry
 			changed []session.ID
 		)
-		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = max(iat_floor, ?4) + 1 WHERE user_id = ?2 AND `+alive+
+		err = c.query(`UPDATE sessions SET roles = ?3, iat_floor = min(max(iat_floor, ?4), ?4 + 1) + 1 WHERE user_id = ?2 AND `+alive+
 			` RETURNING id, iat_floor`,
 			func(r *row) error {
 				var id session.ID

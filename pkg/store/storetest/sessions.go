@@ -3,6 +3,7 @@ package storetest
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -798,14 +799,42 @@ func testRoles(s *suite) {
 		s.same("iat of a repeat", repeated.IATFloor, at.Unix()+2)
 	})
 
-	s.run("ok/REV-08/by a replica whose clock is behind", func(s *suite) {
+	s.run("ok/REV-08/by a replica whose clock is a second behind", func(s *suite) {
 		u := s.user()
 		row := s.session(u.ID)
 		at := now().Add(time.Hour)
 		minted := s.rotate(row, at)
-		set(s, u, at.Add(-30*time.Second), "admin")
-		row = block(s, minted, at.Add(-30*time.Second), at.Unix(), "admin")
-		s.same("iat after", s.rotate(row, at.Add(-30*time.Second)).IATFloor, at.Unix()+1)
+		set(s, u, at.Add(-time.Second), "admin")
+		row = block(s, minted, at.Add(-time.Second), at.Unix(), "admin")
+		s.same("iat after", s.rotate(row, at.Add(-time.Second)).IATFloor, at.Unix()+1)
+	})
+
+	s.run("ok/iat_floor does not run away, however many changes there are", func(s *suite) {
+		u := s.user()
+		row := s.session(u.ID)
+		at := now().Add(time.Hour)
+		for i := range 50 {
+			set(s, u, at, fmt.Sprintf("role-%d", i))
+		}
+		s.same("iat_floor", s.read(row.ID).IATFloor, at.Unix()+2)
+		e, _ := s.blocked(row.ID)
+		s.same("NotBefore", e.NotBefore.Unix(), at.Unix()+1)
+		set(s, u, at.Add(5*time.Second), "later")
+		s.same("iat_floor later", s.read(row.ID).IATFloor, at.Unix()+6)
+	})
+
+	s.run("ok/the same roles in any order change nothing", func(s *suite) {
+		u := s.user()
+		row := s.session(u.ID)
+		at := now().Add(time.Hour)
+		set(s, u, at, "admin", "auditor")
+		before, events := s.read(row.ID), s.countEvents(u.ID, audit.KindRolesChanged)
+		s.must(s.second.SetRoles(s.Context(), u.ID, []string{"auditor", "admin"},
+			s.ending(u.ID, at.Add(time.Minute), audit.KindRolesChanged, "")))
+		s.same("row", s.read(row.ID), before)
+		s.same("events", s.countEvents(u.ID, audit.KindRolesChanged), events)
+		e, _ := s.blocked(row.ID)
+		s.same("NotBefore", e.NotBefore.Unix(), at.Unix())
 	})
 
 	s.run("ok/a block for good stays for good", func(s *suite) {
