@@ -515,6 +515,7 @@ func TestCodeRedemption(t *testing.T) {
 			"another redirect URI":      {"redirect_uri", "https://evil.example/"},
 			"another client":            {"client_id", "other"},
 			"another code":              {"code", "hsa_" + rand.Text()},
+			"another resource":          {"resource", "https://elsewhere.example"},
 		} {
 			if r := redeem(t, s, code, change...); r.Status == http.StatusOK {
 				t.Errorf("%s: %s", name, r.Body)

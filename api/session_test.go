@@ -36,3 +36,27 @@ func TestWalkThrough(t *testing.T) {
 		}
 	})
 }
+
+// Logging out twice is no error, with the same access token too. A token that is blocked by itself is still refused.
+func TestLogoutTwice(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		p := signUp(t, w.Service)
+		logout := func() servicetest.Response {
+			return w.Do(t, http.MethodPost, "/v1/logout", bearer(p.AccessToken), nil)
+		}
+		want(t, "the first time", logout(), http.StatusNoContent, "")
+		servicetest.Eventually(t, "the token is refused", func() bool {
+			return w.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized
+		})
+		want(t, "the second time", logout(), http.StatusNoContent, "")
+
+		other := signUp(t, w.Service)
+		want(t, "revoke", w.Form(t, "/oauth2/revoke", "token", other.AccessToken), http.StatusOK, "")
+		servicetest.Eventually(t, "the token is refused", func() bool {
+			return w.Get(t, "/v1/me", other.AccessToken).Status == http.StatusUnauthorized
+		})
+		r := w.Do(t, http.MethodPost, "/v1/logout", bearer(other.AccessToken), nil)
+		want(t, "with a token that was revoked by itself", r, http.StatusUnauthorized, "")
+		want(t, "its session", w.Refresh(t, other.RefreshToken), http.StatusOK, "")
+	})
+}

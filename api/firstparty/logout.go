@@ -1,8 +1,12 @@
 package firstparty
 
 import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,6 +23,11 @@ func (r *Login) logout(c echo.Context) error {
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {
 		return r.logoutByRefreshToken(c)
 	}
+	if errors.Is(err, verifier.ErrBlocked) {
+		if over, failure := r.isOver(c); failure != nil || over {
+			return cmp.Or(failure, c.NoContent(http.StatusNoContent))
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -32,6 +41,37 @@ func (r *Login) logout(c echo.Context) error {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// isOver reports whether the session of a request's access token has ended. The token is authentic, for one that is not is never
+// said to be blocked; but a token can also be blocked by itself, and its session goes on.
+func (r *Login) isOver(c echo.Context) (bool, error) {
+	raw, err := verifier.TokenFrom(c.Request())
+	if err != nil {
+		return false, err
+	}
+	var claims struct {
+		SessionID string `json:"sid"`
+	}
+	_, payload, _ := strings.Cut(raw, ".")
+	payload, _, _ = strings.Cut(payload, ".")
+	text, err := base64.RawURLEncoding.DecodeString(payload)
+	if err == nil {
+		err = json.Unmarshal(text, &claims)
+	}
+	if err != nil {
+		return false, err
+	}
+	id, err := session.ParseID(claims.SessionID)
+	if err != nil {
+		return false, nil // a client's own token
+	}
+	door.NoStore(c.Response().Header())
+	s, err := r.Sessions.Session(c.Request().Context(), id)
+	if errors.Is(err, session.ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && !s.Alive(r.Sessions.Now()), err
 }
 
 func (r *Login) logoutByRefreshToken(c echo.Context) error {

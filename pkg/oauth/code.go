@@ -55,6 +55,10 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	if !code.UsedAt.IsZero() {
 		return nil, s.endReused(ctx, code, r.Origin)
 	}
+	audience, err := grantedAudience(code.Audience, r.resources())
+	if err != nil {
+		return nil, err // before the code is used up: the client may ask again
+	}
 	u, err := s.store.UserByID(ctx, code.UserID)
 	if errors.Is(err, user.ErrNotFound) {
 		return nil, session.ErrUserChanged
@@ -80,10 +84,6 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		}
 		return nil, s.endReused(ctx, code, r.Origin)
 	}
-	if err != nil {
-		return nil, err
-	}
-	audience, err := grantedAudience(code.Audience, r.resources())
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,9 @@ func NewManager(store Store, master Deriver, config Config) *Manager {
 	return m
 }
 
+// Now is the time by which sessions are judged.
+func (m *Manager) Now() time.Time { return m.config.Clock.Now() }
+
 // Watch notes until ctx ends when this process stands still, as one does that is stopped or moved to another machine: a
 // request that it reads afterwards may have come before. Without it no stall is noticed.
 func (m *Manager) Watch(ctx context.Context) { m.watch.keep(ctx, m.config.Clock.Now) }
