@@ -77,7 +77,7 @@ func (h *Login) wanted(f flow) string {
 	if f.IDTokenHint == "" {
 		return ""
 	}
-	hint, err := token.ParseHint(f.IDTokenHint, h.Door.Issuer(), h.Keys.Public)
+	hint, err := token.ParseHint(f.IDTokenHint, h.Door.Issuer(), h.Keys.Hint)
 	if err != nil {
 		return ""
 	}

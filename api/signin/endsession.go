@@ -55,7 +55,7 @@ func (h *Logout) readLogout(c echo.Context, values url.Values) (logoutRequest, e
 	clientID := values.Get("client_id")
 	if raw := values.Get("id_token_hint"); raw != "" {
 		// An unreadable token proves nothing, but is no reason to keep the user logged in.
-		if hint, err := token.ParseHint(raw, h.Door.Issuer(), h.Keys.Public); err == nil {
+		if hint, err := token.ParseHint(raw, h.Door.Issuer(), h.Keys.Hint); err == nil {
 			if clientID != "" && clientID != hint.ClientID {
 				return r, door.InvalidRequest("client_id", "is not the client of id_token_hint")
 			}

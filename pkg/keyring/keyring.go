@@ -58,6 +58,9 @@ type Options struct {
 	MaxAge time.Duration
 	// Leeway is the allowance for replicas that lag and clocks that differ; 60 seconds by default.
 	Leeway time.Duration
+	// HintLifetime is how long the public half of a retired key stays known, beyond its time in the JWKS, for ID tokens that
+	// are shown as hints ([Keyring.Hint]): as long as sessions last. None by default.
+	HintLifetime time.Duration
 	// RotateEvery is the time for which a key signs; 30 days by default.
 	RotateEvery time.Duration
 	// SyncEvery is the time between two looks at the store; 1 second by default, at most a quarter of Leeway.

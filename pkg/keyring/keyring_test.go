@@ -742,3 +742,59 @@ func TestWake(t *testing.T) {
 		}
 	})
 }
+
+// A user logs out with the ID token of the login, weeks after the key that signed it has left the JWKS.
+func TestHint(t *testing.T) {
+	const session = 6 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		k := open(t, store, keyring.Options{RotateEvery: 365 * 24 * time.Hour, HintLifetime: session, SyncEvery: 15 * time.Second})
+		key, err := k.Signer(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Rotate(t.Context(), "", cli); err != nil {
+			t.Fatal(err)
+		}
+		want := func(when string, published, known bool) {
+			t.Helper()
+			_, verifies := k.Public(key.ID)
+			listed := slices.Contains(kids(t, k.JWKS(t.Context())), key.ID)
+			_, hint := k.Hint(key.ID)
+			if verifies != published || listed != published || hint != known {
+				t.Errorf("%s: verifies tokens %v, in the JWKS %v, known for hints %v", when, verifies, listed, hint)
+			}
+		}
+		want("before the rotation", true, true)
+		time.Sleep(15 * time.Minute)
+		want("retired", true, true)
+		time.Sleep(15 * time.Minute) // the last token and both leeways are over
+		want("not published any more", false, true)
+		time.Sleep(session - 15*time.Minute)
+		want("as long as a session lasts", false, true)
+		time.Sleep(15 * time.Minute)
+		want("longer", false, false)
+		if n := len(store.keys); n != 2 { // of ES256 and of RS256
+			t.Errorf("%d rows are left", n)
+		}
+
+		if _, ok := k.Hint("unknown"); ok {
+			t.Error("an unknown kid is known")
+		}
+	})
+	t.Run("fail/revoked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			k := open(t, &memory{}, keyring.Options{HintLifetime: session})
+			key, err := k.Signer(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := k.Revoke(t.Context(), key.ID, cli); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := k.Hint(key.ID); ok {
+				t.Error("a revoked key is believed for hints")
+			}
+		})
+	})
+}

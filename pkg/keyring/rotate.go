@@ -34,9 +34,10 @@ func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
 			return k.create(algorithm, active.ID, k.lead, system)
 		}
 	}
-	if slices.ContainsFunc(v.records, func(r Record) bool { return !r.RemoveAt.IsZero() && !at.Before(r.RemoveAt) }) {
+	over := at.Add(-k.options.HintLifetime)
+	if slices.ContainsFunc(v.records, func(r Record) bool { return !r.RemoveAt.IsZero() && !over.Before(r.RemoveAt) }) {
 		return func(ctx context.Context) error {
-			return k.store.DeleteSigningKeys(ctx, at)
+			return k.store.DeleteSigningKeys(ctx, over)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ type view struct {
 	at       time.Time // of the reading, or before
 	records  []Record
 	public   map[string]*verifier.Key // by kid: upcoming, active and retired
+	past     map[string]*verifier.Key // by kid: retired, and not in the JWKS any more
 	signers  map[string]crypto.Signer // by kid: upcoming and active
 	signing  map[string]signing       // by algorithm; "" is the default
 	body     []byte                   // the JWKS document
@@ -44,8 +45,17 @@ func (v *view) find(algorithm string, state State) (Record, bool) {
 
 // build turns a reading of the store into a view, taking over from the previous one what has not changed.
 func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, error) {
-	v := &view{at: at, records: records, public: map[string]*verifier.Key{}, signers: map[string]crypto.Signer{}}
-	if previous != nil && slices.EqualFunc(records, previous.records, Record.equal) {
+	v := &view{
+		at:      at,
+		records: records,
+		public:  map[string]*verifier.Key{},
+		past:    map[string]*verifier.Key{},
+		signers: map[string]crypto.Signer{},
+	}
+	unchanged := func(now, before Record) bool {
+		return now.equal(before) && now.published(at) == before.published(previous.at)
+	}
+	if previous != nil && slices.EqualFunc(records, previous.records, unchanged) {
 		same := *previous
 		same.at = at
 		same.signing = k.signing(&same, previous)
@@ -59,9 +69,15 @@ func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, 
 		if err != nil {
 			return nil, err
 		}
-		if v.public[record.ID], err = verificationKey(record.ID, public, previous); err != nil {
+		key, err := verificationKey(record.ID, public, previous)
+		if err != nil {
 			return nil, err
 		}
+		if !record.published(at) {
+			v.past[record.ID] = key
+			continue
+		}
+		v.public[record.ID] = key
 		if record.State == StateRetired {
 			continue
 		}
@@ -78,6 +94,11 @@ func (k *Keyring) build(records []Record, at time.Time, previous *view) (*view, 
 		return !hasActive && (!hasUpcoming || !k.due(upcoming, false).After(at))
 	})
 	return v, k.publish(v)
+}
+
+// published reports whether the JWKS holds a key at a time.
+func (r Record) published(at time.Time) bool {
+	return r.State != StateRevoked && (r.RemoveAt.IsZero() || at.Before(r.RemoveAt))
 }
 
 // verificationKey keeps one *verifier.Key for a key: a verifier's cache knows it by its address.
@@ -146,7 +167,7 @@ func (k *Keyring) due(upcoming Record, successor bool) time.Time {
 // clients that take the first key they find.
 func (k *Keyring) publish(v *view) error {
 	states := []State{StateActive, StateUpcoming, StateRetired}
-	order := slices.DeleteFunc(slices.Clone(v.records), func(r Record) bool { return r.State == StateRevoked })
+	order := slices.DeleteFunc(slices.Clone(v.records), func(r Record) bool { return v.public[r.ID] == nil })
 	slices.SortStableFunc(order, func(a, b Record) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(states, a.State), slices.Index(states, b.State)),
@@ -204,5 +225,17 @@ func (k *Keyring) maxAge(v *view, at time.Time) time.Duration {
 // answers from memory and has the form that verifier.WithKeys takes.
 func (k *Keyring) Public(kid string) (*verifier.Key, bool) {
 	key, ok := k.current(context.Background()).public[kid]
+	return key, ok
+}
+
+// Hint returns the key that verifies an ID token with the kid which is shown as a hint: like Public, and for as long as
+// sessions last also of a key whose tokens have all expired. An ID token names its session after it has expired (OpenID Connect
+// RP-Initiated Logout 1.0, section 2). Nothing else may be verified with it.
+func (k *Keyring) Hint(kid string) (*verifier.Key, bool) {
+	v := k.current(context.Background())
+	if key, ok := v.public[kid]; ok {
+		return key, true
+	}
+	key, ok := v.past[kid]
 	return key, ok
 }

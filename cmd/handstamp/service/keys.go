@@ -36,6 +36,7 @@ func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 	return keyring.Options{
 		Algorithms:    []string{c.SigningAlgorithm},
 		TokenLifetime: c.AccessTokenLifetime,
+		HintLifetime:  c.RefreshLifetime,
 		MaxAge:        c.JWKSMaxAge,
 		RotateEvery:   c.KeyRotation,
 		Clock:         c.Clock,
