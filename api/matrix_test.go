@@ -83,7 +83,7 @@ func matrix() map[string]string {
 		// A gateway may let services and third parties pass to what is behind it.
 		"GET /v1/forward-auth": "401 200 200 200 200 200 401 401 401 401",
 		// Who holds a token may end its session.
-		"POST /v1/logout": "401 204 204 204 204 401 401 401 401 401",
+		"POST /v1/logout": "401 204 204 204 204 401 204 204 401 401",
 
 		// Clients that the operator has given the scope.
 		"GET /v1/ssf/streams":          receiverRoute,

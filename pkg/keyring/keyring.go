@@ -65,6 +65,9 @@ type Options struct {
 	RotateEvery time.Duration
 	// SyncEvery is the time between two looks at the store; 1 second by default, at most a quarter of Leeway.
 	SyncEvery time.Duration
+	// Blocked reports whether a key was revoked, as far as others have been told. It may know before the keys are read again,
+	// and then they are: nothing is signed that nobody accepts. Nil if nobody is told.
+	Blocked func(kid string) bool
 	// Clock tells the time; nil for the machine's.
 	Clock *clock.Clock
 	// Logger is told when the store cannot be read, and when it can again; nothing is logged without one.
@@ -324,6 +327,13 @@ func (k *Keyring) awaitComplete(ctx context.Context) *view {
 func (k *Keyring) Signer(ctx context.Context, algorithm string) (*SigningKey, error) {
 	v := k.current(ctx)
 	s, ok := v.signing[algorithm]
+	if ok && k.options.Blocked != nil && k.options.Blocked(s.key.ID) {
+		if err := k.Sync(ctx); err != nil {
+			return nil, fmt.Errorf("%w: %s was revoked: %w", ErrNotReady, s.key.ID, err)
+		}
+		v = k.current(ctx)
+		s, ok = v.signing[algorithm]
+	}
 	if !ok && !v.complete {
 		s, ok = k.awaitComplete(ctx).signing[algorithm]
 	}

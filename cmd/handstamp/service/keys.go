@@ -9,6 +9,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/token"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // MasterKey finds the master key. It is made at the first start only: never when the database holds keys that another one sealed.
@@ -49,7 +50,15 @@ func (b *builder) keys(ctx context.Context) (err error) {
 	if b.master, err = MasterKey(ctx, b.config, b.Store); err != nil {
 		return err
 	}
-	if b.Keys, err = keyring.Open(ctx, b.Store, b.master, KeyringOptions(b.config, b.log)); err != nil {
+	options := KeyringOptions(b.config, b.log)
+	options.Blocked = func(kid string) bool {
+		if b.Blocklist == nil { // it comes after the keys
+			return false
+		}
+		_, blocked := b.Blocklist.Set().Lookup(verifier.KeyOf(verifier.BlockKID, kid))
+		return blocked
+	}
+	if b.Keys, err = keyring.Open(ctx, b.Store, b.master, options); err != nil {
 		return err
 	}
 	b.Minter = token.NewMinter(b.config.Issuer, b.Keys, b.config.Clock)
