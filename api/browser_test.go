@@ -517,7 +517,8 @@ func TestCodeRedemption(t *testing.T) {
 			"another code":              {"code", "hsa_" + rand.Text()},
 			"another resource":          {"resource", "https://elsewhere.example"},
 		} {
-			if r := redeem(t, s, code, change...); r.Status == http.StatusOK {
+			r := redeem(t, s, code, change...)
+			if r.Status == http.StatusOK || strings.HasSuffix(name, "verifier") && r.Code() != "invalid_grant" {
 				t.Errorf("%s: %s", name, r.Body)
 			}
 		}

@@ -205,6 +205,12 @@ func TestBadJSON(t *testing.T) {
 				strings.NewReader(` "password" : "`+servicetest.Password+`" } `+"\n"))
 			want(t, "good", w.Do(t, http.MethodPost, "/v1/login", h, body), http.StatusOK, "")
 		}
+		// A form is ASCII under any label.
+		for _, charset := range []string{"", "; charset=ISO-8859-1", "; charset=us-ascii", "; charset=utf8"} {
+			h := header("Content-Type", "application/x-www-form-urlencoded"+charset)
+			p.Tokens = w.Do(t, http.MethodPost, "/oauth2/token", h,
+				strings.NewReader("grant_type=refresh_token&refresh_token="+p.RefreshToken)).Tokens(t)
+		}
 	})
 }
 

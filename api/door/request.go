@@ -21,11 +21,16 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
+const formType = "application/x-www-form-urlencoded"
+
 // readBody reads a body of a media type, which is compared exactly but for a charset of UTF-8.
 func readBody(c echo.Context, mediaType string) ([]byte, error) {
 	r := c.Request()
 	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, hasCharset := params["charset"]
+	if mediaType == formType { // a form is ASCII, whatever its label says, and its escapes are UTF-8 (WHATWG URL, section 5)
+		hasCharset = false
+	}
 	if err != nil || got != mediaType || (hasCharset && !strings.EqualFold(charset, "utf-8")) ||
 		len(r.Header.Values("Content-Type")) != 1 {
 		return nil, echo.ErrUnsupportedMediaType
@@ -237,7 +242,7 @@ func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
 // ReadForm reads a protocol request: the body only, never the query (RFC 6749, section 2.3.1), and the client's credentials
 // in the Authorization header.
 func ReadForm(c echo.Context) (oauth.Request, error) {
-	body, err := readBody(c, "application/x-www-form-urlencoded")
+	body, err := readBody(c, formType)
 	if err != nil {
 		return oauth.Request{}, err
 	}

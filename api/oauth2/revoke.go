@@ -8,7 +8,8 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 )
 
-// revoke is POST /oauth2/revoke (RFC 7009): 200 once the revocation is committed, and for tokens that are not alive.
+// revoke is POST /oauth2/revoke (RFC 7009): 200 once the revocation is committed, and for tokens that are not alive. The body is
+// an empty object: section 2.2 ignores it, and clients that read every answer as JSON fail on none.
 func (r *Room) revoke(c echo.Context) error {
 	request, err := door.ReadForm(c)
 	if err != nil {
@@ -18,5 +19,5 @@ func (r *Room) revoke(c echo.Context) error {
 		return err
 	}
 	door.NoStore(c.Response().Header())
-	return c.NoContent(http.StatusOK)
+	return door.WriteJSON(c, http.StatusOK, "application/json", struct{}{})
 }

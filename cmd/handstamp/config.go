@@ -360,7 +360,8 @@ func (p *program) readEnvironment(table []setting) (faults []error) {
 			continue
 		}
 		v := p.env[name]
-		if v == "" { // as if it were not set, which is how compose files leave one out
+		// As if it were not set, which is how compose files leave one out, but for settings that an empty value switches off.
+		if v == "" && !strings.Contains(s.help, "empty for none") {
 			continue
 		}
 		if name != s.env() {

@@ -32,13 +32,14 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) 
 // authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is
 // shown again ends the session that it gave: two parties hold it.
 func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
-	var raw, redirectURI, verifier string
-	for name, into := range map[string]*string{"code": &raw, "code_verifier": &verifier} {
-		v, err := r.Form.required(name)
-		if err != nil {
-			return nil, err
-		}
-		*into = v
+	raw, err := r.Form.required("code")
+	if err != nil {
+		return nil, err
+	}
+	// One that is missing does not match (RFC 7636, section 4.6): invalid_grant, not invalid_request.
+	verifier, err := r.Form.One("code_verifier")
+	if err != nil {
+		return nil, err
 	}
 	redirectURI, err := r.Form.One("redirect_uri")
 	if err != nil {
