@@ -95,7 +95,7 @@ const (
 	ReasonPasswordChange Reason = "password_change"
 	ReasonUserDisabled   Reason = "user_disabled"
 	ReasonUserDeleted    Reason = "user_deleted"
-	ReasonLimit          Reason = "session_limit" // the user's oldest session made way for a new one
+	ReasonLimit          Reason = "session_limit" // the session made way for a new one
 	ReasonCodeReuse      Reason = "code_reuse"    // the authorization code that started it was used twice
 	ReasonAdopted        Reason = "user_adopted"  // the user's address was proven by somebody, who need not be who began the session
 )
@@ -142,7 +142,8 @@ type Start struct {
 	Provider, Subject string
 	// ResetAttempts is the address whose login attempts are forgotten, empty to leave them.
 	ResetAttempts string
-	// Limit is the most live sessions a user may have, the new one included. The oldest others end with ReasonLimit.
+	// Limit is the most live sessions a user may have, the new one included. Others end with ReasonLimit: first those of the
+	// same browser login at the same client, then those that were used least recently.
 	Limit      int
 	BlockUntil time.Time   // for the sessions that make way
 	Event      audit.Event // the login

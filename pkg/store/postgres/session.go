@@ -84,7 +84,8 @@ const (
 			RETURNING id, status_number
 		), ended AS (
 			SELECT e.ended AS id, e.begun, $34::bigint AS not_before, $34::bigint AS drop_after
-			FROM allowed, end_surplus_sessions(allowed.id, $11::uuid, $31::timestamptz, $32::bigint, $33::text) AS e
+			FROM allowed, end_surplus_sessions(allowed.id, $11::uuid, $31::timestamptz, $32::bigint, $33::text, $13::text,
+				allowed.browser_session) AS e
 		), blocked AS (` + blockEnded + `
 		), forgotten AS (
 			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])

@@ -60,7 +60,7 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled {
 		return started, nil
 	}
-	if started.Ended, err = makeWay(c, s); err != nil {
+	if started.Ended, err = makeWay(c, s, browserSession); err != nil {
 		return started, err
 	}
 	if started.StatusNumber, err = nextStatus(c); err != nil {
@@ -94,18 +94,20 @@ func startFacts(c *conn, s session.Start, started *session.Started) (err error) 
 	return err
 }
 
-// makeWay ends the user's oldest sessions so that one more stays within the limit.
-func makeWay(c *conn, s session.Start) ([]session.ID, error) {
+// makeWay ends sessions of the user so that one more stays within the limit: first those of the same browser login at the same
+// client, then those that were used least recently.
+func makeWay(c *conn, s session.Start, browserSession []byte) ([]session.ID, error) {
 	if s.Limit <= 0 {
 		return nil, nil
 	}
 	at := s.Session.CreatedAt
 	ids, err := sessionIDs(c, `SELECT id FROM sessions WHERE user_id = ?2 AND `+alive+`
-		ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?3`, at, s.Session.UserID, s.Limit-1)
+		ORDER BY coalesce(browser_session = ?4 AND client_id = ?5, 0), rotated_at DESC, id DESC LIMIT -1 OFFSET ?3`,
+		at, s.Session.UserID, s.Limit-1, browserSession, s.Session.ClientID)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	slices.Reverse(ids) // oldest first
+	slices.Reverse(ids) // as they went
 	for _, id := range ids {
 		if _, err := c.exec(`UPDATE sessions SET revoked_at = ?, revoke_reason = ? WHERE id = ?`, at, string(session.ReasonLimit),
 			id[:]); err != nil {

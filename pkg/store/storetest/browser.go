@@ -144,6 +144,50 @@ func testCodes(s *suite) {
 		s.wantNoCode(oauth.Code{Hash: newHash(), UserID: s.user().ID, ClientID: oauth.DefaultClientID}, oauth.ErrCodeNotFound)
 	})
 
+	s.run("ok/at the limit the sessions of one browser login make way for each other, then what is used least", func(s *suite) {
+		u := s.user()
+		at := now()
+		step := func() time.Time { at = at.Add(time.Minute); return at }
+		phone := s.newSession(u.ID)
+		phone.CreatedAt, phone.RotatedAt = at, at
+		phone = s.start(s.starting(phone))
+		tablet := s.newSession(u.ID)
+		tablet.CreatedAt, tablet.RotatedAt = step(), at
+		tablet = s.start(s.starting(tablet))
+		b := s.browserSession(u.ID)
+		open := func() (session.ID, []session.ID) { // a page that is opened again, in a browser that is logged in
+			c := s.code(b)
+			start := s.redeeming(c)
+			start.Limit = 4
+			start.Session.CreatedAt, start.Session.RotatedAt = step(), at
+			started, err := s.second.RedeemCode(s.Context(), c.Hash, start)
+			s.must(err)
+			if !started.Created {
+				s.Fatalf("not started: %+v", started)
+			}
+			return start.Session.ID, started.Ended
+		}
+		first, _ := open()
+		second, _ := open()
+		for _, made := range []session.ID{first, second} {
+			third, ended := open()
+			s.sameIDs("made way for a reload", ended, made)
+			second = third
+		}
+		phone = s.rotate(phone, step())
+		other := s.starting(s.newSession(u.ID))
+		other.Limit = 4
+		other.Session.CreatedAt, other.Session.RotatedAt = step(), at
+		started, err := s.first.Start(s.Context(), other)
+		s.must(err)
+		s.sameIDs("made way for another device", started.Ended, tablet.ID)
+		for _, id := range []session.ID{phone.ID, second} {
+			if got := s.read(id); !got.RevokedAt.IsZero() {
+				s.Errorf("a session that is in use made way: %+v", got)
+			}
+		}
+	})
+
 	s.run("ok/redeemed once, for a session like any other", func(s *suite) {
 		u := s.user()
 		oldest := s.session(u.ID)
