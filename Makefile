@@ -34,12 +34,12 @@ test: ## run every test, on SQLite and on PostgreSQL
 	scripts/with-clients scripts/with-postgres go test -timeout 20m -parallel $(PARALLEL) $(ARGS) $(PACKAGES)
 
 # What test-quick leaves out: browsers, Apache, the README as printed, the play of crashes, long histories, and toolchains of other languages.
-SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache
+SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache|TestNodeByItself|TestPythonByItself
 
 .PHONY: test-quick
 test-quick: ## run the tests that take no browser, other toolchain or long history
 	@echo 'left out: $(subst |,* ,$(SLOW))*; make test runs them' >&2
-	scripts/with-postgres go test -timeout 10m -parallel $(PARALLEL) -skip '^($(SLOW))' $(ARGS) $(PACKAGES)
+	scripts/in-memory scripts/with-postgres go test -timeout 10m -parallel $(PARALLEL) -skip '^($(SLOW))' $(ARGS) $(PACKAGES)
 
 .PHONY: race
 race: ## run every test with the race detector

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/store/storetest"
 )
 
 func TestWalkThrough(t *testing.T) {
@@ -58,5 +60,28 @@ func TestLogoutTwice(t *testing.T) {
 		r := w.Do(t, http.MethodPost, "/v1/logout", bearer(other.AccessToken), nil)
 		want(t, "with a token that was revoked by itself", r, http.StatusUnauthorized, "")
 		want(t, "its session", w.Refresh(t, other.RefreshToken), http.StatusOK, "")
+	})
+}
+
+// A database that does not answer whether the session is over is no success.
+func TestLogoutTwice_StorageDown(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		var failing *storetest.Failing
+		db.Wrap = func(s store.Store) store.Store {
+			failing = storetest.Fail(s, 0, storetest.Before, "none")
+			return failing
+		}
+		s := servicetest.Start(t, db)
+		p := signUp(t, s)
+		logout := func() servicetest.Response {
+			return s.Do(t, http.MethodPost, "/v1/logout", bearer(p.AccessToken), nil)
+		}
+		want(t, "the first time", logout(), http.StatusNoContent, "")
+		servicetest.Eventually(t, "the token is refused", func() bool {
+			return s.Get(t, "/v1/me", p.AccessToken).Status == http.StatusUnauthorized
+		})
+		failing.Arm(1, storetest.Before, "Session")
+		want(t, "while storage fails", logout(), http.StatusServiceUnavailable, "unavailable")
+		want(t, "afterwards", logout(), http.StatusNoContent, "")
 	})
 }

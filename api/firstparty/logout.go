@@ -1,7 +1,6 @@
 package firstparty
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -24,8 +23,12 @@ func (r *Login) logout(c echo.Context) error {
 		return r.logoutByRefreshToken(c)
 	}
 	if errors.Is(err, verifier.ErrBlocked) {
-		if over, failure := r.isOver(c); failure != nil || over {
-			return cmp.Or(failure, c.NoContent(http.StatusNoContent))
+		over, failure := r.isOver(c)
+		switch {
+		case failure != nil:
+			return failure
+		case over:
+			return c.NoContent(http.StatusNoContent)
 		}
 	}
 	if err != nil {

@@ -84,10 +84,11 @@ func rooms() map[string]room {
 		"pkg/oauth": {imports: slices.Concat([]string{"pkg/statuslist", "pkg/outbox"}, second, underSecond), modules: []string{jwt}},
 		"pkg/store": {imports: features},
 
-		"pkg/store/postgres":        {imports: underDialect, modules: []string{pgx, goose}},
-		"pkg/store/sqlite":          {imports: underDialect, modules: []string{"modernc.org/sqlite", goose}},
-		"pkg/store/postgres/pgtest": {modules: []string{pgx}},
-		"pkg/session/sessiontest":   {},
+		"pkg/store/postgres":          {imports: underDialect, modules: []string{pgx, goose}},
+		"pkg/store/sqlite":            {imports: underDialect, modules: []string{"modernc.org/sqlite", goose}},
+		"pkg/store/postgres/pgtest":   {modules: []string{pgx}},
+		"pkg/store/sqlite/sqlitetest": {imports: []string{"pkg/store/sqlite"}},
+		"pkg/session/sessiontest":     {},
 		"pkg/store/storetest": {
 			imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features),
 			modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"},

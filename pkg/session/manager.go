@@ -49,7 +49,7 @@ func NewManager(store Store, master Deriver, config Config) *Manager {
 	}
 	m.batch.rotate = func(ctx context.Context, rotations []Rotation) ([]*Session, error) {
 		rows, err := store.Rotate(ctx, rotations)
-		m.heard(err)
+		m.heard(ctx, err)
 		return rows, err
 	}
 	return m
@@ -62,11 +62,13 @@ func (m *Manager) Now() time.Time { return m.config.Clock.Now() }
 // request that it reads afterwards may have come before. Without it no stall is noticed.
 func (m *Manager) Watch(ctx context.Context) { m.watch.keep(ctx, m.config.Clock.Now) }
 
-// heard notes whether storage answered.
-func (m *Manager) heard(err error) {
-	if err == nil || errors.Is(err, ErrNotFound) {
+// heard notes whether storage answered. A caller who leaves says nothing about that: otherwise anybody could make a grace
+// period longer by hanging up.
+func (m *Manager) heard(ctx context.Context, err error) {
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
 		m.watch.answered(m.config.Clock.Now())
-	} else {
+	case !errors.Is(ctx.Err(), context.Canceled):
 		m.watch.failed()
 	}
 }
@@ -202,9 +204,7 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 	heldUp := m.heldUp(r, step.At)
 	for range refreshAttempts {
 		s, err := m.store.Session(ctx, p.ID)
-		if ctx.Err() == nil { // a caller who has left says nothing about storage
-			m.heard(err)
-		}
+		m.heard(ctx, err)
 		if errors.Is(err, ErrNotFound) {
 			return Issued{}, ErrEnded
 		}
@@ -270,7 +270,7 @@ func (m *Manager) answer(ctx context.Context, s Session, p Presented, r Refresh,
 	again := step // as of the same time: a session that was alive then is not refused for the wait
 	again.From = s.Generation
 	row, err := m.store.Repeat(ctx, again)
-	m.heard(err)
+	m.heard(ctx, err)
 	switch {
 	case err != nil:
 		return Issued{}, fmt.Errorf("read the row again: %w", err)

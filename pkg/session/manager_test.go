@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +17,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
+	"github.com/handstamp/handstamp/pkg/store/sqlite/sqlitetest"
 	"github.com/handstamp/handstamp/pkg/store/storetest"
 	"github.com/handstamp/handstamp/pkg/user"
 	"github.com/handstamp/handstamp/pkg/verifier"
@@ -48,38 +46,13 @@ type bench struct {
 	user    user.User
 }
 
-// migrated is the content of an empty database. It is made once: that takes longer than most tests.
-var migrated = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "handstamp-*")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "handstamp.db")
-	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(db.Migrate(context.Background()), db.Close()); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
-
 // over runs a test in a bubble, over a database of its own.
 func over(t *testing.T, name string, test func(b *bench)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		content, err := migrated()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "handstamp.db")
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		url := sqlitetest.URL(t)
 		synctest.Test(t, func(t *testing.T) {
-			db, err := sqlite.Open(t.Context(), sqlite.Prefix+path)
+			db, err := sqlite.Open(t.Context(), url)
 			b := &bench{T: t, store: db, codec: session.NewCodec(deriver("one"))}
 			b.must(err)
 			defer func() { b.must(db.Close()) }()
@@ -766,4 +739,31 @@ func TestRT03_Outage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who hangs up makes no grace period longer: that is no failure of storage.
+func TestRT03_HangingUpIsNoOutage(t *testing.T) {
+	over(t, "fail", func(b *bench) {
+		db := &outage{Store: b.store}
+		m := b.on(db)
+		begun, err := m.Start(b.Context(), session.Login{User: b.user, ClientID: oauth.DefaultClientID})
+		b.must(err)
+		old := session.Refresh{Raw: begun.RefreshToken, ClientID: oauth.DefaultClientID}
+		_, err = m.Refresh(b.Context(), old)
+		b.must(err)
+		time.Sleep(grace + time.Second)
+		gone, leave := context.WithCancel(b.Context())
+		leave()
+		if _, err := m.Refresh(gone, old); !errors.Is(err, context.Canceled) {
+			b.Fatalf("got %v", err)
+		}
+		narrowed := old
+		narrowed.Scope = "openid" // read before anything moves
+		if _, err := m.Refresh(gone, narrowed); !errors.Is(err, context.Canceled) {
+			b.Fatalf("got %v", err)
+		}
+		if _, err := m.Refresh(b.Context(), old); !errors.Is(err, session.ErrReuse) {
+			b.Errorf("got %v, want ErrReuse", err)
+		}
+	})
 }

@@ -12,10 +12,8 @@ const (
 	// maxUnanswered bounds what is left out of a grace period.
 	maxUnanswered = 5 * time.Minute
 	// watchEvery is how often the watch looks at the time, and stallAfter how late it must be to say that the process stood
-	// still: it was stopped, or its machine was. A process that is only busy, and so late, has used its processors meanwhile,
-	// for at least a stallShare of the time. Shorter stalls are known to the transport ([Refresh.Arrived]).
+	// still: it was stopped, or its machine was. Shorter stalls are known to the transport ([Refresh.Arrived]).
 	watchEvery, stallAfter = 50 * time.Millisecond, 2 * time.Second
-	stallShare             = 10
 	// catchUp is how long after a stall requests are read that came during it, or were sent again after a machine's.
 	catchUp = 2 * time.Second
 	// maxGaps is how many gaps are remembered. Older ones are joined with the next.
@@ -25,8 +23,7 @@ const (
 // watch knows when this replica could not answer: before it started, while its storage failed, and while its process stood
 // still. A client whose answer was lost then could not ask again, so the time does not count against it.
 type watch struct {
-	spent func() time.Duration // processor time of this process
-	beat  atomic.Pointer[beat] // of keep; nil while nobody keeps the watch
+	beat atomic.Pointer[time.Time] // when keep looked last; nil while nobody keeps the watch
 
 	mu      sync.Mutex
 	gaps    []gap     // the newest last
@@ -37,15 +34,9 @@ type watch struct {
 
 type gap struct{ from, to time.Time }
 
-// beat is a look at the time.
-type beat struct {
-	at    time.Time
-	spent time.Duration
-}
-
 // newWatch returns a watch that begins at a time. What was before is not known, and so counts as a gap.
 func newWatch(started time.Time) *watch {
-	return &watch{spent: processorTime, gaps: []gap{{to: started}}, heard: started}
+	return &watch{gaps: []gap{{to: started}}, heard: started}
 }
 
 // answered notes that storage has answered.
@@ -119,35 +110,21 @@ func (w *watch) keep(ctx context.Context, now func() time.Time) {
 }
 
 func (w *watch) look(at time.Time) {
-	before := w.beat.Load()
-	stalled := w.stalledFor(before, at)
-	w.beat.Store(&beat{at, w.spent()})
-	if stalled == 0 {
+	before := w.beat.Swap(&at)
+	if before == nil || passed(*before, at) < stallAfter {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stalled = gap{before.at, at}
+	w.stalled = gap{*before, at}
 	w.add(w.stalled)
-}
-
-// stalledFor is how long the process has stood still since a look; zero if it has not.
-func (w *watch) stalledFor(since *beat, at time.Time) time.Duration {
-	if since == nil {
-		return 0
-	}
-	d := passed(since.at, at)
-	if d < stallAfter || w.spent()-since.spent > d/stallShare {
-		return 0
-	}
-	return d
 }
 
 // heldUp is how long before an instant a request may have come that is read at that instant: what is read at the end of a
 // stall may have come at its beginning.
 func (w *watch) heldUp(at time.Time) time.Duration {
-	if d := w.stalledFor(w.beat.Load(), at); d > 0 {
-		return d // the stall is just over, and keep has not looked yet
+	if before := w.beat.Load(); before != nil && passed(*before, at) >= stallAfter {
+		return passed(*before, at) // the stall is just over, and keep has not looked yet
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -61,7 +61,6 @@ func TestWatch_Unanswered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWatch(start)
-			w.spent = func() time.Duration { return 0 }
 			test.happens(w)
 			if got := w.unanswered(at(test.from), at(test.to)); got != test.want {
 				t.Errorf("%v, want %v", got, test.want)
@@ -73,8 +72,6 @@ func TestWatch_Unanswered(t *testing.T) {
 func TestWatch_HeldUp(t *testing.T) {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	w := newWatch(start)
-	var spent time.Duration
-	w.spent = func() time.Duration { return spent }
 	want := func(what string, at time.Time, want time.Duration) {
 		t.Helper()
 		if got := w.heldUp(at); got != want {
@@ -92,10 +89,6 @@ func TestWatch_HeldUp(t *testing.T) {
 	}
 	w.look(start.Add(19*time.Second + catchUp))
 	want("afterwards", start.Add(19*time.Second+catchUp), 0)
-	spent += 10 * time.Second
-	want("it was busy", start.Add(45*time.Second), 0)
-	w.look(start.Add(45 * time.Second))
-	want("it has been busy", start.Add(45*time.Second), 0)
 }
 
 func TestWatch_Keep(t *testing.T) {

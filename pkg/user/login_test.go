@@ -3,10 +3,7 @@ package user_test
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +13,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
+	"github.com/handstamp/handstamp/pkg/store/sqlite/sqlitetest"
 	"github.com/handstamp/handstamp/pkg/store/storetest"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -61,39 +59,14 @@ type bench struct {
 	failures *counted
 }
 
-// migrated is the content of an empty database. It is made once: that takes longer than most tests.
-var migrated = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "handstamp-*")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "handstamp.db")
-	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(db.Migrate(context.Background()), db.Close()); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
-
 // over runs a test in a bubble, over a database of its own.
 func over(t *testing.T, name string, test func(b *bench)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		content, err := migrated()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "handstamp.db")
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		url := sqlitetest.URL(t)
 		synctest.Test(t, func(t *testing.T) {
 			b := &bench{T: t, hasher: hasher(t, strong), failures: &counted{Addresses: limit.NewAddresses(failures)}}
-			db, err := sqlite.Open(t.Context(), sqlite.Prefix+path)
+			db, err := sqlite.Open(t.Context(), url)
 			b.must(err)
 			defer func() { b.must(db.Close()) }()
 			b.store = db

@@ -3,11 +3,7 @@ package sessiontest
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,34 +33,6 @@ type database struct {
 	codec  *session.Codec
 	master seal.MasterKey
 	cursor string // of the blocklist
-}
-
-// migrated is the content of an empty SQLite database. It is made once: that takes longer than many histories.
-var migrated = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "handstamp-*")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "handstamp.db")
-	db, err := sqlite.Open(context.Background(), sqlite.Prefix+path)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(db.Migrate(context.Background()), db.Close()); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
-
-// sqliteURL is the URL of an empty SQLite database.
-func sqliteURL(t *testing.T) string {
-	t.Helper()
-	content, err := migrated()
-	must(t, err)
-	path := filepath.Join(t.TempDir(), "handstamp.db")
-	must(t, os.WriteFile(path, content, 0o600))
-	return sqlite.Prefix + path
 }
 
 // openDatabase opens and migrates an empty database. The caller closes it.

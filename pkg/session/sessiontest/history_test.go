@@ -22,6 +22,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
+	"github.com/handstamp/handstamp/pkg/store/sqlite/sqlitetest"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -193,7 +194,7 @@ var (
 
 // TestHistories_Managers plays against session.Manager over SQLite with an exact clock.
 func TestHistories_Managers(t *testing.T) {
-	url := sqliteURL(t)
+	url := sqlitetest.URL(t)
 	synctest.Test(t, func(t *testing.T) {
 		db, err := openDatabase(t.Context(), url)
 		must(t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/store/sqlite/sqlitetest"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -404,7 +405,7 @@ func TestSeededBugs(t *testing.T) {
 	}
 	hunt := func(t *testing.T, histories int, plant func(b *bug)) (after int, found error) {
 		t.Helper()
-		url := sqliteURL(t)
+		url := sqlitetest.URL(t)
 		synctest.Test(t, func(t *testing.T) {
 			db, err := openDatabase(t.Context(), url)
 			must(t, err)

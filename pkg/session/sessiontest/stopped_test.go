@@ -18,7 +18,7 @@ import (
 // RT-03, RT-05: a replica is stopped with a refresh in its socket. Meanwhile the client repeats it at another replica, and goes
 // on with what it got. When the replica goes on, the first copy is refused and ends nothing; who shows the old token later ends
 // the session.
-func TestStoppedReplica(t *testing.T) {
+func TestRT03_StoppedReplica(t *testing.T) {
 	for name, keyed := range map[string]bool{"with Idempotency-Keys": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
 			servicetest.Each(t, func(t *testing.T, at servicetest.Database) {
