@@ -501,6 +501,12 @@ func (h *history) sending(l *life, p *party, q request, clientID string, replica
 				if answer.OK && (answer.IAT > seconds(at) || !h.exact) {
 					outcomes = append(outcomes, Outcome{state, Answer{}})
 				}
+				if !h.exact && s.Made == at { // what happens at once does not arrive at once: this may have been a moment before
+					early := p
+					early.HeldUp = 1
+					state, answer := l.rules.Refresh(s, early)
+					outcomes = append(outcomes, Outcome{state, answer})
+				}
 				if p.Unanswered = h.unanswered(replicaIndex); p.Unanswered > 0 { // the replica may know of so much, or of less
 					state, answer := l.rules.Refresh(s, p)
 					outcomes = append(outcomes, Outcome{state, answer})
