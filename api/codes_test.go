@@ -370,6 +370,7 @@ func mappings() map[string]mapping {
 		"upstream.ErrIdentityTaken":   {upstream.ErrIdentityTaken, "409 identity_taken", "", "409 identity_taken"},
 		"upstream.ErrProviderLinked":  {upstream.ErrProviderLinked, "409 provider_linked", "", "409 provider_linked"},
 		"upstream.ErrAmbiguousEmail":  {upstream.ErrAmbiguousEmail, "409 ambiguous_email", "", "409 ambiguous_email"},
+		"upstream.ErrLookalikeEmail":  {upstream.ErrLookalikeEmail, "409 lookalike_email", "", "409 lookalike_email"},
 		"upstream.ErrEmailRequired":   {upstream.ErrEmailRequired, "403 email_required", "", "403 email_required"},
 		"upstream.ErrSignupClosed":    {upstream.ErrSignupClosed, "403 signup_disabled", "", "403 signup_disabled"},
 

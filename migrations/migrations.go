@@ -5,6 +5,8 @@ package migrations
 import (
 	"embed"
 	"io/fs"
+
+	"github.com/pressly/goose/v3"
 )
 
 //go:embed */*.sql
@@ -22,4 +24,22 @@ func sub(dir string) fs.FS {
 		panic(err) // only for a malformed dir, and dir is constant
 	}
 	return f
+}
+
+// Newest returns the number of the last step of a dialect, whose files are given. The steps in Go are among the numbers of
+// both dialects.
+func Newest(files fs.FS) (int64, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return 0, err
+	}
+	newest := int64(emailSpellings)
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, version)
+	}
+	return newest, nil
 }

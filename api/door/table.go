@@ -130,6 +130,10 @@ func rows() []row {
 			detail: "more than one user has this address", page: pages.FaultProviderConflict,
 		},
 		{
+			err: upstream.ErrLookalikeEmail, status: http.StatusConflict, code: "lookalike_email", title: titleRefused,
+			detail: "another user has an address that reads alike", page: pages.FaultProviderConflict,
+		},
+		{
 			err: upstream.ErrEmailRequired, status: http.StatusForbidden, code: "email_required", title: titleRefused,
 			detail: "the provider gave no verified e-mail address", page: pages.FaultProviderEmail,
 		},

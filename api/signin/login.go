@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -35,7 +34,7 @@ func (h *Login) loginForm(c echo.Context) error {
 	again := func(m pages.Message) error {
 		return h.showLogin(c, f, pages.Login{Email: v.Get("email"), Form: pages.Form{Error: m}})
 	}
-	email, err := user.ParseEmail(strings.TrimSpace(v.Get("email")))
+	email, err := user.ParseEmail(v.Get("email"))
 	if err != nil {
 		return again(pages.EmailInvalid.With())
 	}
@@ -112,7 +111,7 @@ func (h *Login) signupForm(c echo.Context) error {
 	again := func(m pages.Message) error {
 		return h.showSignup(c, f, pages.Signup{Email: v.Get("email"), Name: v.Get("name"), Form: pages.Form{Error: m}})
 	}
-	email, err := user.ParseEmail(strings.TrimSpace(v.Get("email")))
+	email, err := user.ParseEmail(v.Get("email"))
 	if err != nil {
 		return again(pages.EmailInvalid.With())
 	}

@@ -53,7 +53,7 @@ func rooms() map[string]room {
 	// A room of the api: never another room, never a dialect. Only they know Echo.
 	aRoom := room{imports: slices.Concat([]string{"api/door", "api/pages", "pkg/verifier"}, features), modules: []string{echo}}
 	return map[string]room{
-		"migrations":   {},
+		"migrations":   {modules: []string{goose}},
 		"pkg/audit":    {},
 		"pkg/password": {modules: []string{crypto, text}},
 		"pkg/seal":     {},
@@ -62,7 +62,7 @@ func rooms() map[string]room {
 		"pkg/clock":    {},
 		"pkg/verifier": {modules: []string{jwt}},
 
-		"pkg/user":      {imports: underFirst, modules: []string{text}},
+		"pkg/user":      {imports: underFirst, modules: []string{text, "golang.org/x/net"}},
 		"pkg/blocklist": {imports: underFirst},
 		"pkg/keyring":   {imports: underFirst},
 		"pkg/outbox":    {imports: []string{"pkg/clock"}},
@@ -91,7 +91,7 @@ func rooms() map[string]room {
 		"pkg/session/sessiontest":     {},
 		"pkg/store/storetest": {
 			imports: slices.Concat([]string{"pkg/store", "pkg/verifier"}, features),
-			modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid"},
+			modules: []string{"github.com/google/go-cmp", "pgregory.net/rapid", goose},
 		},
 
 		"api": {imports: []string{"api/door"}, modules: []string{echo}},

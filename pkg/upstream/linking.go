@@ -21,6 +21,9 @@ var (
 	ErrProviderLinked = errors.New("user is linked to this provider already")
 	// ErrAmbiguousEmail says that several users have the address, so that it tells nothing.
 	ErrAmbiguousEmail = errors.New("more than one user has this address")
+	// ErrLookalikeEmail says that the proven address belongs to nobody, but reads like another user's ("fußball" and
+	// "fussball"), and no two users have such addresses. The other user can log in otherwise and add the identity then.
+	ErrLookalikeEmail = errors.New("another user has an address that reads alike")
 	// ErrEmailRequired says that a new user needs an address that the provider has verified, and there is none. The
 	// user can log in otherwise and add the identity then.
 	ErrEmailRequired = errors.New("provider gave no verified e-mail address")
@@ -63,8 +66,10 @@ type Situation struct {
 type Decision struct {
 	Action Action
 	UserID string // of Login, LinkTo and Adopt
-	Email  string // the proven address, on which LinkTo (if not empty) and Adopt rest, and which a created user gets
-	Err    error  // of Refuse: one of the reasons
+	// Email is the proven address, on which LinkTo (if not empty) and Adopt rest, as the user has it; or what a created user
+	// gets.
+	Email string
+	Err   error // of Refuse: one of the reasons
 }
 
 // provenEmail is the address that the identity proves, empty if it proves none.
@@ -120,17 +125,19 @@ func decideByEmail(s Situation) Decision {
 	switch {
 	case len(s.Candidates) > 1:
 		return Decision{Err: ErrAmbiguousEmail}
+	case !user.SameMailbox(candidate.Email, s.provenEmail()):
+		return Decision{Err: ErrLookalikeEmail}
 	case candidate.Disabled:
 		return Decision{Err: ErrUserDisabled}
 	case !candidate.EmailVerified:
 		// The creator of this user never proved the address; it may have been made to wait for its owner. What they can
 		// log in with must not survive.
-		return Decision{Action: Adopt, UserID: candidate.UserID, Email: s.provenEmail()}
+		return Decision{Action: Adopt, UserID: candidate.UserID, Email: candidate.Email}
 	case candidate.HasProvider:
 		// The same address, another person at the provider: it was given to somebody else there.
 		return Decision{Err: ErrProviderLinked}
 	}
-	return Decision{Action: LinkTo, UserID: candidate.UserID, Email: s.provenEmail()}
+	return Decision{Action: LinkTo, UserID: candidate.UserID, Email: candidate.Email}
 }
 
 // Linker carries decisions out.

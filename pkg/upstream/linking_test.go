@@ -18,8 +18,9 @@ func TestDecide(t *testing.T) {
 	const email = "ada@example.com"
 	verified := upstream.Identity{Provider: "up", Subject: "s", Email: email, EmailVerified: true}
 	unverified := upstream.Identity{Provider: "up", Subject: "s", Email: email}
-	proven := upstream.Person{UserID: "ada", EmailVerified: true}
-	unproven := upstream.Person{UserID: "mallory"}
+	proven := upstream.Person{UserID: "ada", Email: email, EmailVerified: true}
+	unproven := upstream.Person{UserID: "mallory", Email: email}
+	spelled := func(p upstream.Person, email string) upstream.Person { p.Email = email; return p }
 	disabled := func(p upstream.Person) upstream.Person { p.Disabled = true; return p }
 	linked := func(p upstream.Person) upstream.Person { p.HasProvider = true; return p }
 	login := func(id upstream.Identity, candidates ...upstream.Person) upstream.Situation {
@@ -83,6 +84,21 @@ func TestDecide(t *testing.T) {
 		"fail/disabled user who proved nothing": {
 			login(verified, disabled(unproven)), upstream.Decision{Err: upstream.ErrUserDisabled},
 		},
+		"ok/OA-07 the user's spelling of the address is what was proven": {
+			login(verified, spelled(proven, "Ada@EXAMPLE.com")),
+			upstream.Decision{Action: upstream.LinkTo, UserID: "ada", Email: "Ada@EXAMPLE.com"},
+		},
+		"fail/OA-07 address that reads alike": {
+			login(verified, spelled(proven, "ada@exampl\u212e.com")), upstream.Decision{Err: upstream.ErrLookalikeEmail},
+		},
+		"fail/OA-07 sharp s": {
+			login(upstream.Identity{Provider: "up", Subject: "s", Email: "ada@fußball.example", EmailVerified: true},
+				spelled(proven, "ada@fussball.example")),
+			upstream.Decision{Err: upstream.ErrLookalikeEmail},
+		},
+		"fail/EM-08 user who proved nothing, with a long s": {
+			login(verified, spelled(unproven, "ada@example.com\u017f")), upstream.Decision{Err: upstream.ErrLookalikeEmail},
+		},
 		"ok/EM-08 user who proved nothing": {
 			login(verified, unproven), upstream.Decision{Action: upstream.Adopt, UserID: "mallory", Email: email},
 		},
@@ -140,7 +156,7 @@ func TestDecide(t *testing.T) {
 func TestDecideNever(t *testing.T) {
 	persons := []*upstream.Person{nil}
 	for i := range 8 {
-		persons = append(persons, &upstream.Person{UserID: "u", EmailVerified: i&1 > 0, Disabled: i&2 > 0, HasProvider: i&4 > 0})
+		persons = append(persons, &upstream.Person{UserID: "u", Email: "ada@example.com", EmailVerified: i&1 > 0, Disabled: i&2 > 0, HasProvider: i&4 > 0})
 	}
 	n := 0
 	for flags := range 64 {

@@ -76,7 +76,7 @@ func (m *memory) person(id, provider string) *upstream.Person {
 	if !ok {
 		return nil
 	}
-	p := &upstream.Person{UserID: id, EmailVerified: u.verified, Disabled: u.disabled}
+	p := &upstream.Person{UserID: id, Email: u.email, EmailVerified: u.verified, Disabled: u.disabled}
 	for key, i := range m.identities {
 		p.HasProvider = p.HasProvider || key[0] == provider && i.userID == id
 	}
@@ -119,7 +119,7 @@ func (m *memory) LinkIdentity(_ context.Context, l upstream.Link, verifiedEmail 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if u := m.users[l.UserID]; verifiedEmail != "" &&
-		(u == nil || !u.verified || user.EmailKey(u.email) != user.EmailKey(verifiedEmail)) {
+		(u == nil || !u.verified || u.email != verifiedEmail) {
 		return upstream.ErrConflict
 	}
 	return m.link(l)
@@ -129,7 +129,7 @@ func (m *memory) AdoptUser(_ context.Context, a upstream.Adoption) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	u := m.users[a.UserID]
-	if u == nil || u.disabled || u.verified || user.EmailKey(u.email) != user.EmailKey(a.Email) ||
+	if u == nil || u.disabled || u.verified || u.email != a.Email ||
 		m.identities[[2]string{a.Identity.Provider, a.Identity.Subject}] != nil {
 		return upstream.ErrConflict
 	}

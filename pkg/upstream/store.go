@@ -26,6 +26,7 @@ var (
 // Person is what a decision needs to know of a user.
 type Person struct {
 	UserID        string
+	Email         string // as the user has it; empty for none
 	EmailVerified bool
 	Disabled      bool
 	// HasProvider: the user is linked to the provider in question by some identity.
@@ -58,7 +59,7 @@ type Link struct {
 // Adoption gives a user whose address was never proven to the person who has now proven it.
 type Adoption struct {
 	Link
-	Email      string    // the proven address; must still be the user's, and unverified
+	Email      string    // the user's address, now proven; must still be the user's to the letter, and unverified
 	BlockUntil time.Time // no access token minted until now is accepted after this
 }
 
@@ -115,8 +116,8 @@ type LoginStore interface {
 type IdentityStore interface {
 	// Known answers the question in one snapshot.
 	Known(ctx context.Context, q Question) (Known, error)
-	// LinkIdentity adds an identity to a user. If verifiedEmail is not empty, it must still be the user's address, and
-	// verified. ErrConflict if not, if the identity is linked already, if the user is linked to the provider by
+	// LinkIdentity adds an identity to a user. If verifiedEmail is not empty, it must still be the user's address to the
+	// letter, and verified. ErrConflict if not, if the identity is linked already, if the user is linked to the provider by
 	// another, or is gone or disabled.
 	LinkIdentity(ctx context.Context, l Link, verifiedEmail string) error
 	// AdoptUser removes every credential that the user could have without having proven the address: password, other

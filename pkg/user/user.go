@@ -5,13 +5,11 @@ package user
 import (
 	"context"
 	"errors"
-	"net/mail"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/handstamp/handstamp/pkg/audit"
@@ -101,35 +99,6 @@ type Store interface {
 
 // NewID makes a user ID.
 func NewID(now time.Time) string { return IDPrefix + id.New(now).String() }
-
-// ParseEmail returns the address in NFC if mail can be sent to it, else ErrInvalidEmail. Display names,
-// comments, quoted local parts and address literals are refused: no real sign-up needs them.
-func ParseEmail(s string) (string, error) {
-	s = norm.NFC.String(s)
-	if s == "" || len(s) > MaxEmailLength || !utf8.ValidString(s) || strings.ContainsFunc(s, notInEmail) {
-		return "", ErrInvalidEmail
-	}
-	a, err := mail.ParseAddress(s)
-	if err != nil || a.Address != s {
-		return "", ErrInvalidEmail
-	}
-	local, domain, _ := strings.Cut(s, "@")
-	if len(local) > 64 || domain == "" || strings.HasPrefix(domain, "[") {
-		return "", ErrInvalidEmail
-	}
-	return s, nil
-}
-
-func notInEmail(r rune) bool {
-	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`"()<>,;:\`, r) || r == utf8.RuneError ||
-		unicode.Is(unicode.Cf, r)
-}
-
-// EmailKey is the form in which addresses are compared: NFC, case folded. Both databases store it, so that
-// neither one's collation decides who is who.
-func EmailKey(email string) string {
-	return norm.NFC.String(cases.Fold().String(norm.NFC.String(email)))
-}
 
 // ParseName returns the display name in NFC, trimmed, or ErrInvalidName.
 func ParseName(s string) (string, error) {

@@ -44,7 +44,23 @@ func TestParseEmail(t *testing.T) {
 		"fail/IPv6 address literal":    {"ann@[IPv6:2001:db8::1]", ""},
 		"fail/list":                    {"ann@example.test,bob@example.test", ""},
 		"fail/group":                   {"all:ann@example.test;", ""},
-		"fail/space around":            {" ann@example.test", ""},
+		"ok/space around":              {" ann@example.test\t", "ann@example.test"},
+		"ok/dot at the end":            {"ann.@example.test", "ann.@example.test"},
+		"ok/two dots":                  {"a..b@docomo.ne.example", "a..b@docomo.ne.example"},
+		"ok/dot in front":              {".ann@example.test", ".ann@example.test"},
+		"ok/punycode":                  {"ann@xn--bcher-kva.example", "ann@xn--bcher-kva.example"},
+		"ok/hyphens of a host":         {"ann@r3---sn.example.test", "ann@r3---sn.example.test"},
+		"fail/no punycode":             {"ann@xn--\u00fc.example", ""},
+		"fail/punycode of nothing":     {"ann@xn--.example", ""},
+		"fail/dot after the domain":    {"ann@example.test.", ""},
+		"fail/two dots in the domain":  {"ann@example..test", ""},
+		"fail/hyphen before a label":   {"ann@-example.test", ""},
+		"fail/hyphen after a label":    {"ann@example-.test", ""},
+		"fail/underscore in a label":   {"ann@exam_ple.test", ""},
+		"fail/Kelvin sign":             {"\u212aim@example.test", ""},
+		"fail/label of 64":             {"ann@" + strings.Repeat("d", 64) + ".test", ""},
+		"fail/slash in the domain":     {"ann@example.test/x", ""},
+		"fail/joiner in the domain":    {"ann@ex\u00adample.test", ""},
 		"fail/space within":            {"ann @example.test", ""},
 		"fail/another header":          {"ann@example.test\r\nBcc: bob@example.test", ""},
 		"fail/NUL":                     {"ann\x00@example.test", ""},
@@ -53,8 +69,6 @@ func TestParseEmail(t *testing.T) {
 		"fail/right-to-left override":  {"ann\u202e@example.test", ""},
 		"fail/invalid UTF-8":           {"ann\xff@example.test", ""},
 		"fail/what a decoder has lost": {"ann\ufffd@example.test", ""},
-		"fail/dot at the end":          {"ann.@example.test", ""},
-		"fail/two dots":                {"ann..b@example.test", ""},
 		"fail/66 bytes in 33 letters":  {strings.Repeat("é", 33) + "@example.test", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +97,10 @@ func TestEmailKey(t *testing.T) {
 		"ok/long s":                          {"ſam@example.test", "sam@example.test", true},
 		"ok/Kelvin sign":                     {"\u212aim@example.test", "kim@example.test", true},
 		"ok/final sigma":                     {"νίκος@example.test", "ΝΊΚΟΣ@example.test", true},
+		"ok/domain in punycode":              {"ann@xn--bcher-kva.example", "ann@bücher.example", true},
+		"ok/punycode in capitals":            {"ann@XN--BCHER-KVA.example", "ann@BÜCHER.example", true},
+		"ok/sharp s in the domain":           {"ann@xn--fuball-cta.example", "ann@fussball.example", true},
+		"fail/punycode in the local part":    {"xn--bcher-kva@example.test", "bücher@example.test", false},
 		"fail/dots in the local part":        {"a.nn@example.test", "ann@example.test", false},
 		"fail/subaddress":                    {"ann+shop@example.test", "ann@example.test", false},
 		"fail/accent":                        {"anne@example.test", "änne@example.test", false},
@@ -96,6 +114,38 @@ func TestEmailKey(t *testing.T) {
 			one, other := user.EmailKey(test.one), user.EmailKey(test.other)
 			if (one == other) != test.same {
 				t.Errorf("keys %q and %q", one, other)
+			}
+		})
+	}
+}
+
+// What reads alike need not be the same person's: proof of one address must not log in with another.
+func TestSameMailbox(t *testing.T) {
+	for name, test := range map[string]struct {
+		one, other string
+		same       bool
+	}{
+		"ok/the same":                        {"ann@example.test", "ann@example.test", true},
+		"ok/case":                            {"Ann@Example.TEST", "aNN@example.test", true},
+		"ok/domain in punycode":              {"ann@xn--bcher-kva.example", "ann@BÜCHER.example", true},
+		"ok/domain in full width":            {"ann@ｅxample.test", "ann@example.test", true}, // UTS 46 maps it
+		"fail/sharp s in the domain":         {"boss@fußball.example", "boss@fussball.example", false},
+		"fail/sharp s in punycode":           {"boss@xn--fuball-cta.example", "boss@fussball.example", false},
+		"fail/sharp s":                       {"strauß@example.test", "strauss@example.test", false},
+		"fail/long s":                        {"ſam@example.test", "sam@example.test", false},
+		"fail/Kelvin sign":                   {"\u212aim@example.test", "kim@example.test", false},
+		"fail/ligature":                      {"o\ufb00ice@example.test", "office@example.test", false},
+		"fail/case beyond ASCII":             {"Änne@example.test", "änne@example.test", false},
+		"fail/final sigma":                   {"νίκος@example.test", "νίκοσ@example.test", false},
+		"fail/final sigma in the domain":     {"ann@νίκος.example", "ann@νίκοσ.example", false},
+		"fail/another domain":                {"ann@example.test", "ann@example.com", false},
+		"fail/no domain":                     {"ann", "ann", false},
+		"fail/none":                          {"", "", false},
+		"fail/the same letters, @ elsewhere": {"ann@b.example.test", "ann.b@example.test", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if user.SameMailbox(test.one, test.other) != test.same || user.SameMailbox(test.other, test.one) != test.same {
+				t.Errorf("%q and %q: want %v", test.one, test.other, test.same)
 			}
 		})
 	}

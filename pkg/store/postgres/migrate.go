@@ -4,15 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io/fs"
-	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
 	"github.com/handstamp/handstamp/migrations"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Migrate implements store.Store. It needs a role that may create tables, and a connection of its own: behind a
@@ -24,7 +22,8 @@ func (db *DB) Migrate(ctx context.Context) error {
 	}
 	withoutPointPlans(config)
 	pool := stdlib.OpenDB(*config)
-	provider, err := goose.NewProvider(goose.DialectPostgres, pool, migrations.Postgres(), goose.WithSessionLocker(turn{}))
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, migrations.Postgres(), goose.WithSessionLocker(turn{}),
+		goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(migrations.EmailSpellings(setEmailKey, user.EmailKey)))
 	if err == nil {
 		_, err = provider.Up(ctx)
 	}
@@ -33,6 +32,8 @@ func (db *DB) Migrate(ctx context.Context) error {
 	}
 	return nil
 }
+
+const setEmailKey = `UPDATE users SET email_key = $1 WHERE id = $2 AND NOT EXISTS (SELECT FROM users WHERE email_key = $1)`
 
 // turn makes replicas that start at once migrate one after the other: the second finds nothing left to do.
 type turn struct{}
@@ -54,17 +55,9 @@ func (turn) SessionUnlock(ctx context.Context, c *sql.Conn) error {
 
 // Schema implements store.Store.
 func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
-	names, err := fs.Glob(migrations.Postgres(), "*.sql")
+	newest, err = migrations.Newest(migrations.Postgres())
 	if err != nil {
 		return 0, 0, failed("read migrations", err)
-	}
-	for _, name := range names {
-		number, _, _ := strings.Cut(name, "_")
-		n, err := strconv.ParseInt(number, 10, 64)
-		if err != nil {
-			return 0, 0, failed("read migrations", err)
-		}
-		newest = max(newest, n)
 	}
 	err = db.run(ctx, "read schema version",
 		one("SELECT COALESCE(max(version_id), 0) FROM goose_db_version WHERE is_applied", to(&current)))

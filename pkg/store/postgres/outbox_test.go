@@ -13,6 +13,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // What an older program has left to deliver is delivered, also what its last transactions wrote while the schema
@@ -21,7 +22,8 @@ func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	db := openURL(t, pgtest.URL(t))
 	handle := stdlib.OpenDB(*db.config)
 	defer func() { must(t, handle.Close()) }()
-	schema, err := goose.NewProvider(goose.DialectPostgres, handle, migrations.Postgres())
+	schema, err := goose.NewProvider(goose.DialectPostgres, handle, migrations.Postgres(),
+		goose.WithGoMigrations(migrations.EmailSpellings(setEmailKey, user.EmailKey)))
 	must(t, err)
 	_, err = schema.UpTo(t.Context(), 4)
 	must(t, err)

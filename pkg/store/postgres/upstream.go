@@ -53,7 +53,7 @@ func (db *DB) UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time
 
 // Known implements upstream.Store.
 func (db *DB) Known(ctx context.Context, q upstream.Question) (upstream.Known, error) {
-	const person = `, u.id, u.email_verified_at IS NOT NULL, u.disabled_at IS NOT NULL,
+	const person = `, u.id, u.email, u.email_verified_at IS NOT NULL, u.disabled_at IS NOT NULL,
 			EXISTS (SELECT FROM identities i WHERE i.user_id = u.id AND i.provider = $1) FROM users u`
 	const sql = `SELECT 'owner'` + person + ` JOIN identities o ON o.user_id = u.id WHERE o.provider = $1 AND o.subject = $2
 		UNION ALL SELECT 'candidate'` + person + ` WHERE u.email_key = NULLIF($3, '')
@@ -64,7 +64,7 @@ func (db *DB) Known(ctx context.Context, q upstream.Question) (upstream.Known, e
 		scan: func(rows pgx.Rows) error {
 			var role string
 			var p upstream.Person
-			if err := rows.Scan(&role, &p.UserID, &p.EmailVerified, &p.Disabled, &p.HasProvider); err != nil {
+			if err := rows.Scan(&role, &p.UserID, &p.Email, &p.EmailVerified, &p.Disabled, &p.HasProvider); err != nil {
 				return err
 			}
 			switch role {
@@ -108,12 +108,12 @@ func conflict(err error) error {
 func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail string) error {
 	const sql = `WITH u AS (
 			SELECT id FROM users WHERE id = $11::text AND disabled_at IS NULL
-				AND ($16::text = '' OR email_key = $16::text AND email_verified_at IS NOT NULL) FOR NO KEY UPDATE
+				AND ($16::text = '' OR email = $16::text AND email_verified_at IS NOT NULL) FOR NO KEY UPDATE
 		), linked AS (` + insertIdentity + ` FROM u ON CONFLICT DO NOTHING RETURNING user_id
 		), noted AS (` + insertEvent + ` FROM linked)
 		SELECT EXISTS (SELECT FROM linked)`
 	var linked bool
-	err := db.run(ctx, "link identity", one(sql, to(&linked), linking(l, user.EmailKey(verifiedEmail))...))
+	err := db.run(ctx, "link identity", one(sql, to(&linked), linking(l, verifiedEmail)...))
 	if err == nil && !linked {
 		return upstream.ErrConflict
 	}
@@ -125,7 +125,7 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	const (
 		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, password_hash = ''
-			WHERE id = $1 AND email_key = $2 AND email_verified_at IS NULL AND disabled_at IS NULL
+			WHERE id = $1 AND email = $2 AND email_verified_at IS NULL AND disabled_at IS NULL
 				AND NOT EXISTS (SELECT FROM identities WHERE provider = $5 AND subject = $6)
 			RETURNING true`
 		remove = `DELETE FROM identities i USING users u WHERE i.user_id = u.id AND u.id = $1` + justWritten
@@ -137,7 +137,7 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	ended := session.Ending{At: a.At, Reason: session.ReasonAdopted, BlockUntil: a.BlockUntil, Event: a.Event}
 	var adopted bool
 	err := db.run(ctx, "adopt user",
-		one(adopt, to(&adopted), a.UserID, user.EmailKey(a.Email), when(a.At), a.Identity.Name, a.Identity.Provider,
+		one(adopt, to(&adopted), a.UserID, a.Email, when(a.At), a.Identity.Name, a.Identity.Provider,
 			a.Identity.Subject),
 		do(remove, a.UserID),
 		do(link, linking(a.Link)...),

@@ -6,13 +6,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/handstamp/handstamp/migrations"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Migrate implements store.Store. All steps are one transaction, and it is also the lock that makes processes take turns.
@@ -30,7 +30,8 @@ func (db *DB) Migrate(ctx context.Context) (err error) {
 			err = fmt.Errorf("migrate database: %w", closeErr)
 		}
 	}()
-	provider, err := goose.NewProvider(goose.DialectSQLite3, handle, migrations.SQLite(), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(goose.DialectSQLite3, handle, migrations.SQLite(), goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(migrations.EmailSpellings(setEmailKey, user.EmailKey)))
 	if err != nil {
 		return fmt.Errorf("migrate database: %w", err)
 	}
@@ -44,18 +45,13 @@ func (db *DB) Migrate(ctx context.Context) (err error) {
 	return nil
 }
 
+const setEmailKey = `UPDATE users SET email_key = ?1 WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM users WHERE email_key = ?1)`
+
 // Schema implements store.Store.
 func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
-	files, err := fs.Glob(migrations.SQLite(), "*.sql")
+	newest, err = migrations.Newest(migrations.SQLite())
 	if err != nil {
-		return 0, 0, fmt.Errorf("read schema version: %w", err)
-	}
-	for _, name := range files {
-		version, err := goose.NumericComponent(name)
-		if err != nil {
-			return 0, 0, fmt.Errorf("read schema version: %w", err)
-		}
-		newest = max(newest, version)
+		return 0, 0, fmt.Errorf("read migrations: %w", err)
 	}
 	err = db.read(ctx, "read schema version", func(c *conn) error {
 		found, err := c.one(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'`, func(*row) {})

@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/migrations"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // What an older program has left to deliver is delivered, and the way back loses nothing.
@@ -27,7 +28,8 @@ func TestOutboxTakesOlderDeliveriesOver(t *testing.T) {
 	handle, err := sql.Open("sqlite", db.writer.source)
 	check(err)
 	defer func() { check(handle.Close()) }()
-	schema, err := goose.NewProvider(goose.DialectSQLite3, handle, migrations.SQLite())
+	schema, err := goose.NewProvider(goose.DialectSQLite3, handle, migrations.SQLite(),
+		goose.WithGoMigrations(migrations.EmailSpellings(setEmailKey, user.EmailKey)))
 	check(err)
 	_, err = schema.UpTo(t.Context(), 4)
 	check(err)

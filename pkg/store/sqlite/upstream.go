@@ -55,7 +55,7 @@ func (db *DB) UseIDToken(ctx context.Context, tokenHash [32]byte, expiresAt time
 
 // Known implements [upstream.Store]. It is one statement, because that is what one snapshot lasts.
 func (db *DB) Known(ctx context.Context, q upstream.Question) (known upstream.Known, err error) {
-	const person = `, u.id, u.email_verified_at IS NOT NULL, u.disabled_at IS NOT NULL,
+	const person = `, u.id, u.email, u.email_verified_at IS NOT NULL, u.disabled_at IS NOT NULL,
 		EXISTS (SELECT 1 FROM identities i WHERE i.user_id = u.id AND i.provider = ?1) FROM users u`
 	err = db.read(ctx, "look up identity", func(c *conn) error {
 		return c.query(`
@@ -65,7 +65,7 @@ func (db *DB) Known(ctx context.Context, q upstream.Question) (known upstream.Kn
 			func(r *row) error {
 				var role string
 				var p upstream.Person
-				r.scan(&role, &p.UserID, &p.EmailVerified, &p.Disabled, &p.HasProvider)
+				r.scan(&role, &p.UserID, &p.Email, &p.EmailVerified, &p.Disabled, &p.HasProvider)
 				switch role {
 				case "owner":
 					known.Owner = &p
@@ -103,8 +103,8 @@ func link(c *conn, l upstream.Link) error {
 func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail string) error {
 	return db.write(ctx, "link identity", func(c *conn) error {
 		fits, err := c.one(`
-			SELECT 1 FROM users WHERE id = ?1 AND disabled_at IS NULL AND (?2 = '' OR email_key = ?2 AND email_verified_at IS NOT NULL)`,
-			func(*row) {}, l.UserID, user.EmailKey(verifiedEmail))
+			SELECT 1 FROM users WHERE id = ?1 AND disabled_at IS NULL AND (?2 = '' OR email = ?2 AND email_verified_at IS NOT NULL)`,
+			func(*row) {}, l.UserID, verifiedEmail)
 		if err != nil {
 			return err
 		}
@@ -120,9 +120,9 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	return db.announce(ctx, "adopt user", func(c *conn) error {
 		n, err := c.exec(`
 			UPDATE users SET email_verified_at = ?3, updated_at = ?3, name = ?4, password_hash = ''
-			WHERE id = ?1 AND email_key = ?2 AND email_verified_at IS NULL AND disabled_at IS NULL
+			WHERE id = ?1 AND email = ?2 AND email_verified_at IS NULL AND disabled_at IS NULL
 				AND NOT EXISTS (SELECT 1 FROM identities WHERE provider = ?5 AND subject = ?6)`,
-			a.UserID, user.EmailKey(a.Email), a.At, a.Identity.Name, a.Identity.Provider, a.Identity.Subject)
+			a.UserID, a.Email, a.At, a.Identity.Name, a.Identity.Provider, a.Identity.Subject)
 		if err != nil {
 			return err
 		}
