@@ -81,7 +81,7 @@ func (c conformance) login(t *testing.T, change map[string]string) (*browser, se
 // idToken validates an ID token as Core, section 3.1.3.7, has a client do, with a library that is not ours.
 func (c conformance) idToken(t *testing.T, tokens servicetest.Tokens) map[string]any {
 	t.Helper()
-	token, err := c.provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(),
+	token, err := c.provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"RS256"}}).Verify(t.Context(),
 		tokens.IDToken)
 	if err != nil {
 		t.Fatalf("ID token: %v", err)
@@ -213,18 +213,18 @@ func TestConformanceBasic(t *testing.T) {
 			t.Fatal(err)
 		}
 		var h map[string]string
-		if json.Unmarshal(header, &h) != nil || h["alg"] != "ES256" || h["kid"] == "" {
+		if json.Unmarshal(header, &h) != nil || h["alg"] != "RS256" || h["kid"] == "" {
 			t.Errorf("header %s", header)
 		}
 	})
-	module("idtoken-rs256", func(t *testing.T) { // Core, section 15.1: RS256 for the clients that need it
+	module("idtoken-es256", func(t *testing.T) { // Registration, section 2: id_token_signed_response_alg
 		s := c.Service
-		registerClient(t, s, oauth.Client{ID: "rs256", Algorithm: "RS256"})
+		registerClient(t, s, oauth.Client{ID: "es256", IDTokenAlgorithm: "ES256"})
 		b := newBrowser(t, s)
-		code := b.logIn(b.open(authorizeURL(s, map[string]string{"client_id": "rs256"})), c.email).code(t)
-		tokens := redeem(t, s, code, "client_id", "rs256").Tokens(t)
-		if _, err := c.provider.Verifier(&oidc.Config{ClientID: "rs256",
-			SupportedSigningAlgs: []string{"RS256"}}).Verify(t.Context(), tokens.IDToken); err != nil {
+		code := b.logIn(b.open(authorizeURL(s, map[string]string{"client_id": "es256"})), c.email).code(t)
+		tokens := redeem(t, s, code, "client_id", "es256").Tokens(t)
+		if _, err := c.provider.Verifier(&oidc.Config{ClientID: "es256",
+			SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(), tokens.IDToken); err != nil {
 			t.Error(err)
 		}
 	})
@@ -630,7 +630,8 @@ func TestConformanceBackChannelLogout(t *testing.T) {
 				}
 				raw := d.form.Get("logout_token")
 				// Section 2.6: validated as an ID token is.
-				token, err := provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(),
+				// By the algorithm of ID tokens, whatever signs access tokens.
+				token, err := provider.Verifier(&oidc.Config{ClientID: "app", SupportedSigningAlgs: []string{"RS256"}}).Verify(t.Context(),
 					raw)
 				if err != nil {
 					t.Fatalf("logout token: %v", err)

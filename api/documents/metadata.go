@@ -70,7 +70,7 @@ func (r *Room) metadata(c echo.Context) error {
 		PushedRequestEndpoint:     at("/oauth2/par"),
 		ScopesSupported:           []string{"openid", "profile", "email", "offline_access"},
 		ResponseTypesSupported:    []string{"code"},
-		ResponseModesSupported:    []string{oauth.ModeQuery, oauth.ModeFormPost},
+		ResponseModesSupported:    []string{oauth.ModeQuery, oauth.ModeFragment, oauth.ModeFormPost},
 		ChallengeMethodsSupported: []string{"S256"},
 		PromptValuesSupported: []string{oauth.PromptNone, oauth.PromptLogin, oauth.PromptConsent, oauth.PromptSelectAccount,
 			oauth.PromptCreate},

@@ -121,6 +121,9 @@ func (d *Door) Respond(c echo.Context, redirectURI, mode string, values url.Valu
 		}
 		return d.WritePage(c, http.StatusOK, "", pages.FormPost{RedirectURI: redirectURI, Values: flat})
 	}
+	if mode == oauth.ModeFragment { // a registered redirect URI has none of its own
+		return d.Redirect(c, redirectURI+"#"+values.Encode())
+	}
 	target, err := url.Parse(redirectURI)
 	if err != nil {
 		return err

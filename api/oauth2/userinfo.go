@@ -23,25 +23,8 @@ func (r *Room) userinfo(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return door.WriteJSON(c, http.StatusOK, "application/json", userinfoBodyOf(info))
-}
-
-// userinfoBody has the claims of OpenID Connect Core, section 5.1, that Handstamp knows.
-type userinfoBody struct {
-	Subject       string `json:"sub"`
-	Email         string `json:"email,omitempty"`
-	EmailVerified *bool  `json:"email_verified,omitempty"`
-	Name          string `json:"name,omitempty"`
-	UpdatedAt     int64  `json:"updated_at,omitempty"`
-}
-
-func userinfoBodyOf(i oauth.UserInfo) userinfoBody {
-	b := userinfoBody{Subject: i.Subject, Email: i.Email, Name: i.Name}
-	if i.HasEmail {
-		b.EmailVerified = &i.EmailVerified
-	}
-	if i.HasProfile {
-		b.UpdatedAt = i.UpdatedAt.Unix()
-	}
-	return b
+	return door.WriteJSON(c, http.StatusOK, "application/json", struct {
+		Subject string `json:"sub"`
+		oauth.PersonClaims
+	}{claims.Subject, info})
 }

@@ -59,7 +59,7 @@ func (r *Room) pollStream(c echo.Context) error {
 			events = events[:limit]
 		}
 		for _, e := range events {
-			if answer.Sets[e.JTI], err = sharedsignal.SET(ctx, r.Minter, r.Door.Issuer(), s, e); err != nil {
+			if answer.Sets[e.JTI], err = sharedsignal.SET(ctx, r.Signer, r.Door.Issuer(), s, e); err != nil {
 				return err
 			}
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
-	"github.com/handstamp/handstamp/pkg/token"
 )
 
 const (
@@ -30,7 +29,7 @@ type Room struct {
 	Door      *door.Door
 	Signals   sharedsignal.Store
 	Sealer    sharedsignal.Sealer
-	Minter    *token.Minter
+	Signer    sharedsignal.Signer
 	Blocklist *blocklist.List // which changes when a session ends
 	Private   bool            // events may be pushed into private networks
 	Log       *slog.Logger

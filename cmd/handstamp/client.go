@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"strings"
@@ -24,6 +25,7 @@ func (p *program) clientCommand() *cobra.Command {
 func (p *program) clientCreateCommand() *cobra.Command {
 	var c oauth.Client
 	var kind, scope string
+	var pkce, idTokenClaims string
 	var grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -39,6 +41,9 @@ func (p *program) clientCreateCommand() *cobra.Command {
 			if cmd.Flags().Changed("refresh-grace") {
 				c.RefreshGrace = &grace
 			}
+			if err := setTokenFlags(&c, pkce, idTokenClaims); err != nil {
+				return err
+			}
 			var plain string
 			if c.Type == oauth.Confidential {
 				plain = "hsc_" + randomText(32)
@@ -53,7 +58,7 @@ func (p *program) clientCreateCommand() *cobra.Command {
 				if err := s.CreateClient(cmd.Context(), c, audit.ClientCreated(now, c.ID, audit.CLI())); err != nil {
 					return err
 				}
-				rows := [][]string{{"Client ID", c.ID}}
+				rows := append([][]string{{"Client ID", c.ID}}, tokenRows(c)...)
 				if plain != "" {
 					rows = append(rows, []string{"Client secret", plain}, []string{"", "Keep it now: it cannot be shown again."})
 				}
@@ -78,9 +83,41 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	flags.StringArrayVar(&c.Audiences, "audience", nil, "aud of the client's tokens; may be repeated")
 	flags.BoolVar(&c.ThirdParty, "third-party", false, "the client is not the operator's own, and users are asked for consent")
 	flags.StringVar(&c.Algorithm, "algorithm", "",
-		"signature algorithm of the client's tokens: ES256, EdDSA or RS256; default the service's")
+		"signature algorithm of the client's access tokens: ES256, EdDSA or RS256; default the service's")
+	flags.StringVar(&c.IDTokenAlgorithm, "id-token-signed-response-alg", verifier.RS256,
+		"signature algorithm of ID tokens, logout tokens and security events: RS256, ES256 or EdDSA")
+	flags.StringVar(&idTokenClaims, "id-token-claims", "",
+		"on or off: ID tokens hold the claims of the granted scopes, such as name and email; default on, off with --third-party")
+	flags.StringVar(&c.GroupsClaim, "groups-claim", "", "name of a claim of ID tokens that holds the user's roles, such as groups")
+	flags.StringVar(&c.AccessTokenType, "access-token-typ", verifier.TypeAccessToken,
+		"typ of access tokens: at+jwt (RFC 9068), or JWT for resource servers that refuse at+jwt")
+	flags.StringVar(&pkce, "pkce", pkceRequired, "required, or optional for a confidential client that cannot send a code_challenge")
 	flags.DurationVar(&grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
 	return cmd
+}
+
+const (
+	pkceRequired = "required"
+	pkceOptional = "optional"
+)
+
+// setTokenFlags reads the flags that have words for values.
+func setTokenFlags(c *oauth.Client, pkce, idTokenClaims string) error {
+	switch pkce {
+	case pkceRequired, pkceOptional:
+		c.PKCEOptional = pkce == pkceOptional
+	default:
+		return usageErrorf("--pkce: %q is not one of %s, %s", pkce, pkceRequired, pkceOptional)
+	}
+	switch idTokenClaims {
+	case "":
+		c.IDTokenClaims = nil
+	case "on", "off":
+		c.IDTokenClaims = new(idTokenClaims == "on")
+	default:
+		return usageErrorf("--id-token-claims: %q is not one of on, off", idTokenClaims)
+	}
+	return nil
 }
 
 func randomText(bytes int) string {
@@ -175,6 +212,28 @@ inherit its tokens. The audit log keeps its events.`,
 	return cmd
 }
 
+// tokenRows say what tokens of a client look like, for people.
+func tokenRows(c oauth.Client) [][]string {
+	b := clientBodyOf(c)
+	if !c.Allows(oauth.GrantAuthorizationCode) { // there are no codes and no ID tokens
+		return [][]string{{"Access token typ", b.AccessTokenType}}
+	}
+	claims := "off"
+	if b.IDTokenClaims {
+		claims = "on"
+	}
+	rows := [][]string{
+		{"PKCE", b.PKCE},
+		{"ID token signed with", cmp.Or(b.IDTokenAlgorithm, "the service's algorithm")},
+		{"ID token claims", claims},
+		{"Access token typ", b.AccessTokenType},
+	}
+	if c.GroupsClaim != "" {
+		rows = append(rows, []string{"Groups claim", c.GroupsClaim})
+	}
+	return rows
+}
+
 // clientBody is a client as printed.
 type clientBody struct {
 	ID                     string     `json:"client_id"`
@@ -189,6 +248,11 @@ type clientBody struct {
 	Audiences              []string   `json:"audiences,omitempty"`
 	ThirdParty             bool       `json:"third_party"`
 	Algorithm              string     `json:"algorithm,omitempty"`
+	IDTokenAlgorithm       string     `json:"id_token_signed_response_alg,omitempty"`
+	IDTokenClaims          bool       `json:"id_token_claims"`
+	GroupsClaim            string     `json:"groups_claim,omitempty"`
+	AccessTokenType        string     `json:"access_token_typ"`
+	PKCE                   string     `json:"pkce"`
 	RefreshGrace           string     `json:"refresh_grace,omitempty"`
 	CreatedAt              time.Time  `json:"created_at"`
 	DisabledAt             *time.Time `json:"disabled_at,omitempty"`
@@ -208,8 +272,16 @@ func clientBodyOf(c oauth.Client) clientBody {
 		Audiences:              c.Audiences,
 		ThirdParty:             c.ThirdParty,
 		Algorithm:              c.Algorithm,
+		IDTokenAlgorithm:       c.OwnAlgorithm(),
+		IDTokenClaims:          c.ClaimsInIDToken(),
+		GroupsClaim:            c.GroupsClaim,
+		AccessTokenType:        cmp.Or(c.AccessTokenType, verifier.TypeAccessToken),
+		PKCE:                   pkceRequired,
 		CreatedAt:              c.CreatedAt.UTC(),
 		DisabledAt:             optional(c.DisabledAt),
+	}
+	if c.PKCEOptional {
+		b.PKCE = pkceOptional
 	}
 	if c.RefreshGrace != nil {
 		b.RefreshGrace = c.RefreshGrace.String()

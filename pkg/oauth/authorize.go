@@ -38,6 +38,7 @@ const (
 // The response modes (OAuth 2.0 Multiple Response Type Encoding Practices; OAuth 2.0 Form Post Response Mode).
 const (
 	ModeQuery    = "query"
+	ModeFragment = "fragment" // some libraries for single-page applications know nothing else
 	ModeFormPost = "form_post"
 )
 
@@ -121,7 +122,7 @@ func (s *Server) authorize(client Client, redirectURI string, form Form) (*Autho
 	if err != nil {
 		state, _ := form.One("state")
 		mode, _ := form.One("response_mode")
-		if mode != ModeFormPost {
+		if mode != ModeFormPost && mode != ModeFragment {
 			mode = ModeQuery
 		}
 		refusal, ok := errors.AsType[*Error](err)
@@ -231,20 +232,17 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 	switch a.ResponseMode = get["response_mode"]; a.ResponseMode {
 	case "":
 		a.ResponseMode = ModeQuery
-	case ModeQuery, ModeFormPost:
+	case ModeQuery, ModeFragment, ModeFormPost:
 	default:
-		return nil, refuse(InvalidRequest, "the response mode must be query or form_post")
+		return nil, refuse(InvalidRequest, "the response mode must be query, fragment or form_post")
 	}
 	if !client.Allows(GrantAuthorizationCode) {
 		return nil, refuse(UnauthorizedClient, "the client is not registered for authorization_code")
 	}
-	if a.Challenge = get["code_challenge"]; !validChallenge(a.Challenge) {
-		return nil, refuse(InvalidRequest, "code_challenge is missing or malformed (RFC 7636)")
-	}
-	if get["code_challenge_method"] != "S256" {
-		return nil, refuse(InvalidRequest, "code_challenge_method must be S256")
-	}
 	var err error
+	if a.Challenge, err = challenge(client, get["code_challenge"], get["code_challenge_method"]); err != nil {
+		return nil, err
+	}
 	if a.Scope, err = grantedScope(client, get["scope"]); err != nil {
 		return nil, err
 	}
@@ -278,6 +276,20 @@ func (a *Authorization) readPrompt(prompt, maxAge string) error {
 	}
 	a.MaxAge = time.Duration(seconds) * time.Second
 	return nil
+}
+
+// challenge is the code_challenge of a request, empty if the client may leave it out and does. Without a method it would be a plain
+// one (RFC 7636, section 4.3), which is never accepted.
+func challenge(c Client, value, method string) (string, error) {
+	switch {
+	case value == "" && method == "" && c.PKCEOptional:
+		return "", nil
+	case !validChallenge(value):
+		return "", refuse(InvalidRequest, "code_challenge is missing or malformed (RFC 7636)")
+	case method != "S256":
+		return "", refuse(InvalidRequest, "code_challenge_method must be S256")
+	}
+	return value, nil
 }
 
 // validChallenge is the form of an S256 challenge: a SHA-256 in base64url (RFC 7636, section 4.2).

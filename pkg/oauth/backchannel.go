@@ -64,15 +64,15 @@ func LogoutOf(r outbox.Row) (Logout, error) {
 type LogoutSender struct {
 	issuer string
 	source outbox.Source
-	minter *token.Minter
+	signer *ClientSigner
 	client *http.Client
 	log    *slog.Logger
 }
 
 // NewLogoutSender returns a sender. The client decides which addresses may be called; it must not follow redirects.
-func NewLogoutSender(issuer string, source outbox.Source, minter *token.Minter, client *http.Client,
+func NewLogoutSender(issuer string, source outbox.Source, signer *ClientSigner, client *http.Client,
 	log *slog.Logger) *LogoutSender {
-	return &LogoutSender{issuer: issuer, source: source, minter: minter, client: client, log: log}
+	return &LogoutSender{issuer: issuer, source: source, signer: signer, client: client, log: log}
 }
 
 // Kind says how logout tokens are delivered.
@@ -119,8 +119,8 @@ type logoutClaims struct {
 }
 
 func (s *LogoutSender) send(ctx context.Context, d Logout) error {
-	now := s.minter.Now()
-	raw, err := s.minter.Sign(ctx, token.TypeLogout, "", logoutClaims{
+	now := s.signer.Now()
+	raw, err := s.signer.SignFor(ctx, d.ClientID, token.TypeLogout, logoutClaims{
 		Issuer:    s.issuer,
 		Subject:   d.UserID,
 		Audience:  d.ClientID,

@@ -14,7 +14,9 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // DefaultClientID is the built-in public first-party client.
@@ -51,12 +53,44 @@ type Client struct {
 	Grants                 []string
 	Scopes                 []string
 	Audiences              []string
-	ThirdParty             bool           // asks the user for consent
-	Algorithm              string         // of the client's tokens; empty for the service's
-	RefreshGrace           *time.Duration // 0 to 300 s; nil for the service's
-	CreatedAt              time.Time
-	UpdatedAt              time.Time
-	DisabledAt             time.Time // zero while enabled
+	ThirdParty             bool   // asks the user for consent
+	Algorithm              string // of the client's access tokens; empty for the service's
+	// IDTokenAlgorithm signs what is meant for the client itself: ID tokens, logout tokens, security event tokens
+	// (id_token_signed_response_alg). Empty: RS256 (OpenID Connect Dynamic Client Registration 1.0, section 2).
+	IDTokenAlgorithm string
+	// IDTokenClaims says whether claims of the granted scopes stand in ID tokens, besides userinfo (OpenID Connect Core,
+	// section 5.4). Nil: if the client is the operator's own.
+	IDTokenClaims   *bool
+	GroupsClaim     string         // the claim of ID tokens that holds the user's roles; empty for none
+	AccessTokenType string         // typ of access tokens: at+jwt (RFC 9068), which empty means, or JWT
+	PKCEOptional    bool           // a confidential client may send authorization requests without code_challenge
+	RefreshGrace    *time.Duration // 0 to 300 s; nil for the service's
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	DisabledAt      time.Time // zero while enabled
+}
+
+// AlgorithmOfAccessTokens as IDTokenAlgorithm stands for the algorithm of the client's access tokens. Clients have it that
+// were registered when there was one algorithm for both.
+const AlgorithmOfAccessTokens = "access_token"
+
+// OwnAlgorithm is the algorithm of what is signed for the client itself; empty for the service's.
+func (c Client) OwnAlgorithm() string {
+	switch c.IDTokenAlgorithm {
+	case "":
+		return verifier.RS256
+	case AlgorithmOfAccessTokens:
+		return c.Algorithm
+	}
+	return c.IDTokenAlgorithm
+}
+
+// ClaimsInIDToken reports whether ID tokens hold the claims of the granted scopes.
+func (c Client) ClaimsInIDToken() bool {
+	if c.IDTokenClaims == nil {
+		return !c.ThirdParty
+	}
+	return *c.IDTokenClaims
 }
 
 // maxRefreshGrace is the longest grace period a client may have.
@@ -163,10 +197,47 @@ func (c Client) Validate() error {
 			fault("audience: must not be empty")
 		}
 	}
+	c.validateTokens(fault)
 	if c.RefreshGrace != nil && (*c.RefreshGrace < 0 || *c.RefreshGrace > maxRefreshGrace) {
 		fault("refresh-grace: must be between 0s and %s", maxRefreshGrace)
 	}
 	return errors.Join(faults...)
+}
+
+// validateTokens is the part of Validate about what tokens look like.
+func (c Client) validateTokens(fault func(format string, args ...any)) {
+	algorithms := []string{verifier.ES256, verifier.EdDSA, verifier.RS256}
+	if c.Algorithm != "" && !slices.Contains(algorithms, c.Algorithm) {
+		fault("algorithm: %q is not one of %s", c.Algorithm, strings.Join(algorithms, ", "))
+	}
+	if c.IDTokenAlgorithm != "" && c.IDTokenAlgorithm != AlgorithmOfAccessTokens && !slices.Contains(algorithms, c.IDTokenAlgorithm) {
+		fault("id-token-signed-response-alg: %q is not one of %s", c.IDTokenAlgorithm, strings.Join(algorithms, ", "))
+	}
+	if c.PKCEOptional && c.Type == Public {
+		fault("pkce: optional is for confidential clients; nothing else shows that a public client asked for the code (RFC 9700, " +
+			"section 2.1.1)")
+	}
+	if c.AccessTokenType != "" && c.AccessTokenType != verifier.TypeAccessToken && c.AccessTokenType != verifier.TypeJWT {
+		fault("access-token-typ: %q is not one of %s, %s", c.AccessTokenType, verifier.TypeAccessToken, verifier.TypeJWT)
+	}
+	if c.AccessTokenType == verifier.TypeJWT && slices.Contains(c.Audiences, c.ID) {
+		fault("audience: with access-token-typ JWT it must differ from the client ID, or access tokens look like ID tokens")
+	}
+	if c.GroupsClaim != "" && !validGroupsClaim(c.GroupsClaim) {
+		fault("groups-claim: %q is not 1 to 128 letters, digits and _.:/- that are no claim of another meaning", c.GroupsClaim)
+	}
+}
+
+// validGroupsClaim keeps the name of the claim apart from what ID tokens and access tokens hold otherwise: an ID token that had
+// client_id or jti could be taken for an access token of the type JWT.
+func validGroupsClaim(name string) bool {
+	if name == "groups" || name == "roles" {
+		return true
+	}
+	return len(name) <= 128 && !token.Reserved(name) && !slices.Contains(personClaims(), name) &&
+		!strings.ContainsFunc(name, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.:/-", r)
+		})
 }
 
 // validateRedirectURI allows https, http on loopback, and private-use schemes with a dot (RFC 8252, sections 7.1 to 7.3).

@@ -44,8 +44,8 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 		status = s.config.Statuses.OwnReference(c.ID)
 	}
 	access, err := s.minter.Mint(ctx, token.Access{
-		Algorithm: c.Algorithm,
-		Subject:   c.ID, Audience: audience, ClientID: c.ID, Scope: scope,
+		Algorithm: c.Algorithm, Type: c.AccessTokenType,
+		Subject: c.ID, Audience: audience, ClientID: c.ID, Scope: scope,
 		IssuedAt: now, Lifetime: s.config.AccessTokenLifetime, Status: status,
 	})
 	if err != nil {

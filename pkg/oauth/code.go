@@ -100,17 +100,26 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 
 // accepts reports whether a code was given to the client, for the redirect URI, and for the challenge that the verifier proves.
 func (c Code) accepts(client Client, redirectURI, verifier string) error {
-	sum := sha256.Sum256([]byte(verifier))
-	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
 	switch {
 	case c.ClientID != client.ID:
 		return session.ErrWrongClient
 	case redirectURI != c.RedirectURI && (redirectURI != "" || len(client.RedirectURIs) != 1):
 		return refuse(InvalidGrant, "redirect_uri differs from the authorization request")
-	case !validVerifier(verifier) || subtle.ConstantTimeCompare([]byte(challenge), []byte(c.Challenge)) != 1:
+	case !c.proven(client, verifier):
 		return refuse(InvalidGrant, "code_verifier does not match the code_challenge")
 	}
 	return nil
+}
+
+// proven reports whether the verifier is the challenge's. A verifier for a code without challenge means that an attacker has taken
+// the challenge out of the client's request (RFC 9700, section 4.8.2).
+func (c Code) proven(client Client, verifier string) bool {
+	if c.Challenge == "" {
+		return verifier == "" && client.PKCEOptional
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
+	return validVerifier(verifier) && subtle.ConstantTimeCompare([]byte(challenge), []byte(c.Challenge)) == 1
 }
 
 // validVerifier is the form of a code verifier (RFC 7636, section 4.1).

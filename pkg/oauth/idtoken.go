@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/token"
@@ -15,9 +15,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// idClaims are the claims of an ID token (OpenID Connect Core, section 2). Personal data stand in userinfo, where a
-// client fetches them with the scope that it was granted (section 5.4), not in a token that travels through the
-// browser's history and logs.
+// idClaims are the claims of an ID token (OpenID Connect Core, section 2). A client's own browser code or log may keep the
+// token, so those of the person stand in it only where the client's registration says so. It never has token_use, client_id and
+// jti, which tell an access token of the same type apart.
 type idClaims struct {
 	Issuer    string   `json:"iss"`
 	Subject   string   `json:"sub"`
@@ -30,12 +30,64 @@ type idClaims struct {
 	AMR       []string `json:"amr,omitempty"`
 	ACR       string   `json:"acr,omitempty"`
 	SessionID string   `json:"sid"`
+
+	PersonClaims
+
+	groupsClaim string // the name under which roles stand; empty for none
+	roles       []string
+}
+
+// MarshalJSON implements json.Marshaler: it adds the claim whose name the client has chosen.
+func (c idClaims) MarshalJSON() ([]byte, error) {
+	type plain idClaims
+	object, err := json.Marshal(plain(c))
+	if err != nil || c.groupsClaim == "" {
+		return object, err
+	}
+	name, err := json.Marshal(c.groupsClaim)
+	if err != nil {
+		return nil, err
+	}
+	roles, err := json.Marshal(append([]string{}, c.roles...)) // a list, also an empty one
+	if err != nil {
+		return nil, err
+	}
+	object = append(append(append(object[:len(object)-1], ','), name...), ':')
+	return append(append(object, roles...), '}'), nil
+}
+
+// PersonClaims are what ID tokens and userinfo say about the user (OpenID Connect Core, section 5.1). Those that the scope does not
+// grant, and those that are not known, are left out (section 5.3.2).
+type PersonClaims struct {
+	Email         string `json:"email,omitempty"`
+	EmailVerified *bool  `json:"email_verified,omitempty"`
+	Name          string `json:"name,omitempty"`
+	UpdatedAt     int64  `json:"updated_at,omitempty"`
+}
+
+// personOf returns what a scope grants of a user (OpenID Connect Core, section 5.4).
+func personOf(u user.User, scope []string) (p PersonClaims) {
+	if slices.Contains(scope, "email") {
+		p.Email, p.EmailVerified = u.Email, new(!u.EmailVerifiedAt.IsZero())
+	}
+	if slices.Contains(scope, "profile") {
+		p.Name, p.UpdatedAt = u.Name, u.UpdatedAt.Unix()
+	}
+	return p
+}
+
+// personClaims are the names of the claims about a person, those that the service knows and those that libraries expect to be so.
+func personClaims() []string {
+	return []string{"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
+		"website", "email", "email_verified", "gender", "birthdate", "zoneinfo", "locale", "phone_number", "phone_number_verified",
+		"address", "updated_at"}
 }
 
 // addIDToken adds an ID token to a response whose scope has openid.
 func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u user.User,
 	nonce string) error {
-	if !slices.Contains(strings.Fields(r.Scope), "openid") {
+	scope := strings.Fields(r.Scope)
+	if !slices.Contains(scope, "openid") {
 		return nil
 	}
 	// ES256, EdDSA as signed here and RS256 all take SHA-256, but for EdDSA: see PROTOCOL.md
@@ -50,38 +102,24 @@ func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, iss
 		Nonce:     nonce,
 		ATHash:    base64.RawURLEncoding.EncodeToString(hash[:len(hash)/2]),
 		AMR:       issued.AMR, ACR: issued.ACR, SessionID: issued.ID.String(),
+		groupsClaim: c.GroupsClaim, roles: issued.Roles,
 	}
-	raw, err := s.minter.Sign(ctx, token.TypeID, c.Algorithm, claims)
+	if c.ClaimsInIDToken() {
+		claims.PersonClaims = personOf(u, scope)
+	}
+	raw, err := s.minter.Sign(ctx, token.TypeID, c.OwnAlgorithm(), claims)
 	r.IDToken = raw
 	return err
 }
 
-// UserInfo is the answer of the userinfo endpoint (OpenID Connect Core, section 5.3).
-type UserInfo struct {
-	Subject       string
-	Email         string // with the scope email
-	EmailVerified bool
-	HasEmail      bool
-	Name          string // with the scope profile
-	HasProfile    bool
-	UpdatedAt     time.Time
-}
-
-// UserInfo answers the userinfo endpoint for a verified access token with the scope openid.
-func (s *Server) UserInfo(ctx context.Context, claims *verifier.Claims) (UserInfo, error) {
+// UserInfo answers the userinfo endpoint (OpenID Connect Core, section 5.3) for a verified access token with the scope openid.
+func (s *Server) UserInfo(ctx context.Context, claims *verifier.Claims) (PersonClaims, error) {
 	u, err := s.store.UserByID(ctx, claims.Subject)
 	if errors.Is(err, user.ErrNotFound) {
-		return UserInfo{}, verifier.ErrInvalid
+		return PersonClaims{}, verifier.ErrInvalid
 	}
 	if err != nil {
-		return UserInfo{}, err
+		return PersonClaims{}, err
 	}
-	info := UserInfo{Subject: u.ID, HasEmail: claims.HasScope("email"), HasProfile: claims.HasScope("profile")}
-	if info.HasEmail {
-		info.Email, info.EmailVerified = u.Email, !u.EmailVerifiedAt.IsZero()
-	}
-	if info.HasProfile {
-		info.Name, info.UpdatedAt = u.Name, u.UpdatedAt
-	}
-	return info, nil
+	return personOf(u, claims.Scope), nil
 }

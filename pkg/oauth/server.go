@@ -181,8 +181,8 @@ func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, s
 		status = s.config.Statuses.Reference(issued.ClientID, issued.StatusNumber)
 	}
 	access, err := s.minter.Mint(ctx, token.Access{
-		Algorithm: c.Algorithm,
-		Subject:   issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
+		Algorithm: c.Algorithm, Type: c.AccessTokenType,
+		Subject: issued.UserID, Audience: audience, ClientID: issued.ClientID, Scope: scope,
 		SessionID: issued.ID.String(), Roles: issued.Roles, AuthTime: issued.AuthTime, AMR: issued.AMR, ACR: issued.ACR,
 		IssuedAt: time.Unix(issued.IATFloor, 0), Lifetime: s.config.AccessTokenLifetime, Status: status,
 	})

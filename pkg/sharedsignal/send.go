@@ -36,22 +36,22 @@ const (
 type Sender struct {
 	issuer string
 	store  Store
-	minter Minter
+	signer Signer
 	sealer Sealer
 	client *http.Client
 	log    *slog.Logger
 }
 
 // NewSender returns a sender. The client decides which addresses may be called; it must not follow redirects.
-func NewSender(issuer string, store Store, minter Minter, sealer Sealer, client *http.Client, log *slog.Logger) *Sender {
-	return &Sender{issuer, store, minter, sealer, client, log}
+func NewSender(issuer string, store Store, signer Signer, sealer Sealer, client *http.Client, log *slog.Logger) *Sender {
+	return &Sender{issuer, store, signer, sealer, client, log}
 }
 
 // Kind says how events are pushed. A receiver that fails is tried again for as long as its events are kept.
 func (s *Sender) Kind() outbox.Kind {
 	return outbox.Kind{
 		Name:    KindPush,
-		Source:  streams{s.store, s.minter.Now},
+		Source:  streams{s.store, s.signer.Now},
 		Deliver: s.deliver,
 		Lease:   pushLease,
 		Timeout: pushLease,
@@ -198,7 +198,7 @@ func (s *Sender) send(ctx context.Context, stream Stream, e Event) error {
 	if err != nil {
 		return err
 	}
-	raw, err := SET(ctx, s.minter, s.issuer, stream, e)
+	raw, err := SET(ctx, s.signer, s.issuer, stream, e)
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// Minter signs security event tokens; a *token.Minter.
-type Minter interface {
-	Sign(ctx context.Context, typ token.Type, algorithm string, claims any) (string, error)
+// Signer signs security event tokens for their receivers; an *oauth.ClientSigner.
+type Signer interface {
+	SignFor(ctx context.Context, clientID string, typ token.Type, claims any) (string, error)
 	// Now is the time by which tokens are dated.
 	Now() time.Time
 }
@@ -93,7 +93,7 @@ func initiating(reason session.Reason) string {
 }
 
 // SET makes the security event token of an event.
-func SET(ctx context.Context, minter Minter, issuer string, s Stream, e Event) (string, error) {
+func SET(ctx context.Context, signer Signer, issuer string, s Stream, e Event) (string, error) {
 	c := claims{
 		Issuer: issuer, Audience: s.ClientID, IssuedAt: e.At.Unix(), ID: e.JTI, Subject: identifier{Format: "opaque", ID: s.ID},
 	}
@@ -118,7 +118,7 @@ func SET(ctx context.Context, minter Minter, issuer string, s Stream, e Event) (
 	case KindStreamUpdated:
 		c.Events = map[string]any{EventStreamUpdated: map[string]string{"status": e.State, "reason": e.Reason}}
 	}
-	return minter.Sign(ctx, token.TypeSecurityEvent, "", c)
+	return signer.SignFor(ctx, s.ClientID, token.TypeSecurityEvent, c)
 }
 
 // errSealed says that a header cannot be opened; the receiver can give it again.

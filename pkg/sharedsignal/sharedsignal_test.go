@@ -28,7 +28,7 @@ type unsigned struct{}
 
 func (unsigned) Now() time.Time { return time.Now() }
 
-func (unsigned) Sign(_ context.Context, typ token.Type, _ string, claims any) (string, error) {
+func (unsigned) SignFor(_ context.Context, _ string, typ token.Type, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	return string(typ) + "." + base64.RawURLEncoding.EncodeToString(payload) + ".", err
 }

@@ -28,6 +28,7 @@ func ParseHint(raw, issuer string, keys func(kid string) (*verifier.Key, bool)) 
 	var claims struct {
 		jwt.RegisteredClaims
 		SessionID string `json:"sid"`
+		Use       string `json:"token_use"`
 	}
 	parser := jwt.NewParser(jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding(),
 		jwt.WithValidMethods([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}))
@@ -41,6 +42,9 @@ func ParseHint(raw, issuer string, keys func(kid string) (*verifier.Key, bool)) 
 	})
 	if err != nil || !parsed.Valid {
 		return Hint{}, fmt.Errorf("%w: %w", ErrHint, err)
+	}
+	if claims.Use != "" { // an access token of the same type
+		return Hint{}, ErrHint
 	}
 	if claims.Issuer != issuer || len(claims.Audience) != 1 || claims.Subject == "" {
 		return Hint{}, ErrHint

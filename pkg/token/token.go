@@ -4,6 +4,7 @@ package token
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -20,13 +21,14 @@ import (
 	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/user"
+	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
 // Type is the typ of a JWT's header. Each kind of token has its own, so that none is taken for another (RFC 8725,
 // section 3.11).
 type Type string
 
-// The types that Sign signs. Access tokens (at+jwt) are made by Mint alone.
+// The types that Sign signs. Access tokens are made by Mint alone.
 const (
 	TypeID        Type = "JWT"           // ID token (OpenID Connect Core, section 2)
 	TypeLogout    Type = "logout+jwt"    // logout token (OpenID Connect Back-Channel Logout, section 2.4)
@@ -37,7 +39,7 @@ const (
 	TypeSecurityEvent Type = "secevent+jwt" // security event token (RFC 8417, section 2.3)
 )
 
-const typeAccess Type = "at+jwt"
+const typeAccess Type = verifier.TypeAccessToken
 
 // ErrClaims is returned for claims that no token may carry. It is a mistake of the caller, or of a hook that adds claims;
 // nothing was signed.
@@ -81,8 +83,11 @@ type Access struct {
 	IssuedAt  time.Time // iat, cut to seconds; now if zero
 	// the longest time to exp; it is shortened by up to 5 % at random, so that refreshes do not come in waves
 	Lifetime  time.Duration
-	Algorithm string         // the default algorithm if empty
-	Extra     map[string]any // further claims; they cannot replace those above, see Reserved
+	Algorithm string // the default algorithm if empty
+	// verifier.TypeAccessToken if empty, or verifier.TypeJWT for resource servers that refuse that. ID tokens have the latter too, so a
+	// claim tells the two apart: token_use, which no ID token has.
+	Type  string
+	Extra map[string]any // further claims; they cannot replace those above, see Reserved
 }
 
 // Status says where a status list tells whether the token is revoked (draft-ietf-oauth-status-list, section 6.2).
@@ -141,7 +146,7 @@ func (m *Minter) Mint(ctx context.Context, access Access) (Minted, error) {
 	if err != nil {
 		return Minted{}, err
 	}
-	minted.Raw, err = sign(key, typeAccess, claims)
+	minted.Raw, err = sign(key, cmp.Or(Type(access.Type), typeAccess), claims)
 	return minted, err
 }
 
@@ -158,6 +163,8 @@ func (m *Minter) check(access Access) error {
 	case strings.HasPrefix(access.ClientID, user.IDPrefix):
 		// A client that is named like a user would get that user's subject in a token for itself (RFC 9068, section 5).
 		return fmt.Errorf("%w: client_id %q has the form of a user ID", ErrClaims, access.ClientID)
+	case access.Type != "" && access.Type != verifier.TypeAccessToken && access.Type != verifier.TypeJWT:
+		return fmt.Errorf("%w: %q is no type of access tokens", ErrClaims, access.Type)
 	case access.Lifetime < time.Second:
 		return fmt.Errorf("%w: lifetime %v", ErrClaims, access.Lifetime)
 	case access.Lifetime > m.keys.TokenLifetime():
@@ -207,6 +214,9 @@ func (m *Minter) appendClaims(b []byte, access Access, minted Minted) ([]byte, e
 	text("jti", minted.ID)
 	text("client_id", access.ClientID)
 	text("scope", access.Scope)
+	if access.Type == verifier.TypeJWT {
+		text("token_use", verifier.TokenUseAccess)
+	}
 	if access.SessionID != "" {
 		text("sid", access.SessionID)
 	}

@@ -27,6 +27,7 @@ type Claims struct {
 	ACR       string    // how well
 	KeyID     string    // the kid of the key that signed the token
 
+	use     string // token_use
 	payload string // the claims as signed
 	key     *Key
 	keys    [4]BlockKey // of jti, client_id, kid and, in the last place, sid
@@ -113,6 +114,8 @@ func parseClaims(payload string, key *Key) (*Claims, error) {
 			c.Roles, ok = unquoteAll(m.value)
 		case "amr":
 			c.AMR, ok = unquoteAll(m.value)
+		case "token_use":
+			c.use, ok = text(m.value)
 		}
 		if !ok {
 			return nil, fmt.Errorf("%w: claim %s", ErrMalformed, m.name)

@@ -41,7 +41,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add(`{"typ":"at+jwt","kid":"a\u0062","alg":"x"}`)
 	f.Add(`{"alg":"x","kid":"y","typ":"at+jwt","typ":"at+jwt"}`)
 	f.Fuzz(func(t *testing.T, header string) {
-		h, err := parseHeader(encode([]byte(header)))
+		h, err := parseHeader(encode([]byte(header)), []string{TypeAccessToken})
 		if err != nil {
 			return
 		}

@@ -56,6 +56,7 @@ type settings struct {
 	audiences    []string
 	anyAudience  bool
 	client       *http.Client
+	types        []string
 	leeway       time.Duration
 	maxLifetime  time.Duration
 	keys         func(kid string) (*Key, bool)
@@ -85,6 +86,33 @@ func WithAudience(audiences ...string) Option {
 // stranger's service was given.
 func WithAnyAudience() Option {
 	return func(s *settings) error { s.anyAudience = true; return nil }
+}
+
+// The types of access tokens, in the header's typ.
+const (
+	TypeAccessToken = "at+jwt" // RFC 9068, section 2.1
+	TypeJWT         = "JWT"    // RFC 7519, section 5.1
+)
+
+// TokenUseAccess is the claim token_use of an access token of TypeJWT. Without it a token of that type is an ID token.
+const TokenUseAccess = "access"
+
+// WithTokenType says which types of access tokens are accepted. The default is TypeAccessToken alone. An issuer that serves
+// resource servers which refuse at+jwt may give the tokens of some clients the type TypeJWT, which ID tokens have too. An ID
+// token is no access token under any type: one of TypeJWT is refused unless its claim token_use is TokenUseAccess.
+func WithTokenType(types ...string) Option {
+	return func(s *settings) error {
+		for _, t := range types {
+			if t != TypeAccessToken && t != TypeJWT {
+				return errors.New("verifier: the type of access tokens is at+jwt or JWT")
+			}
+		}
+		if len(types) == 0 {
+			return errors.New("verifier: no type of access tokens")
+		}
+		s.types = slices.Clone(types)
+		return nil
+	}
 }
 
 // WithHTTPClient sets the client that talks to the issuer, for a private certificate authority or a proxy. Its Timeout

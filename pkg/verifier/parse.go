@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -63,13 +64,13 @@ func isBase64URL(s string) bool {
 
 // header is a header that was parsed: its encoded form, and what it says.
 type header struct {
-	part, alg, kid string
+	part, alg, kid, typ string
 }
 
-// parseHeader reads an encoded header. It must be an object of exactly alg, kid and typ, all strings, and typ must be
-// at+jwt (RFC 9068, section 2.1), so a token made for another purpose is never taken for an access token, nothing in a
+// parseHeader reads an encoded header. It must be an object of exactly alg, kid and typ, all strings, and typ must be one
+// of types, in the spelling of its standard, so a token made for another purpose is never taken for an access token, nothing in a
 // token can name a key's whereabouts, and there is no crit to understand (RFC 7515, section 4.1.11).
-func parseHeader(part string) (*header, error) {
+func parseHeader(part string, types []string) (*header, error) {
 	text, err := decodePart(part)
 	if err != nil {
 		return nil, err
@@ -87,7 +88,8 @@ func parseHeader(part string) (*header, error) {
 			h.alg = v
 		case isString && m.name == "kid":
 			h.kid = v
-		case isString && m.name == "typ" && v == "at+jwt":
+		case isString && m.name == "typ" && slices.Contains(types, v):
+			h.typ = v
 		default:
 			return nil, fmt.Errorf("%w: header is not exactly alg, kid, typ", ErrMalformed)
 		}

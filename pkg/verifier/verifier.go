@@ -34,6 +34,7 @@ type Verifier struct {
 // reached: a resource server may start first. Verify then returns ErrUnavailable until the issuer is there.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	v := &Verifier{issuer: issuer, settings: settings{
+		types:        []string{TypeAccessToken},
 		maxStaleness: DefaultMaxStaleness,
 		pollInterval: DefaultPollInterval,
 		now:          time.Now,
@@ -185,7 +186,7 @@ func (v *Verifier) authenticate(ctx context.Context, raw string) (*Claims, error
 	h := v.last.Load()
 	known := h != nil && h.part == token.header
 	if !known {
-		if h, err = parseHeader(token.header); err != nil {
+		if h, err = parseHeader(token.header, v.types); err != nil {
 			return nil, err
 		}
 	}
@@ -210,6 +211,9 @@ func (v *Verifier) authenticate(ctx context.Context, raw string) (*Claims, error
 	claims, err := parseClaims(payload, key)
 	if err != nil {
 		return nil, err
+	}
+	if h.typ != TypeAccessToken && claims.use != TokenUseAccess { // an ID token (RFC 8725, section 3.12)
+		return nil, fmt.Errorf("%w: not an access token", ErrMalformed)
 	}
 	if claims.Issuer != v.issuer {
 		return nil, ErrIssuer

@@ -532,6 +532,37 @@ func TestJWT13_OtherKindsOfTokens(t *testing.T) {
 	refused(t, v, s.sign(s.header(), claims(testIssuer, "aud", `"https://billing.example"`)), ErrAudience)
 }
 
+// An ID token and an access token of the type JWT have the same header.
+func TestJWT13_AccessTokensOfTypeJWT(t *testing.T) {
+	s := signers()[ES256]
+	plain := strings.Replace(s.header(), "at+jwt", "JWT", 1)
+	access := s.sign(plain, claims(testIssuer, "token_use", `"access"`))
+	both, only := local(t, WithTokenType(TypeAccessToken, TypeJWT)), local(t, WithTokenType(TypeJWT))
+	for name, v := range map[string]*Verifier{"both": both, "only": only} {
+		for range 2 { // the second time the header is known
+			if c, err := v.Verify(t.Context(), access); err != nil || c.Subject != "usr_1" {
+				t.Errorf("%s: %v, %v", name, c, err)
+			}
+			for _, use := range []string{"", `"id"`, `"ACCESS"`, `["access"]`, "null"} {
+				refused(t, v, s.sign(plain, claims(testIssuer, "token_use", use)), ErrMalformed)
+			}
+		}
+		for _, typ := range []string{`"jwt"`, `"at+JWT"`, `"logout+jwt"`, `""`} {
+			refused(t, v, s.sign(`{"alg":"ES256","kid":"key-ec","typ":`+typ+`}`, claims(testIssuer, "token_use", `"access"`)), ErrMalformed)
+		}
+	}
+	if _, err := both.Verify(t.Context(), s.sign(s.header(), claims(testIssuer))); err != nil {
+		t.Errorf("at+jwt: %v", err)
+	}
+	refused(t, only, s.sign(s.header(), claims(testIssuer)), ErrMalformed)
+	refused(t, local(t), access, ErrMalformed)
+	for _, types := range [][]string{{}, {""}, {"at+JWT"}, {TypeJWT, "logout+jwt"}} {
+		if _, err := New(t.Context(), testIssuer, WithAudience(testAudience), WithoutFeed(), WithTokenType(types...)); err == nil {
+			t.Errorf("types %q are accepted", types)
+		}
+	}
+}
+
 func TestJWT15_Spelling(t *testing.T) {
 	v := local(t)
 	for alg, s := range signers() {

@@ -15,8 +15,8 @@ import (
 // delivery builds what tells others that sessions have ended.
 func (b *builder) delivery(context.Context) error {
 	b.sealer = sharedsignal.NewSealer(b.master)
-	b.logouts = oauth.NewLogoutSender(b.config.Issuer, b.Store, b.Minter, egress.New(logoutCalls()), b.log)
-	b.signals = sharedsignal.NewSender(b.config.Issuer, b.Store, b.Minter, b.sealer, egress.New(signalCalls(b.config)), b.log)
+	b.logouts = oauth.NewLogoutSender(b.config.Issuer, b.Store, b.signer, egress.New(logoutCalls()), b.log)
+	b.signals = sharedsignal.NewSender(b.config.Issuer, b.Store, b.signer, b.sealer, egress.New(signalCalls(b.config)), b.log)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 // clients reads the registered clients.
 func (b *builder) clients(ctx context.Context) error {
 	b.Clients = oauth.NewRegistry(b.Store)
+	b.signer = oauth.NewClientSigner(b.Clients, b.Minter)
 	return b.Clients.Sync(ctx)
 }
 

@@ -114,7 +114,7 @@ func (b *builder) public() []api.Room {
 			Door:      b.door,
 			Signals:   b.Store,
 			Sealer:    b.sealer,
-			Minter:    b.Minter,
+			Signer:    b.signer,
 			Blocklist: b.Blocklist,
 			Private:   b.config.SignalsPrivate,
 			Log:       b.log,

@@ -63,6 +63,7 @@ type builder struct {
 	linker    upstream.Linker
 	keeper    upstream.Keeper
 
+	signer  *oauth.ClientSigner
 	sealer  sharedsignal.Sealer
 	logouts *oauth.LogoutSender
 	signals *sharedsignal.Sender

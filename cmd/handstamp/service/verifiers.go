@@ -18,6 +18,7 @@ func (b *builder) verifiers(ctx context.Context) (err error) {
 			return b.Blocklist.Set().Blocked(keys, iat), nil
 		}),
 		verifier.WithCache(10_000),
+		verifier.WithTokenType(verifier.TypeAccessToken, verifier.TypeJWT),
 		verifier.WithClock(b.config.Clock.Now),
 	}
 	audience := append([]string{b.config.Issuer}, b.config.Audience...)

@@ -168,6 +168,11 @@ func value(v any) driver.Value {
 			return int64(1)
 		}
 		return int64(0)
+	case *bool:
+		if v == nil {
+			return nil
+		}
+		return value(*v)
 	case int:
 		return int64(v)
 	case uint32:
@@ -212,6 +217,11 @@ func (r *row) scan(targets ...any) {
 			*to = time.UnixMicro(n).UTC()
 			if r.values[i] == nil {
 				*to, ok = time.Time{}, true
+			}
+		case **bool:
+			*to, ok = nil, r.values[i] == nil
+			if n, some := r.values[i].(int64); some {
+				*to, ok = new(n != 0), true
 			}
 		case **time.Duration:
 			*to, ok = nil, r.values[i] == nil
