@@ -294,6 +294,12 @@ func TestEM08_PreHijacking(t *testing.T) {
 	})
 }
 
+// attemptCookie is the name of the cookie that binds a login at a provider to the browser.
+func attemptCookie(state seal.Secret) string {
+	hash := upstream.HashSecret(state)
+	return "handstamp_attempt_" + hex.EncodeToString(hash[:4])
+}
+
 func TestOA01_State(t *testing.T) {
 	t.Parallel()
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
@@ -356,7 +362,7 @@ func TestOA01_State(t *testing.T) {
 					BrowserHash: upstream.HashSecret(cookie),
 					Provider:    "liar",
 					RedirectURI: h.URL + "/oauth2/callback/liar",
-					Continue:    "client_id=app", ExpiresAt: c.expires,
+					Continue:    `{"p":"client_id=app"}`, ExpiresAt: c.expires,
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -366,7 +372,7 @@ func TestOA01_State(t *testing.T) {
 					"state": {string(state)},
 					"iss":   {h.liar.Issuer()},
 				}.Encode(),
-					header("Cookie", "handstamp_attempt="+string(cookie)), nil)
+					header("Cookie", attemptCookie(state)+"="+string(cookie)), nil)
 				if r.Status != c.status {
 					t.Errorf("%s: %d %s", name, r.Status, r.Body)
 				}

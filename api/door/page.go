@@ -2,9 +2,9 @@ package door
 
 import (
 	"errors"
-	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -109,8 +109,8 @@ func NonEmpty(s string) []string {
 	return []string{s}
 }
 
-// Respond sends an authorization response to the client; iss is always part of it (RFC 9207).
-func (d *Door) Respond(c echo.Context, redirectURI, mode string, values url.Values) error {
+// Respond sends an authorization response to the client, whose name the user may see; iss is always part of it (RFC 9207).
+func (d *Door) Respond(c echo.Context, client, redirectURI, mode string, values url.Values) error {
 	values.Set("iss", d.config.Issuer)
 	if mode == oauth.ModeFormPost {
 		flat := map[string]string{}
@@ -119,30 +119,48 @@ func (d *Door) Respond(c echo.Context, redirectURI, mode string, values url.Valu
 				flat[name] = v
 			}
 		}
-		return d.WritePage(c, http.StatusOK, "", pages.FormPost{RedirectURI: redirectURI, Values: flat})
+		return d.WritePage(c, http.StatusOK, "", pages.FormPost{
+			RedirectURI: redirectURI,
+			Values:      flat,
+			Client:      pages.Client{Name: client},
+		})
 	}
 	if mode == oauth.ModeFragment { // a registered redirect URI has none of its own
-		return d.Redirect(c, redirectURI+"#"+values.Encode())
+		return d.Redirect(c, client, redirectURI+"#"+values.Encode())
 	}
-	target, err := url.Parse(redirectURI)
-	if err != nil {
-		return err
-	}
-	query := target.Query()
-	maps.Copy(query, values)
-	target.RawQuery = query.Encode()
-	return d.Redirect(c, target.String())
+	return d.Redirect(c, client, WithQuery(redirectURI, values))
 }
 
-// Redirect always answers 303: a browser must not repeat a post with a password at the next place (RFC 9700, section 4.12).
-func (d *Door) Redirect(c echo.Context, to string) error {
+// WithQuery appends parameters to the query of a registered URI, which stays as it was registered to the letter (RFC 6749,
+// section 3.1.2).
+func WithQuery(uri string, values url.Values) string {
+	switch {
+	case len(values) == 0:
+		return uri
+	case !strings.Contains(uri, "?"):
+		uri += "?"
+	case !strings.HasSuffix(uri, "?") && !strings.HasSuffix(uri, "&"):
+		uri += "&"
+	}
+	return uri + values.Encode()
+}
+
+// Redirect sends the browser to a client or a provider, whose name the user may see. It answers 303: a browser must not
+// repeat a post with a password at the next place (RFC 9700, section 4.12). A browser that has posted a form holds all
+// further redirections to the policy of the form's page, so it gets a page from which the chain begins anew.
+func (d *Door) Redirect(c echo.Context, name, to string) error {
+	r := c.Request()
+	if r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "navigate" && pages.CanGoOnward(to) {
+		c.Response().Header().Set("Refresh", "0; url="+to)
+		return d.WritePage(c, http.StatusOK, "", pages.Onward{URL: to, Client: pages.Client{Name: name}})
+	}
 	pages.SetHeaders(c.Response().Header(), pages.Policy{})
 	return c.Redirect(http.StatusSeeOther, to)
 }
 
 // writeRefusal tells the client that its request was refused.
 func (d *Door) writeRefusal(c echo.Context, e *oauth.AuthorizationError) error {
-	return d.Respond(c, e.RedirectURI, e.ResponseMode, url.Values{
+	return d.Respond(c, e.ClientName, e.RedirectURI, e.ResponseMode, url.Values{
 		"error": {string(e.Refusal.Code)}, "error_description": NonEmpty(e.Refusal.Description), "state": NonEmpty(e.State),
 	})
 }

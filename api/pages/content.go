@@ -264,7 +264,23 @@ type FormPost struct {
 }
 
 func (p FormPost) describe() description {
-	return description{template: "formpost", policy: Policy{FormTargets: []string{p.RedirectURI}, submitScript: true}}
+	return description{template: "formpost", policy: Policy{formPost: true}}
+}
+
+// Onward takes the browser from the answer to a form on to another site (the link #onward-link, for browsers that do not go by
+// themselves). A redirection would be held to the form's own form-action (see Form.Targets), and so would every further one
+// of that site, which nobody here knows.
+type Onward struct {
+	// URL to go to, http or https.
+	URL    string
+	Client Client
+}
+
+func (Onward) describe() description { return description{template: "onward"} }
+
+// CanGoOnward reports whether [Onward] leads to a URL. Others, of applications on the same device, end the chain anyway.
+func CanGoOnward(url string) bool {
+	return linkable(url) && !strings.HasPrefix(url, "/") && !strings.HasPrefix(url, "?")
 }
 
 // clean prepares a value that a stranger may have chosen for display: no control characters, none that reorder or hide

@@ -21,7 +21,9 @@ type Policy struct {
 	// it to come back and say so with display=popup (OpenID Connect Core 1.0, section 3.1.2.1); isolation would cut it.
 	Popup bool
 
-	submitScript bool
+	// formPost is the policy of [FormPost]: its script, and no form-action. Its one form posts to the client, and where that
+	// one redirects to in turn is the client's business.
+	formPost bool
 }
 
 // SetHeaders sets the security headers of a hosted page. [Renderer.Render] does it for every page; a handler needs it for
@@ -44,9 +46,10 @@ func SetHeaders(h http.Header, p Policy) {
 func (p Policy) contentSecurity() string {
 	var b strings.Builder
 	b.WriteString("default-src 'none'; style-src 'self'; img-src 'self'; ")
-	if p.submitScript {
+	const end = "frame-ancestors 'none'; base-uri 'none'"
+	if p.formPost {
 		sum := sha256.Sum256([]byte(submitScript))
-		b.WriteString("script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; ")
+		return b.String() + "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; " + end
 	}
 	b.WriteString("form-action 'self'")
 	var sources []string
@@ -58,8 +61,7 @@ func (p Policy) contentSecurity() string {
 	for _, s := range sources {
 		b.WriteString(" " + s)
 	}
-	b.WriteString("; frame-ancestors 'none'; base-uri 'none'")
-	return b.String()
+	return b.String() + "; " + end
 }
 
 // formSource returns the narrowest source expression of Content Security Policy Level 3, section 2.3.1, that matches the

@@ -38,8 +38,7 @@ func TestCK08_HeadersOfPages(t *testing.T) {
 		"ok/error":          {"error", common(head+"form-action 'self'"+tail, "same-origin")},
 		"ok/mail link":      {"reset", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
 		"ok/form_post": {"formpost", common(head+
-			"script-src 'sha256-I0w5GJyvKG50uS0fYgaxosduPLWT8qcIQJeVhEFfa7c='; form-action 'self' https://photos.example"+tail,
-			"same-origin")},
+			"script-src 'sha256-I0w5GJyvKG50uS0fYgaxosduPLWT8qcIQJeVhEFfa7c='"+tail, "same-origin")},
 		"ok/consent's click": {"consent", common(head+"form-action 'self' https://photos.example"+tail, "same-origin")},
 	}
 	for name, tt := range tests {

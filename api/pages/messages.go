@@ -21,6 +21,7 @@ const (
 	Overloaded         MessageID = "error.overloaded" // 503 of a form: the user may try again at once
 	FormExpired        MessageID = "error.form_expired"
 	ProviderCancelled  MessageID = "error.provider_cancelled" // provider: its name; the user came back without having logged in
+	ProviderTooOld     MessageID = "error.provider_too_old"   // provider; the client demands a newer login than the provider states
 	Failed             MessageID = "error.failed"             // what the other ones don't say
 )
 
@@ -38,6 +39,7 @@ const (
 	FaultClient              MessageID = "fault.client"       // the client is unknown or disabled
 	FaultRedirectURI         MessageID = "fault.redirect_uri" // not one that the client has registered
 	FaultExpired             MessageID = "fault.expired"      // the login took too long, or its state is gone
+	FaultExpiredPage         MessageID = "fault.expired_page" // the same, and the request is known: the page can be had again
 	FaultCrossSite           MessageID = "fault.cross_site"   // the post didn't come from our own page
 	FaultForbidden           MessageID = "fault.forbidden"    // logged in, but not allowed to use the client
 	FaultDisabled            MessageID = "fault.disabled"     // the user is disabled

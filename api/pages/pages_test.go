@@ -84,6 +84,7 @@ func everyPage() map[string]Page {
 			Values:      map[string]string{"code": "c", "state": "s"},
 			Client:      client,
 		},
+		"onward":           Onward{URL: "https://photos.example/cb?code=c", Client: client},
 		"login/popup":      Login{Form: Form{Action: "/post", Popup: true}},
 		"empty/login":      Login{},
 		"empty/consent":    Consent{},
@@ -296,6 +297,7 @@ func TestFixedNames(t *testing.T) {
 		"error":          {"", nil, []string{"error", "request-id", "error-code", "error-detail"}},
 		"error/provider": {"", nil, []string{"error", "retry-link", "back-link"}},
 		"formpost":       {"form-post", nil, []string{"form-post-submit"}},
+		"onward":         {"", nil, []string{"onward-link"}},
 	}
 	pages := everyPage()
 	for name, tt := range tests {

@@ -87,6 +87,7 @@ func (h *Login) wanted(f flow) string {
 func (f flow) refuse(refusal *oauth.Error) error {
 	return &oauth.AuthorizationError{
 		Refusal:      refusal,
+		ClientName:   f.Client.Name,
 		RedirectURI:  f.RedirectURI,
 		State:        f.State,
 		ResponseMode: f.ResponseMode,
@@ -99,5 +100,6 @@ func (h *Login) answer(c echo.Context, f flow) error {
 	if err != nil {
 		return err
 	}
-	return h.Door.Respond(c, f.RedirectURI, f.ResponseMode, url.Values{"code": {code}, "state": door.NonEmpty(f.State)})
+	values := url.Values{"code": {code}, "state": door.NonEmpty(f.State)}
+	return h.Door.Respond(c, f.Client.Name, f.RedirectURI, f.ResponseMode, values)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -15,12 +17,16 @@ import (
 )
 
 // Cookies of the hosted pages. The __Host- prefix keeps other hosts of the domain from planting one (RFC 6265bis, section
-// 4.1.3.2); it needs https, so a loopback issuer goes without.
+// 4.1.3.2); it needs https, so a loopback issuer goes without. A browser has one login here, but any number of tabs: of the
+// cookies whose names end in _ there can be several, each with a name of its own, so that no tab overwrites another's.
 const (
-	cookieBrowser = "handstamp_browser" // binds pages, and what they lead to, to the browser that they were shown in
-	cookieLogin   = "handstamp_login"   // the browser session
-	cookieAttempt = "handstamp_attempt" // binds a login at a provider
+	cookieLogin   = "handstamp_login"    // the browser session
+	cookieBrowser = "handstamp_browser_" // binds pages, and what they lead to, to the browser that they were shown in
+	cookieAttempt = "handstamp_attempt_" // binds a login at a provider
 )
+
+// maxCookies is how many cookies of one kind a browser may bring along. The rest counts for nothing.
+const maxCookies = 32
 
 // browserSessionLifetime is how long a browser stays logged in at the hosted pages.
 const browserSessionLifetime = 24 * time.Hour
@@ -52,16 +58,36 @@ func (h *Browser) cookie(c echo.Context, name string) string {
 	return values[0].Value
 }
 
-// browser returns the hash of the browser's binding, which it makes if there is none.
-func (h *Browser) browser(c echo.Context) oauth.Hash {
-	value := h.cookie(c, cookieBrowser)
-	if len(value) != len(rand.Text()) {
-		value = rand.Text()
-		h.setCookie(c, cookieBrowser, value, browserSessionLifetime, http.SameSiteLaxMode)
-		//nolint:gosec // read by the rest of this request
-		c.Request().AddCookie(&http.Cookie{Name: h.cookieName(cookieBrowser), Value: value})
+// several returns the cookies whose names begin with a prefix, in the browser's order: the oldest first (RFC 6265, section
+// 5.4).
+func (h *Browser) several(c echo.Context, prefix string) []*http.Cookie {
+	var out []*http.Cookie
+	for _, cookie := range c.Request().Cookies() {
+		if strings.HasPrefix(cookie.Name, h.cookieName(prefix)) && len(out) < maxCookies {
+			out = append(out, cookie)
+		}
 	}
+	return out
+}
+
+// browser returns the hash of a binding of the browser, which it makes if there is none. Tabs that are opened at the same time
+// make one each.
+func (h *Browser) browser(c echo.Context) oauth.Hash {
+	if bindings := h.several(c, cookieBrowser); len(bindings) > 0 {
+		return sha256.Sum256([]byte(bindings[0].Value))
+	}
+	name, value := cookieBrowser+rand.Text()[:8], rand.Text()
+	h.setCookie(c, name, value, browserSessionLifetime, http.SameSiteLaxMode)
+	//nolint:gosec // read by the rest of this request
+	c.Request().AddCookie(&http.Cookie{Name: h.cookieName(name), Value: value})
 	return sha256.Sum256([]byte(value))
+}
+
+// isBrowser reports whether a page was shown in the browser that the request comes from.
+func (h *Browser) isBrowser(c echo.Context, shownIn oauth.Hash) bool {
+	return slices.ContainsFunc(h.several(c, cookieBrowser), func(binding *http.Cookie) bool {
+		return sha256.Sum256([]byte(binding.Value)) == shownIn
+	})
 }
 
 // browserSession returns the browser session of the request; zero if the browser is not logged in.

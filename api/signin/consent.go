@@ -2,7 +2,6 @@ package signin
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -27,22 +26,13 @@ func (h *Login) showContinue(c echo.Context, f flow) error {
 	})
 }
 
-// answered resumes a page that asked the logged-in user something: the answer counts for that login only.
-func (h *Login) answered(c echo.Context) (flow, url.Values, error) {
-	f, v, err := h.resumeForm(c)
-	if err == nil && !f.sameLogin {
-		err = expired()
-	}
-	return f, v, err
-}
-
 // continueForm is POST /oauth2/continue.
 func (h *Login) continueForm(c echo.Context) error {
-	f, _, err := h.answered(c)
+	f, _, err := h.resumeForm(c)
 	if err != nil {
 		return err
 	}
-	f.Chosen = true
+	f.Chosen = f.sameLogin // the choice was about the login that the page was shown to; another one is asked anew
 	return h.proceed(c, f)
 }
 
@@ -63,9 +53,12 @@ func (h *Login) showConsent(c echo.Context, f flow) error {
 
 // consentForm is POST /oauth2/consent.
 func (h *Login) consentForm(c echo.Context) error {
-	f, v, err := h.answered(c)
+	f, v, err := h.resumeForm(c)
 	if err != nil {
 		return err
+	}
+	if !f.sameLogin {
+		return h.proceed(c, f) // somebody else was asked, or nobody is logged in any more
 	}
 	switch v.Get("decision") {
 	case "allow":

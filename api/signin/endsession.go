@@ -78,16 +78,10 @@ func (h *Logout) readLogout(c echo.Context, values url.Values) (logoutRequest, e
 				Detail: "post_logout_redirect_uri is not registered for the client",
 			}
 		}
-		target, err := url.Parse(uri)
-		if err != nil {
-			return r, err
-		}
+		r.returnTo = uri
 		if state := values.Get("state"); state != "" {
-			query := target.Query()
-			query.Set("state", state)
-			target.RawQuery = query.Encode()
+			r.returnTo = door.WithQuery(uri, url.Values{"state": {state}})
 		}
-		r.returnTo = target.String()
 	}
 	return r, nil
 }
@@ -124,9 +118,13 @@ func (h *Logout) endSessionForm(c echo.Context) error {
 		return err
 	}
 	var p logoutState
-	if !h.States.open(logoutPurpose, v.Get("request"), &p) || p.Browser != h.browser(c) || h.Door.Now().Unix() >= p.Expires ||
-		p.Login != b.Hash {
-		return expired()
+	if !h.States.open(logoutPurpose, v.Get("request"), &p) {
+		return expired("")
+	}
+	if !h.isBrowser(c, p.Browser) || h.Door.Now().Unix() >= p.Expires || p.Login != b.Hash {
+		e := expired("")
+		e.What, e.RetryURL = pages.FaultExpiredPage, logoutPath+"?"+p.Parameters
+		return e
 	}
 	values, err := url.ParseQuery(p.Parameters)
 	if err != nil {
@@ -158,7 +156,7 @@ func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.Brow
 	h.setCookie(c, cookieLogin, "", 0, http.SameSiteLaxMode)
 	c.Response().Header().Set("Clear-Site-Data", `"cache"`)
 	if r.returnTo != "" {
-		return h.Door.Redirect(c, r.returnTo)
+		return h.Door.Redirect(c, r.client.Name, r.returnTo)
 	}
 	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"),
 		pages.LoggedOut{Client: pages.Client{Name: r.client.Name}})

@@ -1,9 +1,11 @@
 package signin
 
 import (
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -55,7 +57,7 @@ func (h *Upstreams) addIdentity(c echo.Context) error {
 func (h *Upstreams) beginIdentity(c echo.Context) error {
 	var link linkState
 	if !h.States.open(linkPurpose, c.QueryParam("request"), &link) || h.Door.Now().Unix() >= link.Expires {
-		return expired()
+		return expired("")
 	}
 	b, err := h.browserSession(c)
 	if err != nil {
@@ -73,11 +75,24 @@ func (h *Upstreams) beginIdentity(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.begin(c, p, upstream.Request{UserID: b.UserID, Continue: link.ReturnTo})
+	return h.begin(c, p, upstream.Request{UserID: b.UserID, Continue: link.ReturnTo}, "")
 }
 
-// begin sends the browser to a provider.
-func (h *Upstreams) begin(c echo.Context, p *upstream.Provider, r upstream.Request) error {
+// maxAttempts is how many logins at providers a browser may have under way; the oldest make way. maxAttemptBytes bounds what
+// their cookies remember of the requests: all cookies together have to fit into one line of a header, 8 KiB behind nginx.
+const (
+	maxAttempts     = 20
+	maxAttemptBytes = 4 << 10
+)
+
+// attemptCookie is the name of the cookie of an attempt.
+func attemptCookie(stateHash [32]byte) string {
+	return cookieAttempt + hex.EncodeToString(stateHash[:4])
+}
+
+// begin sends the browser to a provider. state is the sealed state of the request to come back to, for a callback whose
+// attempt is used up; empty for none.
+func (h *Upstreams) begin(c echo.Context, p *upstream.Provider, r upstream.Request, state string) error {
 	ctx := c.Request().Context()
 	r.RedirectURI = h.Door.Issuer() + callbackPath + url.PathEscape(p.ID())
 	begun, err := p.Begin(ctx, r)
@@ -91,6 +106,16 @@ func (h *Upstreams) begin(c echo.Context, p *upstream.Provider, r upstream.Reque
 	if p.FormPost() {
 		sameSite = http.SameSiteNoneMode // the answer is a cross-site post
 	}
-	h.setCookie(c, cookieAttempt, string(begun.Browser), upstream.AttemptLifetime, sameSite)
-	return h.Door.Redirect(c, begun.URL)
+	bytes, others := len(state), h.several(c, cookieAttempt)
+	for i, other := range others {
+		bytes += len(other.Name) + len(other.Value)
+		if i <= len(others)-maxAttempts {
+			h.setCookie(c, strings.TrimPrefix(other.Name, h.cookieName("")), "", 0, sameSite)
+		}
+	}
+	if bytes > maxAttemptBytes {
+		state = ""
+	}
+	h.setCookie(c, attemptCookie(begun.Attempt.StateHash), string(begun.Browser)+"."+state, upstream.AttemptLifetime, sameSite)
+	return h.Door.Redirect(c, p.Name(), begun.URL)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -48,7 +49,7 @@ func (h *Login) loginForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), oauth.Proof{PasswordHash: u.PasswordHash})
+	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash})
 }
 
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
@@ -67,13 +68,13 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 }
 
 // loggedIn starts a new browser session in place of the one before, and goes on with the request.
-func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, proof oauth.Proof) error {
+func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, authTime time.Time, proof oauth.Proof) error {
 	secret, now := rand.Text(), h.Door.Now()
 	b := oauth.BrowserSession{
 		Hash:      sha256.Sum256([]byte(secret)),
 		UserID:    userID,
 		AMR:       amr,
-		AuthTime:  now,
+		AuthTime:  authTime,
 		CreatedAt: now,
 		ExpiresAt: now.Add(browserSessionLifetime),
 		Proof:     proof,
@@ -129,5 +130,5 @@ func (h *Login) signupForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), oauth.Proof{PasswordHash: u.PasswordHash})
+	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash})
 }

@@ -77,9 +77,15 @@ func (s States) open(purpose, text string, into any) bool {
 	return err == nil && json.Unmarshal(plain, into) == nil
 }
 
-// expired is what a page shows whose state is none, is over, or belongs to another browser or login.
-func expired() *door.PageError {
-	return &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+// expired is what a page shows whose state is none, is over, or belongs to another browser. parameters are the request that
+// it was about, if that is known: the person can begin anew with it. Anybody may send a browser to a request, so nothing is
+// lost if it was a stranger's.
+func expired(parameters string) *door.PageError {
+	e := &door.PageError{Status: http.StatusBadRequest, What: pages.FaultExpired, Code: "expired"}
+	if parameters != "" {
+		e.What, e.RetryURL = pages.FaultExpiredPage, authorizePath+"?"+parameters
+	}
+	return e
 }
 
 // state seals the state of a page that is shown for a request now.
@@ -98,8 +104,11 @@ func (h *Login) state(c echo.Context, f flow) string {
 // What the state says about a login holds for that login only; another one may have taken its place in this browser.
 func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
 	var p requestState
-	if !h.States.open(requestPurpose, sealed, &p) || p.Browser != h.browser(c) || h.Door.Now().Unix() >= p.Expires {
-		return flow{}, expired()
+	if !h.States.open(requestPurpose, sealed, &p) {
+		return flow{}, expired("")
+	}
+	if !h.isBrowser(c, p.Browser) || h.Door.Now().Unix() >= p.Expires {
+		return flow{}, expired(p.Parameters)
 	}
 	f, err := h.resumeParameters(c, p.Parameters)
 	if err != nil {

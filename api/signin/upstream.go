@@ -1,8 +1,11 @@
 package signin
 
 import (
+	"encoding/json"
 	"errors"
-	"net/http"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -22,18 +25,36 @@ func (h *Login) provider(c echo.Context) error {
 	return h.beginProvider(c, f, c.Param("id"))
 }
 
+// journey is what an attempt keeps of the request on its way to a provider and back.
+type journey struct {
+	Parameters string `json:"p"`
+	Again      bool   `json:"a,omitempty"` // the provider was asked before, and answered with a login that was too old
+}
+
 // beginProvider sends the browser to a provider.
 func (h *Login) beginProvider(c echo.Context, f flow, id string) error {
 	p, err := h.Providers.Provider(id)
 	if err != nil {
 		return err
 	}
-	return h.begin(c, p, upstream.Request{
-		Continue:  f.Parameters,
+	return h.ask(c, f, p, providerPrompt(f), journey{Parameters: f.Parameters})
+}
+
+func (h *Login) ask(c echo.Context, f flow, p *upstream.Provider, prompt string, j journey) error {
+	keep, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	request := upstream.Request{
+		Continue:  string(keep),
 		LoginHint: f.LoginHint,
 		UILocales: f.UILocales,
-		Prompt:    providerPrompt(f),
-	})
+		Prompt:    prompt,
+	}
+	if f.MaxAge >= 0 {
+		request.MaxAge = strconv.Itoa(int(f.MaxAge / time.Second))
+	}
+	return h.begin(c, p, request, h.state(c, f))
 }
 
 // providerPrompt is what the provider is told to ask: a client that wants the user to authenticate now means the provider as
@@ -62,62 +83,104 @@ func (h *Login) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	attempt, err := h.Upstream.TakeAttempt(ctx, upstream.HashSecret(seal.Secret(answer.State)), h.Door.Now())
+	stateHash := upstream.HashSecret(seal.Secret(answer.State))
+	browser, state, _ := strings.Cut(h.cookie(c, attemptCookie(stateHash)), ".")
+	attempt, err := h.Upstream.TakeAttempt(ctx, stateHash, h.Door.Now())
 	if errors.Is(err, upstream.ErrNotFound) {
+		return h.usedUp(state)
+	}
+	if err != nil {
+		return err
+	}
+	identity, tokens, err := p.Complete(ctx, attempt, seal.Secret(browser), answer)
+	if attempt.UserID != "" {
+		if err != nil {
+			return err
+		}
+		return h.linkIdentity(c, p, attempt, *identity, tokens)
+	}
+	var j journey
+	if jsonErr := json.Unmarshal([]byte(attempt.Continue), &j); jsonErr != nil {
 		return upstream.ErrState
 	}
-	if err != nil {
+	f, resumeErr := h.resumeParameters(c, j.Parameters)
+	switch {
+	case errors.Is(err, upstream.ErrDenied) && resumeErr == nil:
+		door.EventOf(c).Err = err
+		return h.showLogin(c, f, pages.Login{Email: f.LoginHint, Form: providerSays(pages.ProviderCancelled, p)})
+	case err != nil:
 		return err
+	case resumeErr != nil:
+		return resumeErr
 	}
-	browser := seal.Secret(h.cookie(c, cookieAttempt))
-	h.setCookie(c, cookieAttempt, "", 0, http.SameSiteLaxMode)
-	identity, tokens, err := p.Complete(ctx, attempt, browser, answer)
-	if err != nil {
-		return h.providerFailed(c, p, attempt, err)
-	}
-	if attempt.UserID != "" {
-		if b, err := h.browserSession(c); err != nil {
-			return err
-		} else if b.UserID != attempt.UserID { // logged out, or somebody else, meanwhile
-			return upstream.ErrState
+	now := h.Door.Now()
+	if begun := attempt.ExpiresAt.Add(-upstream.AttemptLifetime); !f.FreshAt(identity.AuthTime, begun, now) {
+		if j.Again || identity.AuthTime.IsZero() {
+			return h.showLogin(c, f, pages.Login{Email: f.LoginHint, Form: providerSays(pages.ProviderTooOld, p)})
 		}
+		j.Again = true
+		return h.ask(c, f, p, oauth.PromptLogin, j)
 	}
-	decision, err := h.Linker.Resolve(ctx, p, *identity, attempt.UserID, door.Origin(c))
+	userID, err := h.resolve(c, p, attempt, *identity, tokens)
 	if err != nil {
 		return err
 	}
-	if tokens != nil {
-		if err := h.Keeper.Save(ctx, *identity, *tokens); err != nil {
-			return err
-		}
+	authTime := identity.AuthTime
+	if authTime.IsZero() || authTime.After(now) {
+		authTime = now
 	}
-	door.EventOf(c).UserID = decision.UserID
-	if attempt.UserID != "" { // an identity was added
-		return h.Door.Redirect(c, attempt.Continue)
-	}
-	f, err := h.resumeParameters(c, attempt.Continue)
-	if err != nil {
-		return err
-	}
-	return h.loggedIn(c, f, decision.UserID, oauth.AMRProvider(), oauth.Proof{
+	return h.loggedIn(c, f, userID, oauth.AMRProvider(), authTime, oauth.Proof{
 		Provider: identity.Provider,
 		Subject:  identity.Subject,
 	})
 }
 
-// providerFailed takes the user who said no back to the login page, with everything as it was; any other failure gets a page
-// of its own.
-func (h *Login) providerFailed(c echo.Context, p *upstream.Provider, attempt upstream.Attempt, err error) error {
-	if !errors.Is(err, upstream.ErrDenied) || attempt.UserID != "" {
+// usedUp is what a callback shows whose attempt is over or none: after a reload, or the back button. state is of the request
+// that the browser had begun the attempt for, which it can go on with.
+func (h *Login) usedUp(state string) error {
+	var p requestState
+	if !h.States.open(requestPurpose, state, &p) {
+		return upstream.ErrState
+	}
+	e := expired(p.Parameters)
+	e.Err = upstream.ErrState
+	return e
+}
+
+// linkIdentity adds the identity to the logged-in user who began to.
+func (h *Login) linkIdentity(
+	c echo.Context, p *upstream.Provider, attempt upstream.Attempt, identity upstream.Identity, tokens *upstream.Tokens,
+) error {
+	if b, err := h.browserSession(c); err != nil {
+		return err
+	} else if b.UserID != attempt.UserID { // logged out, or somebody else, meanwhile
+		return upstream.ErrState
+	}
+	if _, err := h.resolve(c, p, attempt, identity, tokens); err != nil {
 		return err
 	}
-	f, resumeErr := h.resumeParameters(c, attempt.Continue)
-	if resumeErr != nil {
-		return resumeErr
+	return h.Door.Redirect(c, "", attempt.Continue)
+}
+
+// resolve finds, links or makes the user of an identity, and keeps the provider's tokens.
+func (h *Login) resolve(
+	c echo.Context, p *upstream.Provider, attempt upstream.Attempt, identity upstream.Identity, tokens *upstream.Tokens,
+) (userID string, err error) {
+	ctx := c.Request().Context()
+	decision, err := h.Linker.Resolve(ctx, p, identity, attempt.UserID, door.Origin(c))
+	if err != nil {
+		return "", err
 	}
-	door.EventOf(c).Err = err
-	return h.showLogin(c, f, pages.Login{
-		Email: f.LoginHint,
-		Form:  pages.Form{Error: pages.ProviderCancelled.With("provider", p.Name())},
-	})
+	if tokens != nil {
+		if err := h.Keeper.Save(ctx, identity, *tokens); err != nil {
+			return "", err
+		}
+	}
+	door.EventOf(c).UserID = decision.UserID
+	return decision.UserID, nil
+}
+
+// providerSays is a message about a provider.
+func providerSays(m pages.MessageID, p *upstream.Provider) pages.Form {
+	return pages.Form{Error: m.With("provider", p.Name())}
 }

@@ -72,6 +72,7 @@ func (a Authorization) Asks(prompt string) bool { return slices.Contains(a.Promp
 // receive it (RFC 6749, section 4.1.2.1).
 type AuthorizationError struct {
 	Refusal      *Error
+	ClientName   string
 	RedirectURI  string
 	State        string
 	ResponseMode string
@@ -129,7 +130,13 @@ func (s *Server) authorize(client Client, redirectURI string, form Form) (*Autho
 		if !ok {
 			return nil, err
 		}
-		return nil, &AuthorizationError{Refusal: refusal, RedirectURI: redirectURI, State: state, ResponseMode: mode}
+		return nil, &AuthorizationError{
+			Refusal:      refusal,
+			ClientName:   client.Name,
+			RedirectURI:  redirectURI,
+			State:        state,
+			ResponseMode: mode,
+		}
 	}
 	return a, nil
 }

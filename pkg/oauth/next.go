@@ -91,6 +91,22 @@ func loginCounts(a *Authorization, login BrowserSession, now time.Time) bool {
 	return a.MaxAge < 0 || a.MaxAge > 0 && now.Sub(login.AuthTime) <= a.MaxAge
 }
 
+// FreshAt reports whether a login at a provider is as recent as the client demands. stated is when the provider says that it
+// authenticated the user (auth_time), zero if it does not say. That is no answer to max_age; to prompt=login it is, because
+// most providers that heed it say nothing. begun is when the browser was sent there.
+func (a *Authorization) FreshAt(stated, begun, now time.Time) bool {
+	if stated.IsZero() {
+		return a.MaxAge < 0
+	}
+	if (a.Asks(PromptLogin) || a.MaxAge == 0) && stated.Before(begun.Add(-providerClock)) {
+		return false
+	}
+	return a.MaxAge <= 0 || now.Sub(stated) <= a.MaxAge
+}
+
+// providerClock is how far a provider's clock may be behind.
+const providerClock = time.Minute
+
 // needsConsent reports whether a third-party client wants what the user has not allowed it.
 func needsConsent(a *Authorization, v Visit, given Consent) bool {
 	if !a.Client.ThirdParty || v.Consented {

@@ -117,6 +117,7 @@ type Request struct {
 	LoginHint   string // address or name that the user has typed already
 	// none, login, consent or select_account (OpenID Connect Core 1.0, section 3.1.2.1); empty for the provider's choice
 	Prompt    string
+	MaxAge    string // seconds since the user logged in there, at most; empty for any time. OpenID providers only
 	UILocales string // languages, space-separated
 }
 
@@ -167,6 +168,7 @@ func (p *Provider) parameters(m *metadata, r Request, state seal.Secret) map[str
 	out := map[string]string{"login_hint": r.LoginHint, "ui_locales": r.UILocales, "prompt": r.Prompt}
 	if m.keys != nil {
 		out["nonce"] = p.nonce(state)
+		out["max_age"] = r.MaxAge
 	}
 	switch p.cfg.Type {
 	case Google:
@@ -178,6 +180,7 @@ func (p *Provider) parameters(m *metadata, r Request, state seal.Secret) map[str
 		out["login"] = r.LoginHint
 		delete(out, "login_hint")
 	case Apple:
+		delete(out, "max_age")             // Apple knows none, and states no auth_time
 		out["response_mode"] = "form_post" // Apple's rule as soon as name or email is asked for
 	default:
 	}

@@ -154,6 +154,43 @@ await check("form_post", async (page) => {
   assert.ok(answer.code && answer.iss, JSON.stringify(answer));
 });
 
+// The last hop of each chain is what counts: a browser holds every redirection after a form to the policy of the form's page.
+const lastHop = async (page) => {
+  await page.waitForURL((url) => url.hostname === "127.0.0.1" && url.pathname === "/callback");
+  return JSON.parse(await page.textContent("#arrived"));
+};
+
+await check("a callback that redirects to another origin", async (page) => {
+  await logIn(page, at.chain);
+  assert.ok((await lastHop(page)).code);
+  await page.goto(at.chainOut);
+  await page.click("#logout-submit");
+  assert.equal((await lastHop(page)).state, "out");
+  await page.goto(at.chain);
+  await page.click("#signup-link");
+  await page.fill("#email", `chain-${javaScript}-${Date.now()}@example.com`);
+  await page.fill("#password", password);
+  await page.click("#signup-submit");
+  assert.ok((await lastHop(page)).code);
+});
+
+await check("a callback that redirects to another origin, by form_post", async (page) => {
+  await logIn(page, at.chainPost);
+  if (!javaScript) await page.click("#form-post-submit");
+  await lastHop(page);
+});
+
+await check("tabs that open at the same time all get through", async (page, context) => {
+  const tabs = [page, await context.newPage(), await context.newPage(), await context.newPage()];
+  await Promise.all(tabs.map((tab) => tab.goto(at.login)));
+  for (const tab of tabs) {
+    await tab.fill("#email", email);
+    await tab.fill("#password", password);
+    await tab.click("#login-submit");
+    assert.ok((await arrived(tab)).code);
+  }
+});
+
 await check("a login that ends in an application's own scheme is not blocked", async (page) => {
   const asked = page.waitForRequest((request) => request.url().startsWith("com.example.app:"), { timeout: 2000 }).catch(() => null);
   await logIn(page, at.privateUse);
