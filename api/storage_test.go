@@ -304,7 +304,7 @@ func requestMethods() []string {
 	for method := range reflect.TypeFor[store.Store]().Methods() {
 		name := method.Name
 		if !slices.Contains([]string{"BlocklistChanges", "Wait", "SigningKeys", "InsertSigningKey", "ActivateSigningKey",
-			"ClientChanges", "DropBlocklist", "LeaseRows", "FinishRow", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) &&
+			"ClientChanges", "DropBlocklist", "Now", "LeaseRows", "FinishRow", "LeaseStreams", "FinishPush", "DeleteSigningKeys"}, name) &&
 			!strings.HasPrefix(name, "Sweep") {
 			out = append(out, name)
 		}
