@@ -1,10 +1,13 @@
 package api_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,8 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/store/storetest"
 	"github.com/handstamp/handstamp/pkg/token"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -247,6 +252,147 @@ func TestFragmentResponseMode(t *testing.T) {
 		refused := newBrowser(t, w.Service).open(authorizeURL(w.Service, change)).location
 		if refused == nil || !strings.Contains(refused.Fragment, "error=login_required") || refused.RawQuery != "" {
 			t.Errorf("refusal %v", refused)
+		}
+	})
+}
+
+// A refresh returns an ID token of the same login (OpenID Connect Core, section 12.2), and is one call of the store still.
+func TestIDTokenWithEachRefresh(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		var counted *storetest.Failing
+		db.Wrap = func(s store.Store) store.Store {
+			counted = storetest.Fail(s, 0, storetest.Before)
+			return counted
+		}
+		s := servicetest.Start(t, db)
+		registerClient(t, s, oauth.Client{ID: "app", GroupsClaim: "groups"})
+		registerClient(t, s, oauth.Client{ID: "silent", IDTokenClaims: new(false)})
+		p := signUp(t, s)
+		want(t, "PATCH", s.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, map[string]string{
+			"name": "Ann Example", "given_name": "Ann", "locale": "de-AT",
+		}), http.StatusOK, "")
+		refresh := func(clientID, refreshToken, scope string) servicetest.Tokens {
+			counted.Arm(0, storetest.Before, "Rotate", "Repeat", "Session", "Client", "UserByID", "UserByEmail", "Start", "Code")
+			defer counted.Arm(0, storetest.Before)
+			next := s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", clientID, "refresh_token", refreshToken,
+				"scope", scope).Tokens(t)
+			if calls := counted.Calls(); calls != 1 && scope == "" {
+				t.Errorf("a refresh of %s made %d calls", clientID, calls)
+			}
+			return next
+		}
+
+		if err := s.Sessions.SetRoles(t.Context(), p.id, []string{"editor"}, byOperator()); err != nil {
+			t.Fatal(err)
+		}
+		first := codeFlow(t, s, p.email, "app", "openid profile email")
+		old := servicetest.Claims(t, first.IDToken)
+		next := refresh("app", first.RefreshToken, "")
+		claims, access := servicetest.Claims(t, next.IDToken), servicetest.Claims(t, next.AccessToken)
+		for _, name := range []string{"iss", "sub", "aud", "auth_time", "sid", "acr"} { // section 12.2
+			if claims[name] != old[name] || claims[name] == nil {
+				t.Errorf("%s was %v and is %v", name, old[name], claims[name])
+			}
+		}
+		sum := sha256.Sum256([]byte(next.AccessToken))
+		if claims["nonce"] != nil || claims["iat"] != access["iat"] || claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum[:16]) {
+			t.Errorf("ID token %v for %v", claims, access)
+		}
+		if claims["email"] != p.email || claims["email_verified"] != false || claims["name"] != "Ann Example" ||
+			claims["given_name"] != "Ann" || claims["locale"] != "de-AT" || claims["preferred_username"] != p.email ||
+			claims["updated_at"] == nil {
+			t.Errorf("the person is %v", claims)
+		}
+		if groups, _ := claims["groups"].([]any); len(groups) != 1 || groups[0] != "editor" {
+			t.Errorf("groups %v", claims["groups"])
+		}
+		repeated := refresh("app", next.RefreshToken, "openid") // narrowed: openid alone tells of nobody
+		if claims := servicetest.Claims(t, repeated.IDToken); claims["sub"] != p.id || claims["email"] != nil || claims["name"] != nil {
+			t.Errorf("narrowed: %v", claims)
+		}
+		if got := refresh("app", repeated.RefreshToken, "profile"); got.IDToken != "" {
+			t.Error("an ID token without openid")
+		}
+
+		silent := codeFlow(t, s, p.email, "silent", "openid profile email")
+		if claims := servicetest.Claims(t, refresh("silent", silent.RefreshToken, "").IDToken); claims["sub"] != p.id ||
+			claims["email"] != nil || claims["name"] != nil || claims["updated_at"] != nil {
+			t.Errorf("a client without claims in ID tokens: %v", claims)
+		}
+		plain := codeFlow(t, s, p.email, "app", "orders:read")
+		if plain.IDToken != "" || refresh("app", plain.RefreshToken, "").IDToken != "" {
+			t.Error("an ID token without openid")
+		}
+		if refresh(oauth.DefaultClientID, s.LogIn(t, p.email).RefreshToken, "").IDToken != "" {
+			t.Error("an ID token for a login without openid")
+		}
+	})
+}
+
+func TestProfileAttributes(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		p := signUp(t, w.Service)
+		attributes := map[string]string{
+			"given_name": "Ann", "family_name": "Example", "preferred_username": "ann", "picture": "https://cdn.example/ann.png",
+			"website": "https://ann.example", "locale": "pt-BR", "zoneinfo": "America/Sao_Paulo",
+		}
+		want(t, "PATCH", w.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, attributes), http.StatusOK, "")
+		tokens := codeFlow(t, w.Service, p.email, "web", "openid profile")
+		var me, info map[string]any
+		w.Get(t, "/v1/me", p.AccessToken).JSON(t, &me)
+		w.Get(t, "/oauth2/userinfo", tokens.AccessToken).JSON(t, &info)
+		for name, value := range attributes {
+			for where, claims := range map[string]map[string]any{"me": me, "userinfo": info, "ID token": servicetest.Claims(t,
+				tokens.IDToken)} {
+				if claims[name] != value {
+					t.Errorf("%s in %s: %v", name, where, claims[name])
+				}
+			}
+			if servicetest.Claims(t, tokens.AccessToken)[name] != nil {
+				t.Errorf("%s in the access token", name)
+			}
+		}
+		emailOnly := codeFlow(t, w.Service, p.email, "web", "openid email")
+		if got := servicetest.Claims(t, emailOnly.IDToken); got["given_name"] != nil || got["preferred_username"] != nil {
+			t.Errorf("without the scope profile: %v", got)
+		}
+
+		// What is left out stays; an empty text removes.
+		want(t, "removal", w.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, map[string]any{"picture": "", "locale": nil}),
+			http.StatusOK, "")
+		var left map[string]any
+		w.Get(t, "/v1/me", p.AccessToken).JSON(t, &left)
+		if left["picture"] != nil || left["locale"] != "pt-BR" || left["website"] != "https://ann.example" {
+			t.Errorf("left: %v", left)
+		}
+		for name, value := range map[string]string{"picture": "javascript:alert(1)", "locale": "?", "zoneinfo": "Nowhere",
+			"website": "ftp://x", "given_name": "a\x07b"} {
+			r := w.JSON(t, http.MethodPatch, "/v1/me", p.AccessToken, map[string]string{name: value})
+			var problem struct{ Code, Field string }
+			r.JSON(t, &problem)
+			if r.Status != http.StatusBadRequest || problem.Field != name {
+				t.Errorf("%s %q: %d %s", name, value, r.Status, r.Body)
+			}
+		}
+	})
+}
+
+// Every login has an acr, and the metadata name it.
+func TestEveryLoginHasACR(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		var m struct {
+			Values []string `json:"acr_values_supported"`
+		}
+		w.Get(t, "/.well-known/openid-configuration", "").JSON(t, &m)
+		p := signUp(t, w.Service)
+		tokens := codeFlow(t, w.Service, p.email, "web", "openid")
+		for name, raw := range map[string]string{
+			"sign-up": p.AccessToken, "login": w.LogIn(t, p.email).AccessToken, "page": tokens.AccessToken, "ID token": tokens.IDToken,
+			"refresh": w.Refresh(t, p.RefreshToken).Tokens(t).AccessToken,
+		} {
+			if acr, _ := servicetest.Claims(t, raw)["acr"].(string); !slices.Contains(m.Values, acr) {
+				t.Errorf("%s: acr %q is none of %q", name, acr, m.Values)
+			}
 		}
 	})
 }

@@ -310,6 +310,7 @@ func mappings() map[string]mapping {
 		"user.ErrInvalidEmail":       {user.ErrInvalidEmail, "400 invalid_request", "", ""},
 		"user.ErrInvalidName":        {user.ErrInvalidName, "400 invalid_request", "", ""},
 		"user.ErrInvalidRole":        {user.ErrInvalidRole, "400 invalid_request", "", ""},
+		"user.ErrInvalidAttribute":   {user.ErrInvalidAttribute, "400 invalid_request", "", ""},
 		"user.ErrSignupClosed":       {user.ErrSignupClosed, "403 signup_disabled", "", "403 signup_disabled"},
 		"user.ErrTooManyAttempts":    {&user.AttemptError{}, "429 too_many_attempts", "", "429 too_many_attempts"},
 		"user.ErrInvalidCredentials": {user.ErrInvalidCredentials, "401 invalid_credentials", "", ""},

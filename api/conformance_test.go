@@ -258,7 +258,7 @@ func TestConformanceBasic(t *testing.T) {
 	for scope, wanted := range map[string][]string{ // Core, section 5.4
 		"profile":       {"name", "updated_at"},
 		"email":         {"email", "email_verified"},
-		"profile email": {"name", "updated_at", "email", "email_verified"},
+		"profile email": {"name", "updated_at", "email", "email_verified", "preferred_username"},
 	} {
 		name := "scope-" + scope
 		if strings.Contains(scope, " ") {

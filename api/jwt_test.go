@@ -468,7 +468,7 @@ func TestJWT20_ClaimsAreOurs(t *testing.T) {
 		}
 		claims := servicetest.Claims(t, tokens.AccessToken)
 		names := slices.Sorted(maps.Keys(claims))
-		if got := strings.Join(names, " "); got != "amr aud auth_time client_id exp iat iss jti roles scope sid sub" {
+		if got := strings.Join(names, " "); got != "acr amr aud auth_time client_id exp iat iss jti roles scope sid sub" {
 			t.Errorf("claims %s", got)
 		}
 		if roles := claims["roles"].([]any); len(roles) != 0 || !strings.HasPrefix(claims["sub"].(string), "usr_") {

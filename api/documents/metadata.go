@@ -29,12 +29,13 @@ type metadataBody struct {
 	ChallengeMethodsSupported    []string `json:"code_challenge_methods_supported"`
 	PromptValuesSupported        []string `json:"prompt_values_supported"`
 	ClaimsSupported              []string `json:"claims_supported"`
+	ACRValuesSupported           []string `json:"acr_values_supported"`
 	TokenAuthMethods             []string `json:"token_endpoint_auth_methods_supported"`
 	RevocationAuthMethods        []string `json:"revocation_endpoint_auth_methods_supported"`
 	IntrospectionAuthMethods     []string `json:"introspection_endpoint_auth_methods_supported"`
 	SubjectTypesSupported        []string `json:"subject_types_supported"`
 	IDTokenSigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
-	AccessTokenSigningAlgs       []string `json:"access_token_signing_alg_values_supported"`
+	AccessTokenSigningAlgs       []string `json:"handstamp_access_token_signing_alg_values_supported"`
 	IssParameterSupported        bool     `json:"authorization_response_iss_parameter_supported"`
 	BackchannelLogoutSupported   bool     `json:"backchannel_logout_supported"`
 	BackchannelLogoutSession     bool     `json:"backchannel_logout_session_supported"`
@@ -75,7 +76,9 @@ func (r *Room) metadata(c echo.Context) error {
 		PromptValuesSupported: []string{oauth.PromptNone, oauth.PromptLogin, oauth.PromptConsent, oauth.PromptSelectAccount,
 			oauth.PromptCreate},
 		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "amr", "acr", "sid",
-			"email", "email_verified", "name", "updated_at"},
+			"email", "email_verified", "name", "given_name", "family_name", "preferred_username", "picture", "website", "locale",
+			"zoneinfo", "updated_at"},
+		ACRValuesSupported:         []string{oauth.ACR},
 		IDTokenSigningAlgs:         r.Keys.Algorithms(),
 		IssParameterSupported:      true,
 		BackchannelLogoutSupported: true,

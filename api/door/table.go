@@ -180,6 +180,7 @@ func rows() []row {
 			err: user.ErrInvalidName, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
 			field: "name",
 		},
+		{err: user.ErrInvalidAttribute, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest},
 		{
 			err: user.ErrInvalidRole, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
 			field: "roles",

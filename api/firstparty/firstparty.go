@@ -20,7 +20,7 @@ import (
 // Users are the users in the database.
 type Users interface {
 	UserByID(ctx context.Context, id string) (user.User, error)
-	UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error)
+	UpdateUser(ctx context.Context, id string, c user.Change, at time.Time) (user.User, error)
 }
 
 // Links are the users' links to providers in the database.

@@ -19,13 +19,14 @@ import (
 
 // userBody is a user as the user sees it.
 type userBody struct {
-	ID            string    `json:"id"`
-	Email         string    `json:"email"`
-	EmailVerified bool      `json:"email_verified"`
-	Name          string    `json:"name"`
-	Roles         []string  `json:"roles"`
-	CreatedAt     time.Time `json:"created_at"`
-	UpdatedAt     time.Time `json:"updated_at"`
+	ID            string `json:"id"`
+	Email         string `json:"email"`
+	EmailVerified bool   `json:"email_verified"`
+	Name          string `json:"name"`
+	user.Profile
+	Roles     []string  `json:"roles"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 func userBodyOf(u user.User) userBody {
@@ -34,7 +35,7 @@ func userBodyOf(u user.User) userBody {
 		roles = []string{}
 	}
 	return userBody{
-		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Roles: roles,
+		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Profile: u.Profile, Roles: roles,
 		CreatedAt: u.CreatedAt.UTC(), UpdatedAt: u.UpdatedAt.UTC(),
 	}
 }
@@ -59,24 +60,64 @@ func (r *Account) me(c echo.Context) error {
 
 // updateMe is PATCH /v1/me.
 func (r *Account) updateMe(c echo.Context) error {
-	var b struct {
-		Name *string `json:"name"`
-	}
+	var b updateBody
 	if err := door.ReadJSON(c, &b); err != nil {
 		return err
 	}
-	if b.Name == nil {
-		return r.me(c)
-	}
-	name, err := user.ParseName(*b.Name)
+	change, err := b.change()
 	if err != nil {
 		return err
 	}
-	u, err := r.Users.UpdateName(c.Request().Context(), door.ClaimsOf(c).Subject, name, r.Clock.Now())
+	if change.Name == nil && len(change.Profile) == 0 {
+		return r.me(c)
+	}
+	u, err := r.Users.UpdateUser(c.Request().Context(), door.ClaimsOf(c).Subject, change, r.Clock.Now())
 	if err != nil {
 		return err
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", userBodyOf(u))
+}
+
+// updateBody is the body of PATCH /v1/me: what is left out or null stays as it is, an empty attribute is removed.
+type updateBody struct {
+	Name              *string `json:"name"`
+	GivenName         *string `json:"given_name"`
+	FamilyName        *string `json:"family_name"`
+	PreferredUsername *string `json:"preferred_username"`
+	Picture           *string `json:"picture"`
+	Website           *string `json:"website"`
+	Locale            *string `json:"locale"`
+	Zoneinfo          *string `json:"zoneinfo"`
+}
+
+func (b updateBody) change() (c user.Change, err error) {
+	if b.Name != nil {
+		name, err := user.ParseName(*b.Name)
+		if err != nil {
+			return c, err
+		}
+		c.Name = &name
+	}
+	for _, a := range []struct {
+		name string
+		text *string
+	}{
+		{"given_name", b.GivenName},
+		{"family_name", b.FamilyName},
+		{"preferred_username", b.PreferredUsername},
+		{"picture", b.Picture},
+		{"website", b.Website},
+		{"locale", b.Locale},
+		{"zoneinfo", b.Zoneinfo},
+	} {
+		if a.text == nil {
+			continue
+		}
+		if err := c.Set(a.name, *a.text); err != nil {
+			return c, inField(a.name, err)
+		}
+	}
+	return c, nil
 }
 
 // deleteMe is DELETE /v1/me: the user and everything that belongs to the user, for good.

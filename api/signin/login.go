@@ -74,6 +74,7 @@ func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, au
 		Hash:      sha256.Sum256([]byte(secret)),
 		UserID:    userID,
 		AMR:       amr,
+		ACR:       oauth.ACR,
 		AuthTime:  authTime,
 		CreatedAt: now,
 		ExpiresAt: now.Add(browserSessionLifetime),

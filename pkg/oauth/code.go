@@ -95,7 +95,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	if !c.Allows(GrantRefreshToken) {
 		response.RefreshToken = ""
 	}
-	return response, s.addIDToken(ctx, response, c, issued, u, code.Nonce)
+	return response, s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
 }
 
 // accepts reports whether a code was given to the client, for the redirect URI, and for the challenge that the verifier proves.

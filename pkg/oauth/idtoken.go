@@ -62,7 +62,8 @@ type PersonClaims struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified *bool  `json:"email_verified,omitempty"`
 	Name          string `json:"name,omitempty"`
-	UpdatedAt     int64  `json:"updated_at,omitempty"`
+	user.Profile
+	UpdatedAt int64 `json:"updated_at,omitempty"`
 }
 
 // personOf returns what a scope grants of a user (OpenID Connect Core, section 5.4).
@@ -71,7 +72,10 @@ func personOf(u user.User, scope []string) (p PersonClaims) {
 		p.Email, p.EmailVerified = u.Email, new(!u.EmailVerifiedAt.IsZero())
 	}
 	if slices.Contains(scope, "profile") {
-		p.Name, p.UpdatedAt = u.Name, u.UpdatedAt.Unix()
+		p.Name, p.Profile, p.UpdatedAt = u.Name, u.Profile, u.UpdatedAt.Unix()
+		if p.PreferredUsername == "" {
+			p.PreferredUsername = p.Email // what the scope grants of it: many libraries show nothing else
+		}
 	}
 	return p
 }
@@ -83,8 +87,9 @@ func personClaims() []string {
 		"address", "updated_at"}
 }
 
-// addIDToken adds an ID token to a response whose scope has openid.
-func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u user.User,
+// addIDToken adds an ID token to a response whose scope has openid. u is the user, nil if the client is told nothing of people in ID
+// tokens.
+func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u *user.User,
 	nonce string) error {
 	scope := strings.Fields(r.Scope)
 	if !slices.Contains(scope, "openid") {
@@ -94,7 +99,7 @@ func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, iss
 	hash := sha256.Sum256([]byte(r.AccessToken))
 	claims := idClaims{
 		Issuer:    s.config.Issuer,
-		Subject:   u.ID,
+		Subject:   issued.UserID,
 		Audience:  c.ID,
 		ExpiresAt: issued.IATFloor + int64(s.config.AccessTokenLifetime.Seconds()),
 		IssuedAt:  issued.IATFloor,
@@ -104,8 +109,8 @@ func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, iss
 		AMR:       issued.AMR, ACR: issued.ACR, SessionID: issued.ID.String(),
 		groupsClaim: c.GroupsClaim, roles: issued.Roles,
 	}
-	if c.ClaimsInIDToken() {
-		claims.PersonClaims = personOf(u, scope)
+	if u != nil && c.ClaimsInIDToken() {
+		claims.PersonClaims = personOf(*u, scope)
 	}
 	raw, err := s.minter.Sign(ctx, token.TypeID, c.OwnAlgorithm(), claims)
 	r.IDToken = raw

@@ -15,6 +15,10 @@ func AMRPassword() []string { return []string{"pwd"} }
 // AMRProvider are those of a login at an upstream provider. RFC 8176 has no name for it.
 func AMRProvider() []string { return []string{"fed"} }
 
+// ACR is the authentication context class of every login there is: one factor was shown, here or at a provider. It is a name of
+// our own (OpenID Connect Core, section 2, leaves it to the parties).
+const ACR = "urn:handstamp:acr:1fa"
+
 func knownGrants() []string {
 	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}
 }

@@ -51,5 +51,10 @@ func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenRespon
 	if scope == "" {
 		scope = issued.Scope
 	}
-	return s.respond(ctx, c, issued, scope, audience)
+	response, err := s.respond(ctx, c, issued, scope, audience)
+	if err != nil {
+		return nil, err
+	}
+	// An ID token with each refresh: of the same login, and without the nonce of its request (OpenID Connect Core, section 12.2).
+	return response, s.addIDToken(ctx, response, c, issued, issued.Person, "")
 }

@@ -140,7 +140,7 @@ func (s *Server) Renew(ctx context.Context, l Login) (*TokenResponse, error) {
 func (s *Server) start(ctx context.Context, client Client, l Login, scope string) (*TokenResponse, error) {
 	issued, err := s.sessions.Start(ctx, session.Login{
 		User: l.User, CheckPassword: l.CheckPassword, Provider: l.Provider, Subject: l.Subject, ClientID: client.ID, Scope: scope,
-		Audience: s.audiences(client), AMR: l.AMR, Origin: l.Origin,
+		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, Origin: l.Origin,
 	})
 	if err != nil {
 		return nil, err

@@ -14,12 +14,15 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/id"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Sentinels of the feature. Any other error of a [Store] is a storage failure: the outcome is unknown, nothing may
@@ -131,6 +134,29 @@ type Session struct {
 	// ClientDisabled and ClientGrace are facts of the client's row, read in the same statement.
 	ClientDisabled bool
 	ClientGrace    *time.Duration // nil: the service's grace period
+
+	// Person is who the session is of, as an ID token tells it. Only what rotates or repeats a session reads it, in the same
+	// statement, and only if the scope has openid and the client is told of people in ID tokens; otherwise it is nil.
+	Person *user.User
+}
+
+// ParsePerson reads a Person from the JSON object that a statement made of the user's row.
+func ParsePerson(userID string, text []byte) (*user.User, error) {
+	var row struct {
+		Email      string       `json:"email"`
+		VerifiedAt *int64       `json:"email_verified_at"` // Unix seconds
+		Name       string       `json:"name"`
+		Profile    user.Profile `json:"profile"`
+		UpdatedAt  int64        `json:"updated_at"`
+	}
+	if err := json.Unmarshal(text, &row); err != nil {
+		return nil, fmt.Errorf("read person: %w", err)
+	}
+	u := &user.User{ID: userID, Email: row.Email, Name: row.Name, Profile: row.Profile, UpdatedAt: time.Unix(row.UpdatedAt, 0).UTC()}
+	if row.VerifiedAt != nil {
+		u.EmailVerifiedAt = time.Unix(*row.VerifiedAt, 0).UTC()
+	}
+	return u, nil
 }
 
 // Start asks the store to begin a session.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/upstream"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 const githubPublished = "testdata/github/openapi.json"
@@ -95,6 +96,7 @@ func TestOA08_GitHub(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := upstream.Identity{Provider: "up", Subject: "583231", Email: c.want, EmailVerified: c.want != "", Name: "The Octocat"}
+			want.Profile = user.Profile{PreferredUsername: "octocat", Picture: "https://api.github.com/users/octocat"}
 			if *id != want {
 				t.Errorf("identity %+v, want %+v", *id, want)
 			}

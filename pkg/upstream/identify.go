@@ -185,7 +185,7 @@ func (p *Provider) userinfo(ctx context.Context, m *metadata, access string, idT
 func (p *Provider) openIDIdentity(c claims) (*Identity, error) {
 	id := &Identity{
 		Subject: c.text("sub"), Email: c.text("email"), EmailVerified: c.isTrue("email_verified"),
-		Name: c.text("name"), AuthTime: c.unix("auth_time"),
+		Name: c.text("name"), Profile: user.ProfileOf(c.text), AuthTime: c.unix("auth_time"),
 	}
 	switch p.cfg.Type {
 	case Google:
@@ -232,7 +232,7 @@ func (p *Provider) oauth2Identity(ctx context.Context, m *metadata, access strin
 	}
 	names := p.cfg.Claims
 	return p.finish(&Identity{
-		Subject: c.key(names.Subject), Email: c.text(names.Email), Name: c.text(names.Name),
+		Subject: c.key(names.Subject), Email: c.text(names.Email), Name: c.text(names.Name), Profile: user.ProfileOf(c.text),
 		EmailVerified: names.EmailVerified != "" && c.isTrue(names.EmailVerified),
 	})
 }
@@ -248,7 +248,9 @@ func (p *Provider) githubIdentity(ctx context.Context, m *metadata, access strin
 	if err := get(ctx, p.client, p.cfg.Endpoints.Emails+"?per_page=100", access, &emails); err != nil {
 		return nil, p.callFailed("read the user's addresses", err)
 	}
-	id := &Identity{Name: profile.text("name")}
+	id := &Identity{Name: profile.text("name"), Profile: user.ProfileOf(func(name string) string {
+		return profile.text(map[string]string{"preferred_username": "login", "picture": "avatar_url", "website": "blog"}[name])
+	})}
 	if profile.text("id") == "" { // a number, never a text
 		id.Subject = profile.key("id")
 	}

@@ -199,7 +199,7 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 		d.UserID = user.NewID(now)
 		link.UserID = d.UserID
 		link.Event = audit.SignedUp(now, d.UserID, id.Provider, origin)
-		u := user.User{ID: d.UserID, Email: d.Email, Name: id.Name, CreatedAt: now, UpdatedAt: now}
+		u := user.User{ID: d.UserID, Email: d.Email, Name: id.Name, Profile: id.Profile, CreatedAt: now, UpdatedAt: now}
 		if d.Email != "" {
 			u.EmailVerifiedAt = now
 		}

@@ -122,7 +122,7 @@ type IdentityStore interface {
 	LinkIdentity(ctx context.Context, l Link, verifiedEmail string) error
 	// AdoptUser removes every credential that the user could have without having proven the address: password, other
 	// identities with their tokens, second factors, recovery codes, pending changes and mailed links. It ends all
-	// sessions and blocks their sids, marks the address as verified at Link.At, sets the name to the identity's, and
+	// sessions and blocks their sids, marks the address as verified at Link.At, sets name and attributes to the identity's, and
 	// links the identity. ErrConflict if Email is not the user's unverified address any more, if the identity is linked
 	// already, or if the user is gone or disabled.
 	AdoptUser(ctx context.Context, a Adoption) error

@@ -20,6 +20,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/handstamp/handstamp/pkg/seal"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // AttemptLifetime is the time that a user has to log in at a provider.
@@ -39,6 +40,8 @@ type Identity struct {
 	EmailVerified bool
 	// Name is a display name, at most 200 characters, empty if unknown. It is untrusted text.
 	Name string
+	// Profile are further attributes, those that are valid. Nobody but the user vouches for them.
+	Profile user.Profile
 	// AuthTime is when the user was authenticated at the provider, zero if it does not say.
 	AuthTime time.Time
 }

@@ -51,6 +51,7 @@ type User struct {
 	Email           string // as typed, NFC
 	EmailVerifiedAt time.Time
 	Name            string
+	Profile         Profile
 	PasswordHash    string // PHC string; empty for users who never set one
 	Roles           []string
 	CreatedAt       time.Time
@@ -91,8 +92,8 @@ type Store interface {
 	BeginLogin(ctx context.Context, email, ip string, at time.Time, limit Throttle) (Attempt, error)
 	// ReplacePasswordHash stores a stronger hash of the same password. ErrChanged if the hash is no longer old.
 	ReplacePasswordHash(ctx context.Context, id, old, replacement string, at time.Time) error
-	// UpdateName stores a display name. ErrNotFound.
-	UpdateName(ctx context.Context, id, name string, at time.Time) (User, error)
+	// UpdateUser changes the name and attributes that c names, and leaves the others. ErrNotFound.
+	UpdateUser(ctx context.Context, id string, c Change, at time.Time) (User, error)
 	// EnableUser lets a disabled user in again. ErrNotFound.
 	EnableUser(ctx context.Context, id string, e audit.Event) error
 }

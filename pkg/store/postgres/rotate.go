@@ -27,7 +27,7 @@ const (
 		WHERE s.id = $1 AND s.generation = $4 AND s.nonce = $2 AND s.client_id = $3
 			AND s.revoked_at IS NULL AND s.idle_expires_at > $6 AND s.expires_at > $6
 			AND c.id = $3 AND c.disabled_at IS NULL
-		RETURNING ` + sessionColumns
+		RETURNING ` + sessionColumns + personColumn
 
 	rotateMany = `UPDATE sessions s
 		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at),
@@ -36,11 +36,11 @@ const (
 		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
 			$8::bigint[], $9::bytea[])
 			WITH ORDINALITY AS r (id, nonce, client_id, generation, successor, at, idle_expires_at, iat, request_hash, ord),
-			LATERAL (SELECT id, disabled_at, refresh_grace FROM clients WHERE id = r.client_id OFFSET 0) AS c
+			LATERAL (SELECT id, disabled_at, refresh_grace, id_token_claims, third_party FROM clients WHERE id = r.client_id OFFSET 0) AS c
 		WHERE s.id = r.id AND s.generation = r.generation AND s.nonce = r.nonce AND s.client_id = r.client_id
 			AND s.revoked_at IS NULL AND s.idle_expires_at > r.at AND s.expires_at > r.at
 			AND c.disabled_at IS NULL
-		RETURNING ` + sessionColumns + `, r.ord`
+		RETURNING ` + sessionColumns + personColumn + `, r.ord`
 
 	// earlierRequests puts the request that made the generation before in front of those before it
 	// (session.EarlierRequestsSize). The chain breaks where the generation does not move by one.
@@ -120,6 +120,7 @@ func (db *DB) rotateMany(ctx context.Context, rotations []session.Rotation, out 
 		scan: func(rows pgx.Rows) error {
 			r := row{columns: rows.RawValues()}
 			s := r.session()
+			r.person(s)
 			ord := r.int64()
 			if r.err != nil || ord < 1 || ord > int64(n) {
 				return errFormat
@@ -138,7 +139,7 @@ func (db *DB) Repeat(ctx context.Context, r session.Rotation) (*session.Session,
 		WHERE s.id = $1 AND s.generation = $4 AND s.nonce = $2 AND s.client_id = $3
 			AND s.revoked_at IS NULL AND s.idle_expires_at > $5 AND s.expires_at > $5
 			AND c.id = $3 AND c.disabled_at IS NULL
-		RETURNING ` + sessionColumns
+		RETURNING ` + sessionColumns + personColumn
 	return db.presented(ctx, "repeat refresh token", sql,
 		binaryFormat(), uuid(r.ID), r.Nonce[:], r.ClientID, int64(r.From), when(r.At), r.At.Unix())
 }
@@ -149,6 +150,7 @@ func (db *DB) presented(ctx context.Context, doing, sql string, args ...any) (*s
 	err := db.run(ctx, doing, one(sql, func(rows pgx.Rows) error {
 		r := row{columns: rows.RawValues()}
 		s = r.session()
+		r.person(s)
 		return r.err
 	}, args...))
 	return s, err

@@ -124,7 +124,7 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 // lock on the user's row. So its result either came before and is removed, or it comes after and finds nothing to build on.
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	const (
-		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, password_hash = ''
+		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, profile = $7, password_hash = ''
 			WHERE id = $1 AND email = $2 AND email_verified_at IS NULL AND disabled_at IS NULL
 				AND NOT EXISTS (SELECT FROM identities WHERE provider = $5 AND subject = $6)
 			RETURNING true`
@@ -138,7 +138,7 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	var adopted bool
 	err := db.run(ctx, "adopt user",
 		one(adopt, to(&adopted), a.UserID, a.Email, when(a.At), a.Identity.Name, a.Identity.Provider,
-			a.Identity.Subject),
+			a.Identity.Subject, a.Identity.Profile),
 		do(remove, a.UserID),
 		do(link, linking(a.Link)...),
 		do(end, ending(a.UserID, session.ID{}, ended)...),
@@ -152,13 +152,13 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 // CreateUserWithIdentity implements upstream.Store.
 func (db *DB) CreateUserWithIdentity(ctx context.Context, u user.User, l upstream.Link) error {
 	const (
-		create = `INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at,
-			disabled_at)
-			VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, $10)`
+		create = `INSERT INTO users (id, email, email_key, email_verified_at, name, profile, password_hash, roles, created_at,
+			updated_at, disabled_at)
+			VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, $10, $11)`
 		link = `WITH linked AS (` + insertIdentity + `), noted AS (` + insertEvent + `) SELECT`
 	)
 	return conflict(db.run(ctx, "create user with identity",
-		do(create, u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles),
+		do(create, u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.Profile, u.PasswordHash, list(u.Roles),
 			when(u.CreatedAt), when(u.UpdatedAt), when(u.DisabledAt)),
 		do(link, linking(l)...)))
 }

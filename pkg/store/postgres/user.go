@@ -11,26 +11,27 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-const userColumns = `u.id, u.email, u.email_verified_at, u.name, u.password_hash, u.roles, u.created_at, u.updated_at, ` +
-	`u.disabled_at`
+const userColumns = `u.id, u.email, u.email_verified_at, u.name, u.profile, u.password_hash, u.roles, u.created_at, ` +
+	`u.updated_at, u.disabled_at`
 
 func userTargets(u *user.User) []any {
-	return []any{&u.ID, &u.Email, instant{&u.EmailVerifiedAt}, &u.Name, &u.PasswordHash, texts{&u.Roles}, instant{&u.CreatedAt},
-		instant{&u.UpdatedAt}, instant{&u.DisabledAt}}
+	return []any{&u.ID, &u.Email, instant{&u.EmailVerifiedAt}, &u.Name, &u.Profile, &u.PasswordHash, texts{&u.Roles},
+		instant{&u.CreatedAt}, instant{&u.UpdatedAt}, instant{&u.DisabledAt}}
 }
 
 // CreateUser implements user.Store.
 func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error {
 	const sql = `WITH created AS (
-			INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
-			VALUES ($11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19, $20)
+			INSERT INTO users (id, email, email_key, email_verified_at, name, profile, password_hash, roles, created_at, updated_at,
+				disabled_at)
+			VALUES ($11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19, $20, $21)
 			ON CONFLICT (email_key) DO NOTHING RETURNING id
 		), noted AS (` + insertEvent + ` FROM created)
 		SELECT count(*) = 1 FROM created`
 	var created bool
 	err := db.run(ctx, "create user", one(sql, to(&created), withEvent(e,
-		u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.PasswordHash, list(u.Roles), when(u.CreatedAt),
-		when(u.UpdatedAt), when(u.DisabledAt))...))
+		u.ID, u.Email, user.EmailKey(u.Email), when(u.EmailVerifiedAt), u.Name, u.Profile, u.PasswordHash, list(u.Roles),
+		when(u.CreatedAt), when(u.UpdatedAt), when(u.DisabledAt))...))
 	if err == nil && !created {
 		return user.ErrEmailTaken
 	}
@@ -47,10 +48,15 @@ func (db *DB) UserByEmail(ctx context.Context, email string) (user.User, error) 
 	return db.user(ctx, "find user", `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1`, user.EmailKey(email))
 }
 
-// UpdateName implements user.Store.
-func (db *DB) UpdateName(ctx context.Context, id, name string, at time.Time) (user.User, error) {
-	return db.user(ctx, "update user", `UPDATE users u SET name = $2, updated_at = $3 WHERE u.id = $1 RETURNING `+userColumns, id,
-		name, when(at))
+// UpdateUser implements user.Store.
+func (db *DB) UpdateUser(ctx context.Context, id string, c user.Change, at time.Time) (user.User, error) {
+	const sql = `UPDATE users u SET name = COALESCE($2, u.name), profile = jsonb_strip_nulls(u.profile || $3::jsonb), updated_at = $4
+		WHERE u.id = $1 RETURNING ` + userColumns
+	profile := c.Profile
+	if profile == nil {
+		profile = map[string]*string{}
+	}
+	return db.user(ctx, "update user", sql, id, c.Name, profile, when(at))
 }
 
 // user runs a statement that returns a user or none.
@@ -92,7 +98,8 @@ func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, li
 			RETURNING a.key
 		)
 		SELECT EXISTS (SELECT FROM counted), (SELECT a.free_at FROM login_attempts a JOIN k ON a.key = k.key), u.id IS NOT NULL,
-			COALESCE(u.id, ''), COALESCE(u.email, ''), u.email_verified_at, COALESCE(u.name, ''), COALESCE(u.password_hash, ''),
+			COALESCE(u.id, ''), COALESCE(u.email, ''), u.email_verified_at, COALESCE(u.name, ''), COALESCE(u.profile, '{}'),
+			COALESCE(u.password_hash, ''),
 			COALESCE(u.roles, '{}'), u.created_at, u.updated_at, u.disabled_at
 		FROM (SELECT) AS always LEFT JOIN u ON true`
 	var (

@@ -13,6 +13,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/handstamp/handstamp/pkg/store"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // statement is what the driver's prepared statements can do.
@@ -173,6 +174,18 @@ func value(v any) driver.Value {
 			return nil
 		}
 		return value(*v)
+	case *string:
+		if v == nil {
+			return nil
+		}
+		return *v
+	case user.Profile:
+		return object(v)
+	case map[string]*string:
+		if v == nil {
+			return "{}"
+		}
+		return object(v)
 	case int:
 		return int64(v)
 	case uint32:
@@ -180,6 +193,15 @@ func value(v any) driver.Value {
 	default:
 		return v
 	}
+}
+
+// object is a value as a JSON object.
+func object(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // texts only
+	}
+	return string(text)
 }
 
 // row is one row of an answer.
@@ -230,6 +252,10 @@ func (r *row) scan(targets ...any) {
 			}
 		case *[]string:
 			*to, ok = list(r.values[i])
+		case *user.Profile:
+			var text string
+			text, ok = r.values[i].(string)
+			ok = ok && json.Unmarshal([]byte(text), to) == nil
 		default:
 			ok = false
 		}

@@ -24,6 +24,14 @@ const (
 		(SELECT disabled_at IS NOT NULL FROM clients WHERE clients.id = sessions.client_id),
 		(SELECT refresh_grace FROM clients WHERE clients.id = sessions.client_id)`
 
+	// sessionPerson is what scanRotated reads of the user, only for an ID token that tells of the user.
+	sessionPerson = `,
+		CASE WHEN instr(' ' || sessions.scope || ' ', ' openid ') > 0
+				AND (SELECT coalesce(id_token_claims, NOT third_party) FROM clients WHERE clients.id = sessions.client_id) THEN (
+			SELECT json_object('email', email, 'email_verified_at', email_verified_at / 1000000, 'name', name,
+				'profile', json(profile), 'updated_at', updated_at / 1000000)
+			FROM users WHERE users.id = sessions.user_id) END`
+
 	// alive is the condition of Session.Alive with the time as ?1.
 	alive = `revoked_at IS NULL AND idle_expires_at > ?1 AND expires_at > ?1`
 )
@@ -33,6 +41,16 @@ func scanSession(r *row, s *session.Session) {
 		&s.EarlierRequests, &s.IdleExpiresAt, &s.ExpiresAt, &s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope,
 		&s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime,
 		&s.UserAgent, &s.IP, &s.CreatedAt, &s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
+}
+
+// scanRotated reads what sessionPerson adds as well.
+func scanRotated(r *row, s *session.Session) {
+	scanSession(r, s)
+	text, told := r.values[len(r.values)-1].(string)
+	if !told || r.err != nil {
+		return
+	}
+	s.Person, r.err = session.ParsePerson(s.UserID, []byte(text))
 }
 
 // Start implements [session.Store].
@@ -141,7 +159,7 @@ func (db *DB) Rotate(ctx context.Context, rotations []session.Rotation) (rows []
 		return nil, nil
 	case 1:
 		row, err := db.update(ctx, "rotate session", func(c *conn) (*session.Session, error) {
-			return oneSession(c, rotate+` RETURNING `+sessionColumns+sessionFacts, rotateArgs(rotations[0])...)
+			return oneSession(c, rotate+` RETURNING `+sessionColumns+sessionFacts+sessionPerson, rotateArgs(rotations[0])...)
 		})
 		if err != nil {
 			return nil, err
@@ -202,11 +220,11 @@ func rotateAll(c *conn, rotations []session.Rotation) ([]*session.Session, error
 	if len(at) == 0 {
 		return rows, nil
 	}
-	err := c.query(`SELECT `+sessionColumns+sessionFacts+
+	err := c.query(`SELECT `+sessionColumns+sessionFacts+sessionPerson+
 		` FROM json_each(?) AS wanted CROSS JOIN sessions ON sessions.id = unhex(wanted.value)`,
 		func(r *row) error {
 			var s session.Session
-			scanSession(r, &s)
+			scanRotated(r, &s)
 			rows[at[s.ID]] = &s
 			return nil
 		}, string(append(ids, ']')))
@@ -219,7 +237,7 @@ func (db *DB) Repeat(ctx context.Context, r session.Rotation) (*session.Session,
 		return oneSession(c, `
 			UPDATE sessions SET iat_floor = max(iat_floor, ?6)
 			WHERE `+exact+`
-			RETURNING `+sessionColumns+sessionFacts,
+			RETURNING `+sessionColumns+sessionFacts+sessionPerson,
 			r.At, r.ID[:], r.From, r.Nonce[:], r.ClientID, r.At.Unix())
 	})
 }
@@ -242,7 +260,7 @@ func (db *DB) update(ctx context.Context, doing string, do func(c *conn) (*sessi
 // oneSession returns nil if the statement finds none.
 func oneSession(c *conn, query string, args ...any) (*session.Session, error) {
 	var s session.Session
-	found, err := c.one(query, func(r *row) { scanSession(r, &s) }, args...)
+	found, err := c.one(query, func(r *row) { scanRotated(r, &s) }, args...)
 	if err != nil || !found {
 		return nil, err
 	}

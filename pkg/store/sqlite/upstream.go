@@ -119,10 +119,10 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	return db.announce(ctx, "adopt user", func(c *conn) error {
 		n, err := c.exec(`
-			UPDATE users SET email_verified_at = ?3, updated_at = ?3, name = ?4, password_hash = ''
+			UPDATE users SET email_verified_at = ?3, updated_at = ?3, name = ?4, profile = ?7, password_hash = ''
 			WHERE id = ?1 AND email = ?2 AND email_verified_at IS NULL AND disabled_at IS NULL
 				AND NOT EXISTS (SELECT 1 FROM identities WHERE provider = ?5 AND subject = ?6)`,
-			a.UserID, a.Email, a.At, a.Identity.Name, a.Identity.Provider, a.Identity.Subject)
+			a.UserID, a.Email, a.At, a.Identity.Name, a.Identity.Provider, a.Identity.Subject, a.Identity.Profile)
 		if err != nil {
 			return err
 		}

@@ -9,10 +9,11 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-const userColumns = `id, email, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at`
+const userColumns = `id, email, email_verified_at, name, profile, password_hash, roles, created_at, updated_at, disabled_at`
 
 func scanUser(r *row, u *user.User) {
-	r.scan(&u.ID, &u.Email, &u.EmailVerifiedAt, &u.Name, &u.PasswordHash, &u.Roles, &u.CreatedAt, &u.UpdatedAt, &u.DisabledAt)
+	r.scan(&u.ID, &u.Email, &u.EmailVerifiedAt, &u.Name, &u.Profile, &u.PasswordHash, &u.Roles, &u.CreatedAt, &u.UpdatedAt,
+		&u.DisabledAt)
 }
 
 // CreateUser implements [user.Store].
@@ -32,10 +33,11 @@ func (db *DB) CreateUser(ctx context.Context, u user.User, e audit.Event) error 
 // insertUser adds the user, or none if the address is taken.
 func insertUser(c *conn, u user.User) (int64, error) {
 	return c.exec(`
-		INSERT INTO users (id, email, email_key, email_verified_at, name, password_hash, roles, created_at, updated_at, disabled_at)
-		VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO users (id, email, email_key, email_verified_at, name, profile, password_hash, roles, created_at, updated_at,
+			disabled_at)
+		VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (email_key) DO NOTHING`,
-		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.PasswordHash, u.Roles,
+		u.ID, u.Email, user.EmailKey(u.Email), u.EmailVerifiedAt, u.Name, u.Profile, u.PasswordHash, u.Roles,
 		u.CreatedAt, u.UpdatedAt, u.DisabledAt)
 }
 
@@ -150,10 +152,12 @@ func replaceHash(c *conn, id, old, replacement string, at time.Time) error {
 	return err
 }
 
-// UpdateName implements [user.Store].
-func (db *DB) UpdateName(ctx context.Context, id, name string, at time.Time) (u user.User, err error) {
-	err = db.write(ctx, "update name", func(c *conn) error {
-		return oneUser(c, &u, `UPDATE users SET name = ?, updated_at = ? WHERE id = ? RETURNING `+userColumns, name, at, id)
+// UpdateUser implements [user.Store].
+func (db *DB) UpdateUser(ctx context.Context, id string, change user.Change, at time.Time) (u user.User, err error) {
+	err = db.write(ctx, "update user", func(c *conn) error {
+		return oneUser(c, &u, `
+			UPDATE users SET name = coalesce(?2, name), profile = json_patch(profile, ?3), updated_at = ?4
+			WHERE id = ?1 RETURNING `+userColumns, id, change.Name, change.Profile, at)
 	})
 	return u, err
 }

@@ -422,14 +422,14 @@ func (f *Failing) Tokens(a0 context.Context, a1 string, a2 string) (upstream.Tok
 	return result(f, "Tokens", func() (upstream.TokenRow, error) { return f.store.Tokens(a0, a1, a2) })
 }
 
-// UpdateName implements [store.Store].
-func (f *Failing) UpdateName(a0 context.Context, a1 string, a2 string, a3 time.Time) (user.User, error) {
-	return result(f, "UpdateName", func() (user.User, error) { return f.store.UpdateName(a0, a1, a2, a3) })
-}
-
 // UpdateStream implements [store.Store].
 func (f *Failing) UpdateStream(a0 context.Context, a1 sharedsignal.Stream) error {
 	return f.do("UpdateStream", func() error { return f.store.UpdateStream(a0, a1) })
+}
+
+// UpdateUser implements [store.Store].
+func (f *Failing) UpdateUser(a0 context.Context, a1 string, a2 user.Change, a3 time.Time) (user.User, error) {
+	return result(f, "UpdateUser", func() (user.User, error) { return f.store.UpdateUser(a0, a1, a2, a3) })
 }
 
 // UseIDToken implements [store.Store].

@@ -440,6 +440,53 @@ func testRotate(s *suite) {
 		})
 	}
 
+	for name, c := range map[string]struct {
+		scope  string
+		client oauth.Client
+		told   bool
+	}{
+		"ok/person for an ID token":            {"email openid", oauth.Client{}, true},
+		"ok/person for a third party that may": {"openid", oauth.Client{ThirdParty: true, IDTokenClaims: new(true)}, true},
+		"fail/person without openid":           {"openid2 xopenid", oauth.Client{}, false},
+		"fail/person for a third party":        {"openid", oauth.Client{ThirdParty: true}, false},
+		"fail/person for a client without":     {"openid", oauth.Client{IDTokenClaims: new(false)}, false},
+	} {
+		s.run(name, func(s *suite) {
+			who := s.newUser()
+			who.Profile, who.EmailVerifiedAt = user.Profile{Locale: "de", Picture: `https://x.example/"`}, now()
+			s.must(s.first.CreateUser(s.Context(), who, s.event(audit.KindUserCreated, who.ID)))
+			want := &user.User{
+				ID: who.ID, Email: who.Email, EmailVerifiedAt: now().Truncate(time.Second), Name: who.Name, Profile: who.Profile,
+				UpdatedAt: who.UpdatedAt.Truncate(time.Second).UTC(),
+			}
+			if !c.told {
+				want = nil
+			}
+			c.client.ID, c.client.CreatedAt, c.client.UpdatedAt = s.client().ID+"x", now(), now()
+			s.must(s.first.CreateClient(s.Context(), c.client, s.event(audit.KindClientCreated, "")))
+			var batch []session.Rotation
+			var rows []session.Session
+			for range 3 {
+				row := s.newSession(who.ID)
+				row.ClientID, row.Scope = c.client.ID, c.scope
+				row = s.start(s.starting(row))
+				rows, batch = append(rows, row), append(batch, rotation(row, now().Add(time.Hour)))
+			}
+			got, err := s.first.Rotate(s.Context(), batch[:2])
+			s.must(err)
+			s.same("of many", []*user.User{got[0].Person, got[1].Person}, []*user.User{want, want})
+			got, err = s.first.Rotate(s.Context(), batch[2:])
+			s.must(err)
+			s.same("of one", got[0].Person, want)
+			again := batch[2]
+			again.From = got[0].Generation
+			repeated, err := s.second.Repeat(s.Context(), again)
+			s.must(err)
+			s.same("repeated", repeated.Person, want)
+			s.same("read", s.read(rows[0].ID).Person, (*user.User)(nil))
+		})
+	}
+
 	s.run("ok/100 at once rotate one token once", func(s *suite) {
 		row := s.session(u.ID)
 		for range 5 {

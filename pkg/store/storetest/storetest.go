@@ -173,7 +173,7 @@ func (s *suite) newSession(userID string) session.Session {
 	return session.Session{
 		ID: session.NewID(at), UserID: userID, ClientID: oauth.DefaultClientID, Generation: 1, Nonce: nonce,
 		RotatedAt: at, IdleExpiresAt: now().Add(7 * 24 * time.Hour), ExpiresAt: now().Add(30 * 24 * time.Hour),
-		Scope: "openid profile", Audience: []string{"https://api.example.test", "b"}, IATFloor: now().Unix(),
+		Scope: "reports:read reports:write", Audience: []string{"https://api.example.test", "b"}, IATFloor: now().Unix(),
 		AMR: []string{"pwd", "otp"}, ACR: "2", AuthTime: now().Add(-time.Second), UserAgent: "curl/8", IP: "192.0.2.7", CreatedAt: at,
 	}
 }

@@ -17,6 +17,10 @@ func testUsers(s *suite) {
 	s.run("ok/a user is read as it was created", func(s *suite) {
 		u := s.newUser()
 		u.Email, u.Name = "Zoë.Smith@Example.test", "Zoë \U0001F600 \u202Eright\u202C \u2028 O'Brien \"; DROP TABLE users; --"
+		u.Profile = user.Profile{
+			GivenName: "Zoë", FamilyName: `O'Brien "\`, PreferredUsername: "zoe", Picture: "https://cdn.example/<&>.png",
+			Website: "https://zoe.example", Locale: "de-AT", Zoneinfo: "Europe/Vienna",
+		}
 		u.EmailVerifiedAt, u.UpdatedAt, u.DisabledAt = now().Add(time.Second), now().Add(2*time.Second), now().Add(3*time.Second)
 		e := s.event(audit.KindSignedUp, u.ID)
 		s.must(s.first.CreateUser(s.Context(), u, e))
@@ -154,13 +158,32 @@ func testUsers(s *suite) {
 
 	s.run("ok/name", func(s *suite) {
 		u := s.user()
-		got, err := s.first.UpdateName(s.Context(), u.ID, "Ada", now().Add(time.Minute))
+		got, err := s.first.UpdateUser(s.Context(), u.ID, user.Change{Name: new("Ada")}, now().Add(time.Minute))
 		s.must(err)
 		u.Name, u.CreatedAt, u.UpdatedAt = "Ada", stored(u.CreatedAt), stored(now().Add(time.Minute))
 		s.same("returned", got, u)
 		got, err = s.second.UserByID(s.Context(), u.ID)
 		s.must(err)
 		s.same("stored", got, u)
+	})
+
+	s.run("ok/attributes, each by itself", func(s *suite) {
+		u := s.user()
+		change := func(c user.Change) user.User {
+			got, err := s.second.UpdateUser(s.Context(), u.ID, c, now().Add(time.Minute))
+			s.must(err)
+			return got
+		}
+		change(user.Change{Profile: map[string]*string{"given_name": new("Ada"), "locale": new("en")}})
+		got := change(user.Change{Profile: map[string]*string{"locale": new(`d"e`), "picture": nil}})
+		s.same("set", got.Profile, user.Profile{GivenName: "Ada", Locale: `d"e`})
+		s.same("name", got.Name, u.Name)
+		got = change(user.Change{Name: new(""), Profile: map[string]*string{"given_name": nil}})
+		s.same("removed", got.Profile, user.Profile{Locale: `d"e`})
+		s.same("name removed", got.Name, "")
+		read, err := s.first.UserByID(s.Context(), u.ID)
+		s.must(err)
+		s.same("stored", read, got)
 	})
 
 	s.run("ok/password hash, if it is still the old one", func(s *suite) {
@@ -234,7 +257,7 @@ func testUnknownUser(s *suite) {
 	for name, call := range map[string]func() error{
 		"UserByID":    func() error { _, err := s.first.UserByID(ctx, id); return err },
 		"UserByEmail": func() error { _, err := s.first.UserByEmail(ctx, "nobody@example.test"); return err },
-		"UpdateName":  func() error { _, err := s.first.UpdateName(ctx, id, "x", now()); return err },
+		"UpdateUser":  func() error { _, err := s.first.UpdateUser(ctx, id, user.Change{Name: new("x")}, now()); return err },
 		"EnableUser":  func() error { return s.first.EnableUser(ctx, id, e.Event) },
 		"DisableUser": func() error { _, err := s.first.DisableUser(ctx, id, e); return err },
 		"DeleteUser":  func() error { _, err := s.first.DeleteUser(ctx, id, e); return err },
