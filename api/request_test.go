@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
@@ -89,7 +90,7 @@ func badBodies(r jsonRoute) map[string][2]string {
 		} {
 			out[field+": "+name] = [2]string{r.object(field, value), field}
 		}
-		if field != "name" || r.method != http.MethodPatch { // a field that is left out stays as it is; so does one that is null
+		if _, needed := r.body[field]; needed && r.method != http.MethodPatch { // any other null is a field that is left out
 			out[field+": null"] = [2]string{r.object(field, `null`), field}
 		}
 		good := fmt.Sprintf("%q", r.body[field])
@@ -527,6 +528,68 @@ func TestDB06_Addresses(t *testing.T) {
 			"a@example.com\nBcc: b@example.com"} {
 			want(t, fmt.Sprintf("%q", bad), w.JSON(t, http.MethodPost, "/v1/signup", "",
 				map[string]string{"email": bad, "password": servicetest.Password}), http.StatusBadRequest, "invalid_request")
+		}
+	})
+}
+
+// What clients in Kotlin and Swift write for a member that they leave out.
+func TestNullIsLeftOut(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for _, r := range jsonRoutes()[:2] {
+			body := map[string]any{"email": "null@example.com", "password": servicetest.Password}
+			for _, field := range r.fields {
+				if _, needed := body[field]; !needed {
+					body[field] = nil
+				}
+			}
+			if got := w.JSON(t, r.method, r.path, "", body); got.Status >= 300 {
+				t.Errorf("%s: %d %s", r.path, got.Status, got.Body)
+			}
+		}
+	})
+}
+
+// What cannot be stored, or is no text, is refused in each place where a caller writes, and on both databases alike.
+func TestParametersAreText(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		p := signUp(t, w.Service)
+		valid := strings.TrimPrefix(authorizeURL(w.Service, map[string]string{"client_id": "web"}), w.URL)
+		if r := w.Get(t, valid, ""); r.Status != http.StatusOK {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		for _, bad := range []string{"%00", "%ff", "a%00b", "%ed%a0%80", "%zz", "a;b=1"} {
+			var addresses []string
+			for _, name := range []string{"client_id", "nonce", "state", "login_hint", "scope", "redirect_uri", "x"} {
+				changed := regexp.MustCompile(`([?&])`+name+`=[^&]*`).ReplaceAllString(valid, "${1}"+name+"="+bad)
+				if changed == valid {
+					changed += "&" + name + "=" + bad
+				}
+				addresses = append(addresses, changed)
+			}
+			addresses = append(addresses,
+				valid+"&"+bad+"=x",
+				"/oauth2/logout?client_id="+bad,
+				"/oauth2/logout?state="+bad,
+				"/oauth2/callback/github?state="+bad)
+			for _, address := range addresses {
+				if r := w.Get(t, address, ""); r.Status != http.StatusBadRequest && r.Status != http.StatusNotFound {
+					t.Errorf("GET %s: %d", address, r.Status)
+				}
+			}
+			if strings.Contains(bad, ";") || strings.HasPrefix(bad, "%z") {
+				continue // no escape in a path
+			}
+			for _, row := range service.Routes() {
+				if !strings.Contains(row.Path, ":") || row.Path == "/assets/*" {
+					continue
+				}
+				path := regexp.MustCompile(`:[a-z]+`).ReplaceAllString(row.Path, bad)
+				r := w.Do(t, row.Method, path, header("Authorization", "Bearer "+p.AccessToken, "Content-Type", "application/json"),
+					strings.NewReader("{}"))
+				if r.Status < 400 || r.Status >= 500 {
+					t.Errorf("%s %s: %d %s", row.Method, path, r.Status, r.Body)
+				}
+			}
 		}
 	})
 }

@@ -35,6 +35,11 @@ func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
 	return true
 }
 
+// allowedHeaders are what a request needs, and what client libraries and instrumentation add to every request. None changes what
+// a request does.
+const allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With, traceparent, tracestate, " +
+	"baggage, sentry-trace, MCP-Protocol-Version"
+
 // preflight answers the browser's question before a request (Fetch standard, CORS protocol).
 func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -47,7 +52,7 @@ func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
 				}
 			}
 			h.Set("Access-Control-Allow-Methods", strings.Join(methods, ", "))
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID")
+			h.Set("Access-Control-Allow-Headers", allowedHeaders)
 			h.Set("Access-Control-Max-Age", "600")
 		}
 		return c.NoContent(http.StatusNoContent)

@@ -49,7 +49,8 @@ func readBody(c echo.Context, mediaType string) ([]byte, error) {
 }
 
 // ReadJSON reads a JSON object into the fields of a struct, strictly: application/json, one object and nothing after it, only
-// known names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters.
+// known names, spelled exactly and given once, values of the right type, text without NUL and without halves of characters. A
+// null is a field that was left out.
 // encoding/json alone would let the last of two equal names win, match names without regard to case, and make different
 // passwords equal.
 func ReadJSON(c echo.Context, into any) error {
@@ -103,8 +104,8 @@ func DecodeObject(text []byte, within string, into any) error {
 }
 
 func setField(field reflect.Value, name string, raw json.RawMessage) error {
-	if bytes.Equal(raw, []byte("null")) && field.Kind() != reflect.Pointer {
-		return InvalidRequest(name, "must not be null")
+	if bytes.Equal(raw, []byte("null")) { // as if it were left out: what clients in Kotlin and Swift write for it
+		return nil
 	}
 	if err := json.Unmarshal(raw, field.Addr().Interface()); err != nil {
 		return InvalidRequest(name, "must be "+kindName(field.Type()))
@@ -221,12 +222,33 @@ func Required(field, value string) error {
 	return nil
 }
 
-// ReadQuery reads the parameters of an address, strictly: only known names, each once, in a form that can be read. net/url
+// ReadParameters reads the parameters of an address, of any name and any number of times, in a form that can be read. net/url
 // alone would leave out what it cannot read, and with it what the caller has demanded.
-func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
-	query, err := url.ParseQuery(c.Request().URL.RawQuery)
+func ReadParameters(c echo.Context) (url.Values, error) {
+	return readValues(c.Request().URL.RawQuery, "the query is not valid")
+}
+
+// readValues reads a query or a form: text that is UTF-8 without NUL, which not every database keeps.
+func readValues(encoded, fault string) (url.Values, error) {
+	values, err := url.ParseQuery(encoded)
 	if err != nil {
-		return nil, InvalidRequest("", "the query is not valid")
+		return nil, InvalidRequest("", fault)
+	}
+	for name, all := range values {
+		if !isText(name) || slices.ContainsFunc(all, func(text string) bool { return !isText(text) }) {
+			return nil, InvalidRequest(Cut(strings.ToValidUTF8(name, "?")), "a parameter is not valid text")
+		}
+	}
+	return values, nil
+}
+
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+
+// ReadQuery reads the parameters of an address, strictly: only known names, each once.
+func ReadQuery(c echo.Context, names ...string) (url.Values, error) {
+	query, err := ReadParameters(c)
+	if err != nil {
+		return nil, err
 	}
 	for name, values := range query {
 		switch {
@@ -246,16 +268,9 @@ func ReadForm(c echo.Context) (oauth.Request, error) {
 	if err != nil {
 		return oauth.Request{}, err
 	}
-	form, err := url.ParseQuery(string(body))
+	form, err := readValues(string(body), "the body is not a valid form")
 	if err != nil {
-		return oauth.Request{}, InvalidRequest("", "the body is not a valid form")
-	}
-	for name, values := range form {
-		for _, v := range values {
-			if !utf8.ValidString(v) || strings.ContainsRune(v, 0) {
-				return oauth.Request{}, InvalidRequest(Cut(name), "a parameter is not valid text")
-			}
-		}
+		return oauth.Request{}, err
 	}
 	basic, err := basicAuth(c.Request())
 	if err != nil {

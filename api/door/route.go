@@ -2,6 +2,7 @@ package door
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -84,16 +85,27 @@ func (r Route) hasHead() bool {
 
 // guarded returns the handler behind what the access of its route asks for.
 func (d *Door) guarded(r Route) echo.HandlerFunc {
+	handler := namedByText(r.Handler)
 	switch r.Access {
 	case Bearer:
-		return d.authenticated(r.Handler)
+		return d.authenticated(handler)
 	case Receiver:
-		return d.receiving(r.Scope, r.Handler)
+		return d.receiving(r.Scope, handler)
 	case Page:
-		return d.hosted(d.ownPosts(r.Handler))
+		return d.hosted(d.ownPosts(handler))
 	case EntryPage:
-		return d.hosted(r.Handler)
+		return d.hosted(handler)
 	case Anyone, Stream, OwnBearer: // the handler checks what there is to check
 	}
-	return r.Handler
+	return handler
+}
+
+// namedByText lets a handler run only if what the path names is text, as nothing else has a name.
+func namedByText(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if slices.ContainsFunc(c.ParamValues(), func(name string) bool { return !isText(name) }) {
+			return echo.ErrNotFound
+		}
+		return next(c)
+	}
 }

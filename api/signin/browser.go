@@ -106,7 +106,7 @@ func (h *Browser) browserSession(c echo.Context) (oauth.BrowserSession, error) {
 // parameters reads the parameters of a request that may come by GET or by POST.
 func parameters(c echo.Context) (url.Values, error) {
 	if c.Request().Method != http.MethodPost {
-		return c.QueryParams(), nil
+		return door.ReadParameters(c)
 	}
 	r, err := door.ReadForm(c)
 	return url.Values(r.Form), err

@@ -182,9 +182,9 @@ func (c Client) Validate() error {
 		}
 	}
 	for _, o := range c.Origins {
-		if u, err := url.Parse(o); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
-			o != u.Scheme+"://"+u.Host || strings.ToLower(o) != o {
-			fault("origin %q: must be scheme://host[:port] in lower case and nothing else", o)
+		if !isOrigin(o) {
+			fault("origin %q: must be scheme://host[:port] in lower case and nothing else, as a browser sends it; not of file or data",
+				o)
 		}
 	}
 	for _, s := range c.Scopes {
@@ -202,6 +202,16 @@ func (c Client) Validate() error {
 		fault("refresh-grace: must be between 0s and %s", maxRefreshGrace)
 	}
 	return errors.Join(faults...)
+}
+
+// isOrigin reports whether a text is an origin as browsers send it (RFC 6454, section 6.2). Web views and extensions have schemes
+// of their own, as in "capacitor://localhost" and "chrome-extension://…". What can be anybody's file has none.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host || strings.ToLower(s) != s {
+		return false
+	}
+	return !slices.Contains([]string{"about", "blob", "data", "file", "filesystem", "javascript", "ws", "wss"}, u.Scheme)
 }
 
 // validateTokens is the part of Validate about what tokens look like.
