@@ -208,7 +208,8 @@ func (c Client) Validate() error {
 // of their own, as in "capacitor://localhost" and "chrome-extension://…". What can be anybody's file has none.
 func isOrigin(s string) bool {
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host || strings.ToLower(s) != s {
+	if err != nil || u.Host == "" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host ||
+		strings.ToLower(s) != s || strings.ContainsAny(u.Host, "* ") {
 		return false
 	}
 	return !slices.Contains([]string{"about", "blob", "data", "file", "filesystem", "javascript", "ws", "wss"}, u.Scheme)

@@ -1,0 +1,49 @@
+package oauth_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/handstamp/handstamp/pkg/oauth"
+)
+
+func TestClientOrigins(t *testing.T) {
+	for origin, ok := range map[string]bool{
+		"https://app.example":        true,
+		"http://localhost:5173":      true,
+		"http://[::1]:8080":          true,
+		"capacitor://localhost":      true,
+		"ionic://localhost":          true,
+		"tauri://localhost":          true,
+		"chrome-extension://abcdefg": true,
+		"moz-extension://3c6bf55e-fc8a-4b57-9d4f-31a2a2a9c1e5": true,
+
+		"":                             false,
+		"*":                            false,
+		"null":                         false,
+		"https://":                     false,
+		"https://:8080":                false,
+		"https://App.example":          false,
+		"HTTPS://app.example":          false,
+		"https://app.example/":         false,
+		"https://app.example/path":     false,
+		"https://app.example?x":        false,
+		"https://user@app.example":     false,
+		"https://*.app.example":        false,
+		"app.example":                  false,
+		"//app.example":                false,
+		"file://":                      false,
+		"file://host":                  false,
+		"javascript://alert":           false,
+		"data://x":                     false,
+		"blob://x":                     false,
+		"https://app.example https://": false,
+	} {
+		t.Run(origin, func(t *testing.T) {
+			err := oauth.Client{ID: "app", Type: oauth.Public, Origins: []string{origin}}.Validate()
+			if refused := err != nil && strings.Contains(err.Error(), "origin "); refused == ok {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
