@@ -155,6 +155,8 @@ func settings(c *Config) []setting {
 			text(&c.SigningAlgorithm)},
 		{"jwks_max_age", "how long verifiers may cache the public keys", false, duration(&c.JWKSMaxAge)},
 		{"key_rotation", "how long a signing key signs", false, duration(&c.KeyRotation)},
+		{"key_publish_ahead", "how long a scheduled key is published before it signs, at most half of key_rotation", false,
+			duration(&c.KeyPublishAhead)},
 		{"audit_retention", "how long the audit log keeps security events; 0 keeps them forever", false,
 			duration(&c.AuditRetention)},
 		{"status_list", "whether access tokens refer to a status list, for resource servers that do not follow the blocklist", false,
@@ -440,6 +442,7 @@ func (c *Config) complete() (faults []error) {
 	between("refresh_idle_lifetime", c.RefreshIdleLifetime, time.Minute, c.RefreshLifetime)
 	between("refresh_grace", c.RefreshGrace, 0, 300*time.Second)
 	between("jwks_max_age", c.JWKSMaxAge, 0, 24*time.Hour)
+	between("key_publish_ahead", c.KeyPublishAhead, time.Minute, 365*24*time.Hour)
 	between("key_rotation", c.KeyRotation, c.JWKSMaxAge+2*time.Minute, 3650*24*time.Hour)
 	if c.AuditRetention != 0 {
 		between("audit_retention", c.AuditRetention, 24*time.Hour, 100*365*24*time.Hour)

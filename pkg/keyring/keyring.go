@@ -2,8 +2,9 @@
 // halves as a JWKS document.
 //
 // Any number of replicas share the keys through a [Store]; each holds a [Keyring], which follows the store every second
-// and makes due changes by compare-and-swap. The schedule keeps two bounds. A new key is published for
-// MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it. An old key stays
+// and makes due changes by compare-and-swap. The schedule keeps two bounds. A new key is published for at least
+// MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it; usually for much longer, since
+// some caches fetch less often than they are told. An old key stays
 // published for longer than the lifetime of the last token that it signed. Half of the leeway is for replicas that lag
 // behind the store, the other half for clocks that differ. A replica that lags more shortens the max-age that it gives to
 // caches, down to zero, and stops signing before its key can be out of date.
@@ -33,6 +34,10 @@ const (
 	patience     = time.Second      // how long a caller waits for a look at the store
 	bootPatience = 10 * time.Second // how long a caller waits for the first keys; a small machine takes seconds for RSA
 	maxSteps     = 32               // of one Sync; each makes progress unless another replica did
+
+	// byHand is how long a key is published before it signs that nobody has planned: some libraries fetch keys no more often than
+	// every 15 minutes, whatever Cache-Control says.
+	byHand = 20 * time.Minute
 )
 
 // The errors of a Keyring. What is neither one of these nor ErrConflict, ErrNotFound, ErrSealed or ErrCorrupt is a
@@ -61,6 +66,9 @@ type Options struct {
 	// HintLifetime is how long the public half of a retired key stays known, beyond its time in the JWKS, for ID tokens that
 	// are shown as hints ([Keyring.Hint]): as long as sessions last. None by default.
 	HintLifetime time.Duration
+	// PublishAhead is how long a key is published before it signs on schedule; 24 hours by default, at most half of RotateEvery
+	// and at least MaxAge and Leeway together.
+	PublishAhead time.Duration
 	// RotateEvery is the time for which a key signs; 30 days by default.
 	RotateEvery time.Duration
 	// SyncEvery is the time between two looks at the store; 1 second by default, at most a quarter of Leeway.
@@ -79,7 +87,8 @@ type Keyring struct {
 	store   Store
 	sealer  sealer
 	options Options
-	lead    time.Duration // for which a key is published before it signs
+	lead    time.Duration // for which a key is published before it signs, at least
+	ahead   time.Duration // the same on schedule
 
 	busy        chan struct{} // holds one token while somebody works on the store
 	view        atomic.Pointer[view]
@@ -101,6 +110,7 @@ func Open(ctx context.Context, store Store, master seal.MasterKey, options Optio
 	}
 	k := &Keyring{
 		store: store, sealer: newSealer(master), options: options, lead: options.MaxAge + options.Leeway,
+		ahead: max(options.MaxAge+options.Leeway, min(options.PublishAhead, options.RotateEvery/2)),
 		busy: make(chan struct{}, 1), complete: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	// RSA keys take their time, so that only the default algorithm is waited for.
@@ -134,6 +144,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"TokenLifetime", &o.TokenLifetime, 15 * time.Minute},
 		{"MaxAge", &o.MaxAge, 5 * time.Minute},
 		{"Leeway", &o.Leeway, time.Minute},
+		{"PublishAhead", &o.PublishAhead, 24 * time.Hour},
 		{"RotateEvery", &o.RotateEvery, 30 * 24 * time.Hour},
 		{"SyncEvery", &o.SyncEvery, time.Second},
 	} {

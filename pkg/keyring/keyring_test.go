@@ -168,7 +168,7 @@ func TestSchedule(t *testing.T) {
 			t.Errorf("max-age %v, ETag %s", doc.MaxAge, doc.ETag)
 		}
 
-		time.Sleep(48*time.Hour - 6*time.Minute - 20*time.Second)
+		time.Sleep(24*time.Hour - 20*time.Second)
 		if got := states(k, verifier.ES256); got != "active" {
 			t.Fatalf("before the successor is due: %s", got)
 		}
@@ -180,7 +180,7 @@ func TestSchedule(t *testing.T) {
 		if after := k.JWKS(t.Context()); after.ETag == before.ETag || len(kids(t, after)) != len(kids(t, before))+2 {
 			t.Error("successors are not published")
 		}
-		time.Sleep(6*time.Minute - 40*time.Second)
+		time.Sleep(24*time.Hour - 40*time.Second)
 		if key := signer(t, k, ""); key.ID != first {
 			t.Fatal("successor signs too early")
 		}
@@ -213,7 +213,7 @@ func TestRotate(t *testing.T) {
 		if err != nil || upcoming.State != keyring.StateUpcoming || upcoming.Algorithm != verifier.ES256 || upcoming.Sealed != nil {
 			t.Fatalf("%+v, %v", upcoming, err)
 		}
-		if wait := time.Until(upcoming.ActivatesAt); wait > 6*time.Minute || wait < 6*time.Minute-time.Second {
+		if wait := time.Until(upcoming.ActivatesAt); wait > 20*time.Minute || wait < 20*time.Minute-time.Second {
 			t.Errorf("signs in %v", wait)
 		}
 		if !slices.Contains(kids(t, k.JWKS(t.Context())), upcoming.ID) {
@@ -229,12 +229,88 @@ func TestRotate(t *testing.T) {
 		if _, err := k.Rotate(t.Context(), verifier.EdDSA, cli); !errors.Is(err, keyring.ErrUnknownAlgorithm) {
 			t.Errorf("algorithm without key: %v", err)
 		}
-		time.Sleep(6*time.Minute + 2*time.Second)
+		time.Sleep(20*time.Minute - 2*time.Second)
+		if key := signer(t, k, ""); key.ID != old {
+			t.Error("signs before caches that fetch every 15 minutes have it")
+		}
+		time.Sleep(4 * time.Second)
 		if key := signer(t, k, ""); key.ID != upcoming.ID {
 			t.Error("upcoming key does not sign")
 		}
 		if _, ok := k.Public(old); !ok {
 			t.Error("retired key does not verify")
+		}
+	})
+}
+
+func TestRotateNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		k := open(t, store, keyring.Options{})
+		other := open(t, store, keyring.Options{})
+		signer(t, k, verifier.RS256)
+		upcoming, err := k.RotateNow(t.Context(), "", cli)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wait := time.Until(upcoming.ActivatesAt); wait > 6*time.Minute || wait < 6*time.Minute-time.Second {
+			t.Errorf("signs in %v", wait)
+		}
+		if _, err := k.RotateNow(t.Context(), "", cli); !errors.Is(err, keyring.ErrUpcoming) {
+			t.Errorf("caches cannot have the key: %v", err)
+		}
+		time.Sleep(6*time.Minute + 2*time.Second)
+		if key := signer(t, k, ""); key.ID != upcoming.ID {
+			t.Error("does not sign")
+		}
+		// What is published for longer signs as soon as it may.
+		if upcoming, err = k.Rotate(t.Context(), "", cli); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if _, err := k.RotateNow(t.Context(), "", cli); !errors.Is(err, keyring.ErrUpcoming) {
+			t.Errorf("five minutes: %v", err)
+		}
+		time.Sleep(time.Minute + time.Second)
+		hastened, err := other.RotateNow(t.Context(), "", cli)
+		if err != nil || hastened.ID != upcoming.ID || hastened.State != keyring.StateActive || hastened.Sealed != nil {
+			t.Errorf("hastened %+v, %v", hastened, err)
+		}
+		if key := signer(t, other, ""); key.ID != upcoming.ID {
+			t.Error("does not sign at once")
+		}
+		store.check(t, verifier.ES256)
+	})
+}
+
+// A replica that cannot read the store stops signing in time, although the successor that it knows of is not due for a day: the
+// successor may have been hastened.
+func TestHastenedSuccessorAndDeafReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		w := &wire{Store: store}
+		deaf := open(t, w, keyring.Options{RotateEvery: 48 * time.Hour})
+		old := signer(t, deaf, "").ID
+		signer(t, deaf, verifier.RS256)
+		time.Sleep(24*time.Hour + time.Minute)
+		if got := states(deaf, verifier.ES256); got != "active upcoming" {
+			t.Fatal(got)
+		}
+		k := open(t, store, keyring.Options{RotateEvery: 48 * time.Hour})
+		time.Sleep(10 * time.Minute)
+		w.set(func(w *wire) { w.down = true })
+		if _, err := k.RotateNow(t.Context(), "", cli); err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			time.Sleep(time.Minute)
+			key, err := deaf.Signer(t.Context(), "")
+			if err == nil && key.ID == old && !slices.Contains(kids(t, k.JWKS(t.Context())), old) {
+				t.Fatal("signs with a key that is not published any more")
+			}
+		}
+		if _, err := deaf.Signer(t.Context(), ""); !errors.Is(err, keyring.ErrNotReady) {
+			t.Errorf("still signs after an hour without the store: %v", err)
 		}
 	})
 }
@@ -248,7 +324,7 @@ func TestSuccessorIsPublishedLongEnough(t *testing.T) {
 		old := signer(t, k, "").ID
 		signer(t, k, verifier.RS256)
 		hasty := open(t, store, keyring.Options{MaxAge: time.Minute, Leeway: 4 * time.Second})
-		upcoming, err := hasty.Rotate(t.Context(), "", cli)
+		upcoming, err := hasty.RotateNow(t.Context(), "", cli)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +352,7 @@ func TestNewAlgorithmWaits(t *testing.T) {
 		if _, err := k.Signer(t.Context(), verifier.EdDSA); !errors.Is(err, keyring.ErrNotReady) {
 			t.Errorf("EdDSA: %v", err)
 		}
-		time.Sleep(6*time.Minute + 2*time.Second)
+		time.Sleep(20*time.Minute + 2*time.Second)
 		if key := signer(t, k, ""); key.Algorithm != verifier.EdDSA {
 			t.Errorf("still signs with %s", key.Algorithm)
 		}
@@ -333,10 +409,10 @@ func TestKEY01_NothingPrivateIsPublished(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(10 * time.Minute) // EdDSA, too
+		time.Sleep(25 * time.Minute) // EdDSA, too
 		look("fresh", 3)
 		for _, algorithm := range k.Algorithms() {
-			if _, err := k.Rotate(t.Context(), algorithm, cli); err != nil {
+			if _, err := k.RotateNow(t.Context(), algorithm, cli); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -396,7 +472,7 @@ func TestKEY04_ReplicasStartAndRotateAtOnce(t *testing.T) {
 			var mu sync.Mutex
 			for _, k := range replicas {
 				group.Go(func() {
-					_, err := k.Rotate(t.Context(), "", cli)
+					_, err := k.RotateNow(t.Context(), "", cli)
 					mu.Lock()
 					defer mu.Unlock()
 					switch {
@@ -443,7 +519,7 @@ func TestKEY04_DeathAtEveryStep(t *testing.T) {
 			}
 			life := func(k *keyring.Keyring) error { // a rotation and an emergency, start to end
 				sign(k)
-				if _, err := k.Rotate(t.Context(), "", cli); err != nil && !errors.Is(err, keyring.ErrUpcoming) {
+				if _, err := k.RotateNow(t.Context(), "", cli); err != nil && !errors.Is(err, keyring.ErrUpcoming) {
 					return err
 				}
 				time.Sleep(6*time.Minute + time.Second)
@@ -553,7 +629,7 @@ func TestKEY05_Revoke(t *testing.T) {
 			t.Errorf("unknown: %v", err)
 		}
 
-		upcoming, err := k.Rotate(t.Context(), "", cli)
+		upcoming, err := k.RotateNow(t.Context(), "", cli)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -563,7 +639,7 @@ func TestKEY05_Revoke(t *testing.T) {
 		if signer(t, k, "").ID != upcoming.ID {
 			t.Error("the upcoming key, which some caches have, was not preferred as the replacement")
 		}
-		if upcoming, err = k.Rotate(t.Context(), "", cli); err != nil {
+		if upcoming, err = k.RotateNow(t.Context(), "", cli); err != nil {
 			t.Fatal(err)
 		}
 		if err := k.Revoke(t.Context(), upcoming.ID, cli); err != nil || slices.Contains(kids(t, k.JWKS(t.Context())), upcoming.ID) {
@@ -581,7 +657,7 @@ func TestKEY06_ExchangedRowsAreRefused(t *testing.T) {
 	filled := func(t *testing.T) *memory {
 		store := &memory{keys: slices.Clone(rsaKey)}
 		k := open(t, store, keyring.Options{})
-		if _, err := k.Rotate(t.Context(), "", cli); err != nil {
+		if _, err := k.RotateNow(t.Context(), "", cli); err != nil {
 			t.Fatal(err)
 		}
 		k.Close()
@@ -730,7 +806,7 @@ func TestWake(t *testing.T) {
 		k, other := open(t, store, keyring.Options{SyncEvery: 10 * time.Second}), open(t, store, keyring.Options{})
 		k.JWKS(t.Context())
 		time.Sleep(time.Second)
-		upcoming, err := other.Rotate(t.Context(), "", cli)
+		upcoming, err := other.RotateNow(t.Context(), "", cli)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -753,7 +829,7 @@ func TestHint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Rotate(t.Context(), "", cli); err != nil {
+		if _, err := k.RotateNow(t.Context(), "", cli); err != nil {
 			t.Fatal(err)
 		}
 		want := func(when string, published, known bool) {

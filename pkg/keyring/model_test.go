@@ -55,7 +55,7 @@ type turn struct {
 
 func drawTurn(rt *rapid.T) turn {
 	return turn{
-		Event: rapid.SampledFrom([]string{"nothing", "rotate", "cut off", "slow", "fail one", "stop", "restart", "heal"}).Draw(rt,
+		Event: rapid.SampledFrom([]string{"nothing", "rotate", "rotate now", "cut off", "slow", "fail one", "stop", "restart", "heal"}).Draw(rt,
 			"event"),
 		Replica: rapid.IntRange(0, 1).Draw(rt, "replica"),
 		Call:    rapid.IntRange(1, 6).Draw(rt, "call"),
@@ -146,11 +146,15 @@ func (r *replica) heal() {
 func (h *history) happen(turn turn) (err error) {
 	r := h.replicas[turn.Replica]
 	switch turn.Event {
-	case "rotate":
+	case "rotate", "rotate now":
 		if r.stopped {
 			return nil
 		}
-		_, err := r.Rotate(h.tb.Context(), verifier.ES256, cli)
+		rotate := r.RotateNow
+		if turn.Event == "rotate" {
+			rotate = r.Rotate
+		}
+		_, err := rotate(h.tb.Context(), verifier.ES256, cli)
 		if err != nil && !errors.Is(err, keyring.ErrUpcoming) && !errors.Is(err, errDown) {
 			return err
 		}

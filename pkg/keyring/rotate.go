@@ -10,6 +10,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 )
 
+// anyKey stands for the key that create has made.
+const anyKey = "*"
+
 // step is one write to the store, whose errors say what was being done. It returns ErrConflict if another replica was faster.
 type step func(context.Context) error
 
@@ -29,9 +32,9 @@ func (k *Keyring) next(v *view, at time.Time, algorithms []string) step {
 			// No copy of the JWKS can lack this key: until it exists, no replica allows anybody to keep one.
 			return k.create(algorithm, "", 0, system)
 		case !hasActive:
-			return k.create(algorithm, "", k.lead, system)
-		case !at.Before(active.ActivatedAt.Add(k.options.RotateEvery - k.lead)):
-			return k.create(algorithm, active.ID, k.lead, system)
+			return k.create(algorithm, "", max(k.lead, byHand), system)
+		case !at.Before(active.ActivatedAt.Add(k.options.RotateEvery - k.ahead)):
+			return k.create(algorithm, active.ID, k.ahead, system)
 		}
 	}
 	over := at.Add(-k.options.HintLifetime)
@@ -70,15 +73,35 @@ func (k *Keyring) activate(id string) step {
 }
 
 // Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the
-// returned record's ActivatesAt, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm if the
-// algorithm has no active key.
+// returned record's ActivatesAt, 20 minutes later, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm
+// if the algorithm has no active key.
 func (k *Keyring) Rotate(ctx context.Context, algorithm string, by audit.By) (Record, error) {
+	return k.rotate(ctx, algorithm, max(k.lead, byHand), by, func(upcoming Record) (step, error) {
+		return nil, fmt.Errorf("%w: %s signs from %s", ErrUpcoming, upcoming.ID, k.due(upcoming, true).Format(time.RFC3339))
+	})
+}
+
+// RotateNow is Rotate for an operator who cannot wait: the new key signs as soon as the caches have it that honour
+// Cache-Control. A key that is upcoming already and has been published for so long signs at once; if it has not, the error is
+// ErrUpcoming, and says when.
+func (k *Keyring) RotateNow(ctx context.Context, algorithm string, by audit.By) (Record, error) {
+	return k.rotate(ctx, algorithm, k.lead, by, func(upcoming Record) (step, error) {
+		if ready := upcoming.CreatedAt.Add(k.lead); k.now().Before(ready) {
+			return nil, fmt.Errorf("%w: %s can sign from %s; rotate it again then", ErrUpcoming, upcoming.ID, ready.Format(time.RFC3339))
+		}
+		return k.activate(upcoming.ID), nil
+	})
+}
+
+// rotate makes an upcoming key, or does with the one that there is what the caller says.
+func (k *Keyring) rotate(ctx context.Context, algorithm string, after time.Duration, by audit.By,
+	instead func(upcoming Record) (step, error)) (Record, error) {
 	unlock, err := k.lock(ctx)
 	if err != nil {
 		return Record{}, err
 	}
 	defer unlock()
-	made := false
+	var made string // ID of the key that is to sign
 	for range maxSteps {
 		v, err := k.reload(ctx)
 		if err != nil {
@@ -93,16 +116,26 @@ func (k *Keyring) Rotate(ctx context.Context, algorithm string, by audit.By) (Re
 		switch {
 		case !hasActive:
 			return Record{}, fmt.Errorf("%w: %q has no active key", ErrUnknownAlgorithm, algorithm)
-		case hasUpcoming && made:
+		case hasUpcoming && made == anyKey:
 			return upcoming, nil
-		case hasUpcoming:
-			return Record{}, fmt.Errorf("%w: %s signs from %s", ErrUpcoming, upcoming.ID, k.due(upcoming, true).Format(time.RFC3339))
+		case active.ID == made:
+			active.Sealed, active.ActivatesAt = nil, active.ActivatedAt
+			return active, nil
 		}
-		err = k.do(ctx, k.create(algorithm, active.ID, k.lead, by))
+		step, becomes := k.create(algorithm, active.ID, after, by), anyKey
+		if hasUpcoming {
+			if step, err = instead(upcoming); err != nil {
+				return Record{}, err
+			}
+			becomes = upcoming.ID
+		}
+		err = k.do(ctx, step)
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return Record{}, err
 		}
-		made = err == nil
+		if err == nil {
+			made = becomes
+		}
 	}
 	return Record{}, fmt.Errorf("rotate signing key: %w", ErrConflict)
 }

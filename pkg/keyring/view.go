@@ -139,8 +139,11 @@ func (k *Keyring) signing(v, previous *view) map[string]signing {
 		}
 		until := v.at.Add(k.lead)
 		if upcoming, ok := v.find(record.Algorithm, StateUpcoming); ok {
-			if until = k.due(upcoming, true); until.Before(v.at) { // overdue: nobody could reach the store
+			// Before its time comes it may take over by hand as soon as caches have it, or at once if this key is revoked.
+			if due := k.due(upcoming, true); due.Before(v.at) { // overdue: nobody could reach the store
 				until = v.at
+			} else if due.Before(until) {
+				until = due
 			}
 		}
 		active[record.Algorithm] = signing{key, until.Add(k.options.lag())}

@@ -33,6 +33,7 @@ type Config struct {
 	SignalsPrivate      bool // events may be pushed into private networks
 	JWKSMaxAge          time.Duration
 	KeyRotation         time.Duration
+	KeyPublishAhead     time.Duration // before a key signs on schedule
 	AuditRetention      time.Duration // zero: events are never swept
 
 	Signup              bool
@@ -81,6 +82,7 @@ func DefaultConfig() Config {
 		SigningAlgorithm:    verifier.ES256,
 		JWKSMaxAge:          5 * time.Minute,
 		KeyRotation:         30 * 24 * time.Hour,
+		KeyPublishAhead:     24 * time.Hour,
 		AuditRetention:      90 * 24 * time.Hour,
 
 		Signup:              true,

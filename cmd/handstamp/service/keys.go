@@ -40,6 +40,7 @@ func KeyringOptions(c Config, log *slog.Logger) keyring.Options {
 		HintLifetime:  c.RefreshLifetime,
 		MaxAge:        c.JWKSMaxAge,
 		RotateEvery:   c.KeyRotation,
+		PublishAhead:  c.KeyPublishAhead,
 		Clock:         c.Clock,
 		Logger:        log,
 	}
