@@ -506,6 +506,7 @@ func kindsElsewhere() map[string]string {
 		"KindClientDeleted":  "the command line",
 		"KindKeyRotated":     "the keyring, by schedule, and the command line",
 		"KindKeyRevoked":     "the command line",
+		"KindTokensBlocked":  "the command line",
 	}
 }
 

@@ -125,13 +125,3 @@ func (p *program) withKeyring(cmd *cobra.Command, do func(context.Context, *keyr
 		return do(cmd.Context(), k)
 	})
 }
-
-// oneArg demands exactly one argument.
-func oneArg(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageErrorf("%s needs %s", cmd.CommandPath(), what)
-		}
-		return nil
-	}
-}

@@ -70,7 +70,11 @@ func runCommands(t *testing.T, file string, env ...string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
+			"exits": exits,
+			"nextsecond": func(*testscript.TestScript, bool, []string) {
+				now := time.Now()
+				<-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now))
+			},
 			"mode":     mode,
 			"freeport": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], freePort(t)) },
 			"serving":  serving, "http": request, "get": get, "eventually": eventually,

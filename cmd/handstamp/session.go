@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -32,29 +33,82 @@ func (p *program) sessionCommand() *cobra.Command {
 			}
 			return p.print(body, rows...)
 		}),
-		&cobra.Command{
-			Use:   "revoke SID",
-			Short: "End a session; its access tokens are refused within a second",
-			Args:  oneArg("the SID, which handstamp session list shows"),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return p.withStore(cmd, func(c Config, s store.Store) error {
-					ctx := cmd.Context()
-					id, err := session.ParseID(args[0])
-					if err != nil {
-						return err
-					}
-					found, err := s.Session(ctx, id)
-					if err != nil {
-						return err
-					}
-					if err := service.SessionEnder(c.Config, s).End(ctx, found, session.ReasonRevoked, audit.CLI()); err != nil {
-						return err
-					}
-					return p.say(map[string]string{"id": args[0], "state": "revoked"}, "Session %s is revoked.", args[0])
-				})
-			},
-		},
+		p.sessionRevokeCommand(),
 	)
+}
+
+func (p *program) sessionRevokeCommand() *cobra.Command {
+	var id, begunBefore string
+	cmd := &cobra.Command{
+		Use:   "revoke [SID]",
+		Short: "End a session, or all that were begun before a time; their access tokens are refused within a second",
+		Long: `End a session, or all sessions that were begun before a time, of every user. Their access tokens are refused within a
+second, and they can no longer be refreshed. With --begun-before, logins of browsers that are older end, too.
+
+After an older copy of the database was restored, sessions that had ended since are alive again in it. End all that were begun
+before the restored service was started, and block the access tokens: see docs/backup.md.`,
+		Example: `  handstamp session revoke ses_ae3kq5mfgmbz7cbvhxqkxmc4qa
+  handstamp session revoke --begun-before 2026-11-28T12:00:00Z
+  handstamp session revoke --begun-before now`,
+		Args: optionalArg("SID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			named, err := theOne("SID", "id", id, args)
+			if err != nil {
+				return err
+			}
+			if (named == "") == (begunBefore == "") {
+				return usageErrorf("%s needs the SID, which handstamp session list shows, or --begun-before", cmd.CommandPath())
+			}
+			return p.withStore(cmd, func(c Config, s store.Store) error {
+				if named != "" {
+					return p.revokeSession(cmd.Context(), c, s, named)
+				}
+				before, err := parseTime("begun-before", begunBefore, c.Clock.Now())
+				if err != nil {
+					return err
+				}
+				n, err := service.SessionEnder(c.Config, s).EndBefore(cmd.Context(), before, session.ReasonRevoked, audit.CLI())
+				if err != nil {
+					return fmt.Errorf("%w; %d sessions have ended, call it again for the rest", err, n)
+				}
+				return p.say(map[string]any{"begun_before": before.UTC(), "revoked": n}, "%d sessions that were begun before %s are revoked.",
+					n, when(before))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "the session's SID")
+	cmd.Flags().StringVar(&begunBefore, "begun-before", "", "a time such as 2026-11-28T12:00:00Z, or now")
+	return cmd
+}
+
+func (p *program) revokeSession(ctx context.Context, c Config, s store.Store, sid string) error {
+	id, err := session.ParseID(sid)
+	if err != nil {
+		return err
+	}
+	found, err := s.Session(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := service.SessionEnder(c.Config, s).End(ctx, found, session.ReasonRevoked, audit.CLI()); err != nil {
+		return err
+	}
+	return p.say(map[string]string{"id": sid, "state": "revoked"}, "Session %s is revoked.", sid)
+}
+
+// parseTime reads a time that is not in the future.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
+	if text == "now" {
+		return now, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, usageErrorf("--%s: %q is neither a time such as %s nor now", flag, text, now.UTC().Format(time.RFC3339))
+	}
+	if t.After(now) {
+		return time.Time{}, usageErrorf("--%s: %s is in the future", flag, text)
+	}
+	return t, nil
 }
 
 // sessionBody is a session as printed.

@@ -28,6 +28,7 @@ const (
 	KindSessionsEnded     Kind = "sessions_ended"
 	KindRefreshTokenReuse Kind = "refresh_token_reuse"
 	KindTokenRevoked      Kind = "access_token_revoked"
+	KindTokensBlocked     Kind = "access_tokens_blocked"
 	KindClientCreated     Kind = "client_created"
 	KindClientDisabled    Kind = "client_disabled"
 	KindClientDeleted     Kind = "client_deleted"

@@ -85,6 +85,11 @@ func TokenRevoked(at time.Time, subject, sessionID, reason string, by By) Event 
 	return e
 }
 
+// TokensBlocked says that all access tokens of this service were blocked that were minted before a time.
+func TokensBlocked(at time.Time, reason string, by By) Event {
+	return toUser(at, KindTokensBlocked, "", reason, by)
+}
+
 // ClientCreated says that a client was registered.
 func ClientCreated(at time.Time, clientID string, by By) Event {
 	return toClient(at, KindClientCreated, clientID, by)

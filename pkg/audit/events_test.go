@@ -100,6 +100,16 @@ func TestEvents(t *testing.T) {
 				Origin:   origin,
 			},
 		},
+		"ok/tokens blocked": {
+			audit.TokensBlocked(at, "issued_before", admin),
+			audit.Event{
+				Kind:     "access_tokens_blocked",
+				Actor:    "usr_2",
+				ClientID: "console",
+				Reason:   "issued_before",
+				Origin:   origin,
+			},
+		},
 		"ok/refresh token reused": {
 			audit.RefreshTokenReuse(at, "usr_1", "ses_1", "shop", origin),
 			audit.Event{

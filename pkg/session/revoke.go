@@ -35,6 +35,23 @@ func (n *Ender) EndAll(ctx context.Context, userID string, except ID, reason Rea
 	return n.store.EndSessions(ctx, userID, except, n.Ending(reason, userID, by))
 }
 
+// EndBefore ends every live session that was begun before a time, and every browser session, and blocks the access tokens. It
+// works in batches, each of which is committed and heard of by itself; after an error it can be called again.
+func (n *Ender) EndBefore(ctx context.Context, before time.Time, reason Reason, by By) (ended int, err error) {
+	const batch = 1000
+	var after ID
+	for {
+		ids, forgotten, err := n.store.EndSessionsBefore(ctx, before, after, batch, n.Ending(reason, "", by))
+		ended += len(ids)
+		if err != nil || len(ids) < batch && forgotten < batch {
+			return ended, err
+		}
+		if len(ids) > 0 {
+			after = ids[len(ids)-1]
+		}
+	}
+}
+
 // SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
 func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
 	event := audit.PasswordChanged(n.config.Clock.Now(), userID, string(ReasonPasswordChange), by)

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,19 @@ func (e *endings) EndSession(_ context.Context, _ session.ID, how session.Ending
 func (e *endings) EndSessions(_ context.Context, _ string, _ session.ID, how session.Ending) ([]session.ID, error) {
 	e.got = how
 	return nil, e.err
+}
+
+// EndSessionsBefore finds two full batches and a rest.
+func (e *endings) EndSessionsBefore(_ context.Context, _ time.Time, after session.ID, limit int, how session.Ending) (
+	[]session.ID, int, error) {
+	e.got = how
+	batch := after[0] + 1
+	ids := make([]session.ID, limit)
+	if batch == 3 {
+		ids = ids[:1]
+	}
+	ids[len(ids)-1] = session.ID{batch}
+	return ids, 0, e.err
 }
 
 func (e *endings) SetPassword(_ context.Context, _, _, _ string, how session.Ending) ([]session.ID, error) {
@@ -79,6 +93,20 @@ func TestEnder(t *testing.T) {
 				return err
 			},
 			session.ReasonLogoutAll, event(audit.KindSessionsEnded, "", session.ReasonLogoutAll),
+		},
+		"ok/all that were begun before, in batches": {
+			func(ctx context.Context, n *session.Ender) error {
+				ended, err := n.EndBefore(ctx, time.Now(), session.ReasonRevoked, by)
+				if err == nil && ended != 2001 {
+					return fmt.Errorf("%d ended, want 2001", ended)
+				}
+				return err
+			},
+			session.ReasonRevoked, func() audit.Event {
+				e := event(audit.KindSessionsEnded, "", session.ReasonRevoked)
+				e.UserID = ""
+				return e
+			}(),
 		},
 		"ok/another password": {
 			func(ctx context.Context, n *session.Ender) error {

@@ -241,6 +241,10 @@ type EndingStore interface {
 	EndSession(ctx context.Context, id ID, e Ending) (bool, error)
 	// EndSessions ends all live sessions of a user but one (zero: all of them), blocks their sids, and says which.
 	EndSessions(ctx context.Context, userID string, except ID, e Ending) ([]ID, error)
+	// EndSessionsBefore ends and blocks at most limit live sessions that were created before a time and have an ID behind
+	// after (zero: the first ones), in the order of their IDs, and says which. It also deletes at most limit browser sessions,
+	// and as many unused codes, that were created before the time, and says how many were deleted.
+	EndSessionsBefore(ctx context.Context, before time.Time, after ID, limit int, e Ending) (ended []ID, forgotten int, err error)
 	// SetPassword replaces the user's password hash and ends all sessions. user.ErrChanged if the hash is no longer old.
 	SetPassword(ctx context.Context, userID, old, replacement string, e Ending) ([]ID, error)
 	// DisableUser keeps the user out and ends all sessions. user.ErrNotFound.

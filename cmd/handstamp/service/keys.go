@@ -56,8 +56,9 @@ func (b *builder) keys(ctx context.Context) (err error) {
 		if b.Blocklist == nil { // it comes after the keys
 			return false
 		}
-		_, blocked := b.Blocklist.Set().Lookup(verifier.KeyOf(verifier.BlockKID, kid))
-		return blocked
+		// An entry that ends in the past blocks what the key has signed until then, and not the key.
+		notBefore, blocked := b.Blocklist.Set().Lookup(verifier.KeyOf(verifier.BlockKID, kid))
+		return blocked && notBefore >= b.config.Clock.Now().Unix()
 	}
 	if b.Keys, err = keyring.Open(ctx, b.Store, b.master, options); err != nil {
 		return err

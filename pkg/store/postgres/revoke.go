@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -101,6 +102,45 @@ func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID,
 		one(sql, to(&ended, nil), ending(userID, except, e)...),
 		do(forgetWhose+forget, userID, uuid(except)))
 	return ids(ended), err
+}
+
+// EndSessionsBefore implements session.Store.
+func (db *DB) EndSessionsBefore(ctx context.Context, before time.Time, after session.ID, limit int, e session.Ending) (
+	[]session.ID, int, error) {
+	const (
+		end = `WITH mine AS (
+				SELECT s.id FROM sessions s WHERE s.id > $13::uuid AND s.created_at < $12::timestamptz
+					AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz
+				ORDER BY s.id LIMIT $16::bigint FOR NO KEY UPDATE OF s
+			), ended AS (
+				UPDATE sessions s SET revoked_at = $11::timestamptz, revoke_reason = $14::text
+				FROM mine WHERE s.id = mine.id
+				RETURNING s.id, $15::bigint AS not_before, $15::bigint AS drop_after
+			), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` WHERE ` + someEnded + endTold
+		// A walk along the primary key: no index is worth its price for what is done once in years.
+		forgetOld = `WITH browsers AS (
+				DELETE FROM browser_sessions WHERE hash IN (
+					SELECT hash FROM browser_sessions WHERE hash > '' AND created_at < $1 ORDER BY hash LIMIT $2::bigint)
+				RETURNING 1
+			), codes AS (
+				DELETE FROM authorization_codes WHERE hash IN (
+					SELECT hash FROM authorization_codes
+					WHERE hash > '' AND created_at < $1 AND used_at IS NULL ORDER BY hash LIMIT $2::bigint)
+				RETURNING 1
+			) SELECT GREATEST((SELECT count(*) FROM browsers), (SELECT count(*) FROM codes))`
+	)
+	var (
+		ended     []pgtype.UUID
+		forgotten int
+	)
+	err := db.run(ctx, "end sessions",
+		one(end, to(&ended, nil), withEvent(e.Event, when(e.At), when(before), uuid(after), string(e.Reason), seconds(e.BlockUntil),
+			int64(limit))...),
+		one(forgetOld, to(&forgotten), when(before), int64(limit)))
+	if err != nil {
+		return nil, 0, err
+	}
+	return ids(ended), forgotten, nil
 }
 
 // SetPassword implements session.Store.

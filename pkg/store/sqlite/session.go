@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -325,6 +326,44 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 // EndSessions implements [session.Store].
 func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	return db.ending(ctx, "end sessions", userID, except, e, func(*conn) (bool, error) { return false, nil })
+}
+
+// EndSessionsBefore implements [session.Store].
+func (db *DB) EndSessionsBefore(ctx context.Context, before time.Time, after session.ID, limit int, e session.Ending) (
+	ids []session.ID, forgotten int, err error) {
+	err = db.announce(ctx, "end sessions", func(c *conn) error {
+		ids, err = sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE id IN (
+			SELECT id FROM sessions WHERE id > ?3 AND created_at < ?2 AND `+alive+` ORDER BY id LIMIT ?5) RETURNING id`,
+			e.At, before, after[:], string(e.Reason), limit)
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(ids, func(a, b session.ID) int { return bytes.Compare(a[:], b[:]) })
+		for _, sql := range []string{
+			// A walk along the primary key: no index is worth its price for what is done once in years.
+			`DELETE FROM browser_sessions WHERE hash IN (
+				SELECT hash FROM browser_sessions WHERE hash > x'' AND created_at < ? ORDER BY hash LIMIT ?)`,
+			`DELETE FROM authorization_codes WHERE hash IN (
+				SELECT hash FROM authorization_codes WHERE hash > x'' AND created_at < ? AND used_at IS NULL ORDER BY hash LIMIT ?)`,
+		} {
+			n, err := c.exec(sql, before, limit)
+			if err != nil {
+				return err
+			}
+			forgotten = max(forgotten, int(n))
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := blockSessions(c, ids, e.At, e.BlockUntil); err != nil {
+			return err
+		}
+		return record(c, e.Event)
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return ids, forgotten, nil
 }
 
 // SetPassword implements [session.Store].

@@ -126,6 +126,8 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	link.UserID, link.Identity.Subject = user.NewID(now()), "t"
 	must(st.CreateUserWithIdentity(ctx, user.User{ID: link.UserID, CreatedAt: now(), UpdatedAt: now()}, link))
 	got(st.SweepUpstream(ctx, now(), 5))
+	_, _, err = st.EndSessionsBefore(ctx, now().Add(-5000*24*time.Hour), session.ID{}, 5, e)
+	must(err)
 	got(st.EndSessions(ctx, u.ID, session.ID{}, e))
 	got(st.DeleteUser(ctx, u.ID, e))
 }

@@ -162,6 +162,11 @@ func (f *Failing) EndSessions(a0 context.Context, a1 string, a2 session.ID, a3 s
 	return result(f, "EndSessions", func() ([]session.ID, error) { return f.store.EndSessions(a0, a1, a2, a3) })
 }
 
+// EndSessionsBefore implements [store.Store].
+func (f *Failing) EndSessionsBefore(a0 context.Context, a1 time.Time, a2 session.ID, a3 int, a4 session.Ending) ([]session.ID, int, error) {
+	return results(f, "EndSessionsBefore", func() ([]session.ID, int, error) { return f.store.EndSessionsBefore(a0, a1, a2, a3, a4) })
+}
+
 // Events implements [store.Store].
 func (f *Failing) Events(a0 context.Context, a1 string, a2 audit.Cursor, a3 int) ([]audit.Event, error) {
 	return result(f, "Events", func() ([]audit.Event, error) { return f.store.Events(a0, a1, a2, a3) })

@@ -703,6 +703,49 @@ func testSessions(s *suite) {
 		s.wantEvent(e.Event)
 	})
 
+	s.run("ok/EndSessionsBefore ends what was begun before, in batches", func(s *suite) {
+		u := s.user()
+		then := now().Add(-1000 * 24 * time.Hour) // no other test has sessions of that time
+		begun := func(at time.Time) session.Session {
+			row := s.newSession(u.ID)
+			row.ID, row.CreatedAt = session.NewID(at), at
+			return s.start(s.starting(row))
+		}
+		var old []session.ID
+		for i := range 3 {
+			old = append(old, begun(then.Add(time.Duration(i-3)*time.Second)).ID)
+		}
+		spared := begun(then)
+		browser := func(at time.Time) oauth.BrowserSession {
+			b := s.newBrowserSession(u.ID)
+			b.CreatedAt = stored(at)
+			s.must(s.first.SaveBrowserSession(s.Context(), b, oauth.Hash{}))
+			return b
+		}
+		before, after := browser(then.Add(-time.Second)), browser(then)
+
+		e := s.ending("", at, audit.KindSessionsEnded, session.ReasonRevoked)
+		ids, forgotten, err := s.first.EndSessionsBefore(s.Context(), then, session.ID{}, 2, e)
+		s.must(err)
+		s.same("ended", ids, old[:2])
+		s.same("forgotten", forgotten, 1)
+		s.wantEvent(e.Event)
+		e = s.ending("", at, audit.KindSessionsEnded, session.ReasonRevoked)
+		ids, forgotten, err = s.first.EndSessionsBefore(s.Context(), then, ids[1], 2, e)
+		s.must(err)
+		s.same("ended", ids, old[2:])
+		s.same("forgotten", forgotten, 0)
+		for _, id := range old {
+			s.wantEnded(id, at, session.ReasonRevoked)
+		}
+		s.wantLive(spared)
+		s.wantEvent(e.Event)
+		s.same("the browser is logged in", []bool{s.loggedIn(before), s.loggedIn(after)}, []bool{false, true})
+		ids, _, err = s.first.EndSessionsBefore(s.Context(), then, session.ID{}, 2, e)
+		s.must(err)
+		s.same("ended again", len(ids), 0)
+	})
+
 	s.run("fail/SetPassword with another hash changes nothing", func(s *suite) {
 		u := s.user()
 		row := s.session(u.ID)
