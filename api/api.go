@@ -8,6 +8,7 @@ package api
 import (
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"github.com/labstack/echo/v4"
 
@@ -20,13 +21,19 @@ type Room interface{ Routes() []door.Route }
 // API serves the routes of all rooms.
 type API struct {
 	door *door.Door
-	echo *echo.Echo
+	echo atomic.Pointer[echo.Echo]
 }
 
 // New returns the service's handler, whose table of routes is the rows of the rooms.
 func New(d *door.Door, rooms ...Room) *API {
-	return &API{door: d, echo: d.Handler(Table(rooms...))}
+	a := &API{door: d}
+	a.Replace(d, rooms...)
+	return a
 }
+
+// Replace lets other rooms answer from now on. A request that has begun is answered to its end by the rooms with which it has
+// begun. The door is one that the first was turned into by [door.Door.With].
+func (a *API) Replace(d *door.Door, rooms ...Room) { a.echo.Store(d.Handler(Table(rooms...))) }
 
 // Table returns the rows of the rooms, in one table.
 func Table(rooms ...Room) []door.Route {
@@ -38,7 +45,7 @@ func Table(rooms ...Room) []door.Route {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.echo.Load().ServeHTTP(w, r) }
 
 // Stop ends the open streams; their followers come back, to another replica. Everything else goes on.
 func (a *API) Stop() { a.door.Stop() }

@@ -7,7 +7,7 @@ type Route struct{ Method, Path string }
 // HEAD and OPTIONS.
 func (a *API) Answered() []Route {
 	var out []Route
-	for _, r := range a.echo.Routes() {
+	for _, r := range a.echo.Load().Routes() {
 		out = append(out, Route{r.Method, r.Path})
 	}
 	return out

@@ -51,6 +51,11 @@ func New(config Config) *Door {
 	return &Door{config: config, stopping: stopping, stop: sync.OnceFunc(func() { close(stopping) })}
 }
 
+// With returns a door with other settings, which stops when d does.
+func (d *Door) With(config Config) *Door {
+	return &Door{config: config, stopping: d.stopping, stop: d.stop}
+}
+
 // Issuer returns the issuer, without a trailing slash.
 func (d *Door) Issuer() string { return d.config.Issuer }
 

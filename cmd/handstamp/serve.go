@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/api/operate"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
 )
@@ -32,17 +35,24 @@ func (p *program) serveCommand() *cobra.Command {
 		Long: `Run the service until it gets SIGINT or SIGTERM. It finishes running requests before it stops.
 
 Without any setting it listens on 127.0.0.1:8080, keeps its data in data/handstamp.db and its master key in keys/master.key.
-The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows their values.`,
+The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows their values.
+
+While PostgreSQL is down or recovers, it waits for it with growing pauses: /healthz answers, and /readyz says not ready.
+
+SIGHUP makes it read handstamp.yaml and the files that the settings name again. These settings change then, all at once:
+` + reloadedList() + `.
+All others need a restart. Settings with a fault change nothing, and the log says why.`,
 		Example: `  handstamp serve
   handstamp serve --issuer https://login.example.com --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.config(cmd)
+			read := func() (Config, error) { return p.config(cmd) }
+			c, err := read()
 			if err != nil {
 				return err
 			}
-			return p.serve(cmd.Context(), c)
+			return p.serve(cmd.Context(), c, read)
 		},
 	}
 }
@@ -82,9 +92,12 @@ func returnMemory(ctx context.Context, stats func() password.Stats) {
 	}
 }
 
-// serve runs until ctx ends.
-func (p *program) serve(ctx context.Context, c Config) (err error) {
-	log := newLogger(c, p.stderr)
+// serve runs until ctx ends. read reads the settings again.
+func (p *program) serve(ctx context.Context, c Config, read func() (Config, error)) (err error) {
+	signals, forget := hearSignals()
+	defer forget()
+	level := new(slog.LevelVar)
+	log := newLevelLogger(c, level, p.stderr)
 	if p.env["GOGC"] == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -96,32 +109,134 @@ func (p *program) serve(ctx context.Context, c Config) (err error) {
 	if _, port, _ := net.SplitHostPort(c.Listen); port == "0" {
 		c = c.withAddress(listener.Addr().String())
 	}
+	shown, err := readCertificate(c)
+	if err != nil {
+		return err
+	}
+	shown.log = log
 
+	running, err := open(ctx, c, log)
+	if err != nil && !service.Down(err) {
+		return err
+	}
+	face := newFace()
+	face.show(running)
+	servers, listenErr := p.servers(ctx, c, face, shown, listener, log)
+	if listenErr != nil {
+		return errors.Join(listenErr, running.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { // ends with ctx, and is waited for below
+		ended <- runServers(ctx, servers, c.ShutdownTimeout, log)
+		stop()
+	}()
+	if err != nil {
+		if running, err = await(ctx, c, err, log); err == nil {
+			face.show(running)
+		}
+	}
+	if err == nil {
+		p.announce(c)
+		log.InfoContext(ctx, "ready", "issuer", c.Issuer, "listen", listener.Addr().String(), "version", version())
+		running.live(ctx, func() { reload(ctx, c, read, running.Service, shown, level, log) }, signals)
+	} else if ctx.Err() != nil {
+		err = nil // stopped while it waited
+	}
+	stop()
+	return errors.Join(err, <-ended, running.Close())
+}
+
+// opened is a service and its figures. Nil is none.
+type opened struct {
+	*service.Service
+	figures *prometheus.Registry
+}
+
+// open opens the database and builds the service over it.
+func open(ctx context.Context, c Config, log *slog.Logger) (*opened, error) {
 	store, err := service.OpenCurrentStore(ctx, c.Config, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	running, err := service.New(ctx, c.Config, store, log, registry)
+	figures := prometheus.NewRegistry()
+	figures.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	running, err := service.New(ctx, c.Config, store, log, figures)
 	if err != nil {
-		return errors.Join(err, store.Close())
+		return nil, errors.Join(err, store.Close())
 	}
-	defer func() { err = errors.Join(err, running.Close()) }()
+	return &opened{running, figures}, nil
+}
 
-	resting, stop := context.WithCancel(ctx)
+// await opens again and again, until the database is no longer down.
+func await(ctx context.Context, c Config, err error, log *slog.Logger) (running *opened, _ error) {
+	for pause := firstPause; service.Down(err) && ctx.Err() == nil; pause = min(2*pause, longestPause) {
+		log.WarnContext(ctx, "waiting for the database", "error", err, "next_try_in", pause.String())
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		running, err = open(ctx, c, log)
+	}
+	return running, err
+}
+
+// live reloads after each signal until ctx ends.
+func (o *opened) live(ctx context.Context, reload func(), signals <-chan os.Signal) {
 	var background sync.WaitGroup
 	defer background.Wait()
-	defer stop()
-	background.Go(func() { returnMemory(resting, running.Hasher.Stats) })
-
-	servers, err := p.servers(ctx, c, running, registry, listener, log)
-	if err != nil {
-		return err
+	background.Go(func() { returnMemory(ctx, o.Hasher.Stats) })
+	for {
+		select {
+		case <-ctx.Done():
+			o.API.Stop() // open streams would keep the listener from closing
+			return
+		case <-signals:
+			reload()
+		}
 	}
-	p.announce(c)
-	log.InfoContext(ctx, "ready", "issuer", c.Issuer, "listen", listener.Addr().String(), "version", version())
-	return runServers(ctx, servers, c.ShutdownTimeout, log)
+}
+
+// Close closes the service, if there is one.
+func (o *opened) Close() error {
+	if o == nil {
+		return nil
+	}
+	return o.Service.Close()
+}
+
+// The pauses between two attempts to reach the database at the start.
+const (
+	firstPause   = 500 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+// face is what the listeners show: that the service waits, and later the service.
+type face struct{ service, metrics atomic.Pointer[http.Handler] }
+
+func newFace() *face {
+	waiting, metrics := http.Handler(http.HandlerFunc(operate.Waiting)), metricsHandler(prometheus.NewRegistry())
+	f := new(face)
+	f.service.Store(&waiting)
+	f.metrics.Store(&metrics)
+	return f
+}
+
+// show shows the service, if there is one.
+func (f *face) show(running *opened) {
+	if running == nil {
+		return
+	}
+	serving, metrics := http.Handler(running.API), metricsHandler(running.figures)
+	f.service.Store(&serving)
+	f.metrics.Store(&metrics)
+}
+
+// of is a handler that does what another does at the time.
+func of(current *atomic.Pointer[http.Handler]) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*current.Load()).ServeHTTP(w, r) })
 }
 
 // withAddress puts the address in force into what was derived from port 0.
@@ -176,18 +291,13 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 }
 
 // servers opens every listener but the main one, which is open already.
-func (p *program) servers(ctx context.Context, c Config, v *service.Service, registry *prometheus.Registry,
-	listener net.Listener, log *slog.Logger) ([]server, error) {
-	main := newServer(v.API, log)
-	main.RegisterOnShutdown(v.API.Stop)
+func (p *program) servers(ctx context.Context, c Config, shown *face, own *certificate, listener net.Listener,
+	log *slog.Logger) ([]server, error) {
+	main := newServer(of(&shown.service), log)
 	if c.TLSCert != "" {
-		certificate, err := newCertificate(c.TLSCert, c.TLSKey, log)
-		if err != nil {
-			return nil, err
-		}
 		main.TLSConfig = &tls.Config{
 			MinVersion:     tls.VersionTLS12,
-			GetCertificate: certificate.get,
+			GetCertificate: own.get,
 			NextProtos:     []string{"h2", "http/1.1"},
 		}
 	}
@@ -200,6 +310,7 @@ func (p *program) servers(ctx context.Context, c Config, v *service.Service, reg
 	if c.TLSRedirectListen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.TLSRedirectListen)
 		if err != nil {
+			closeAll()
 			return nil, fmt.Errorf("listen for redirects: %w; choose another address with --tls-redirect-listen", err)
 		}
 		servers = append(servers, server{"redirect", l, newServer(redirectTo(c.Issuer), log)})
@@ -208,7 +319,7 @@ func (p *program) servers(ctx context.Context, c Config, v *service.Service, reg
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MetricsListen)
 		switch {
 		case err == nil:
-			servers = append(servers, server{"metrics", l, newServer(metricsHandler(registry), log)})
+			servers = append(servers, server{"metrics", l, newServer(of(&shown.metrics), log)})
 		case c.metricsListenSet:
 			closeAll()
 			return nil, fmt.Errorf("listen for metrics: %w; choose another address with --metrics-listen", err)

@@ -9,28 +9,47 @@ import (
 	"time"
 )
 
-// certificate is a certificate that is read again when its files change.
+// certificate is a certificate that is read again when its files change, or none.
 type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
+	log *slog.Logger
 
-	mu        sync.Mutex
-	current   *tls.Certificate
-	modified  [2]time.Time
-	checkedAt time.Time
+	mu                sync.Mutex
+	certFile, keyFile string
+	current           *tls.Certificate
+	modified          [2]time.Time
+	checkedAt         time.Time
 }
 
 // certificateCheckEvery is how often a handshake looks whether the files have changed.
 const certificateCheckEvery = time.Second
 
-func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if err := c.load(); err != nil {
-		return nil, err
+// readCertificate reads the certificate that the settings name, if they name one.
+func readCertificate(settings Config) (*certificate, error) {
+	c := &certificate{certFile: settings.TLSCert, keyFile: settings.TLSKey}
+	if c.certFile == "" {
+		return c, nil
 	}
-	return c, nil
+	return c, c.load()
 }
 
+// take replaces the certificate by another that was just read.
+func (c *certificate) take(next *certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certFile, c.keyFile, c.current, c.modified = next.certFile, next.keyFile, next.current, next.modified
+}
+
+// ends is when the certificate expires, the zero time if there is none.
+func (c *certificate) ends() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil || c.current.Leaf == nil {
+		return time.Time{}
+	}
+	return c.current.Leaf.NotAfter
+}
+
+// load reads the files, unless they are as they were.
 func (c *certificate) load() error {
 	var modified [2]time.Time
 	for i, name := range []string{c.certFile, c.keyFile} {

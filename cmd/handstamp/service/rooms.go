@@ -22,7 +22,7 @@ func (b *builder) serving(context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.door = door.New(door.Config{
+	b.api = door.Config{
 		Issuer:         b.config.Issuer,
 		TrustedProxies: proxies,
 		Clients:        b.Clients,
@@ -31,7 +31,9 @@ func (b *builder) serving(context.Context) error {
 		Metrics:        door.NewMetrics(b.registry),
 		Clock:          b.config.Clock,
 		Log:            b.log,
-	})
+	}
+	b.door = door.New(b.api)
+	b.feed = b.feedRoom()
 	b.API = api.New(b.door, slices.Concat(b.public(), b.private())...)
 	return nil
 }
@@ -39,6 +41,7 @@ func (b *builder) serving(context.Context) error {
 // Routes returns the table of routes, without a service behind it.
 func Routes() []door.Route {
 	b := &builder{Service: &Service{}}
+	b.feed = b.feedRoom()
 	return api.Table(slices.Concat(b.public(), b.private())...)
 }
 
@@ -109,7 +112,7 @@ func (b *builder) public() []api.Room {
 			Keeper:    b.keeper,
 			Clock:     b.config.Clock,
 		},
-		b.feedRoom(),
+		b.feed,
 		&signals.Room{
 			Door:      b.door,
 			Signals:   b.Store,

@@ -40,6 +40,7 @@ type Service struct {
 	Followers prometheus.Gauge // open streams of the blocklist
 	API       *api.API
 	log       *slog.Logger
+	builder   *builder // builds again what can be replaced
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -71,6 +72,8 @@ type builder struct {
 	states signin.States
 	pages  *pages.Renderer
 	door   *door.Door
+	api    door.Config // what the door was made of
+	feed   api.Room    // stays when others are replaced: its followers do, too
 }
 
 // New builds every part and starts what runs in the background. The caller closes the service, which closes the store.
@@ -101,6 +104,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 			return nil, err
 		}
 	}
+	b.Service.builder = b
 	b.start(ctx)
 	return b.Service, nil
 }

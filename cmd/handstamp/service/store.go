@@ -38,8 +38,16 @@ func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.St
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if current, newest, err := s.Schema(ctx); err == nil && current > newest {
+		log.WarnContext(ctx, "the database was migrated by a newer release: the release before that one can use it, an older one "+
+			"may not; run the newer release, or restore the backup that was made before the upgrade",
+			"database_version", current, "program_version", newest)
+	}
 	return s, nil
 }
+
+// Down reports whether a failure of the database may be over later, so that waiting makes sense.
+func Down(err error) bool { return postgres.Down(err) }
 
 // CheckSchema fails with store.ErrSchema if migrations are missing.
 func CheckSchema(ctx context.Context, s store.Store) error {

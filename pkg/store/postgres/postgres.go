@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,6 +141,12 @@ func forReports(config *pgxpool.Config) *pgxpool.Config {
 	return config
 }
 
+// Check reports what is wrong with a URL, without a connection.
+func Check(databaseURL string) error {
+	_, err := parse(databaseURL)
+	return err
+}
+
 // parse makes the pool's configuration. What pgx and net/url say about a URL they cannot read may quote any part of it, so
 // it is not repeated.
 func parse(databaseURL string) (*pgxpool.Config, error) {
@@ -147,6 +154,12 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
 		return nil, errors.New("the URL must be postgres://USER:PASSWORD@HOST:PORT/DATABASE, with %-escapes for special characters " +
 			"in user and password")
+	}
+	// An @ after the host is the one behind a password with a character that ended it early. What stands before the @
+	// would be sent to a server, and stand in errors, as a port, a database or a parameter.
+	if strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@") || strings.Contains(databaseURL, "#") {
+		return nil, errors.New("an @ or # stands behind the host: in user and password write / as %2F, # as %23, ? as %3F and @ as %40, " +
+			"and elsewhere, too, @ as %40 and # as %23")
 	}
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -168,6 +181,8 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 		}
 	}
 	set("application_name", "handstamp")
+	// Literals in statements have backslashes. Poolers keep this one setting apart for each client, so it may always be set.
+	c.RuntimeParams["standard_conforming_strings"] = "on"
 	if c.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		set("statement_timeout", milliseconds(statementTimeout))
 		set("lock_timeout", milliseconds(lockTimeout))

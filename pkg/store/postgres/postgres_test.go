@@ -126,7 +126,12 @@ func TestOpen(t *testing.T) {
 		"fail/parameter":         {"postgres://u:" + password + "@h/d?pool_max_conns=" + password, "not valid"},
 		"fail/certificate": {"postgres://u:" + password + "@h/d?sslmode=verify-full&sslrootcert=/none/" + password,
 			"not valid"},
-		"fail/DB-02/simple protocol": {"postgres://u:" + password + "@h/d?default_query_exec_mode=simple_protocol", "cache_describe"},
+		"fail/slash behind digits":       {"postgres://u:12/" + password + "@h/d", "write / as %2F"},
+		"fail/number sign behind digits": {"postgres://u:12#" + password + "@h/d", "# as %23"},
+		"fail/question mark":             {"postgres://u:12?" + password + "@h/d", "? as %3F"},
+		"fail/at sign and slash":         {"postgres://u:p@12/" + password + "@h/d", "@ as %40"},
+		"fail/number sign":               {"postgres://u:" + password + "@h/d#" + password, "# as %23"},
+		"fail/DB-02/simple protocol":     {"postgres://u:" + password + "@h/d?default_query_exec_mode=simple_protocol", "cache_describe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, err := Open(t.Context(), c.url, Options{})
@@ -156,7 +161,7 @@ func TestOpen(t *testing.T) {
 	})
 
 	t.Run("ok/settings of the connection", func(t *testing.T) {
-		db := openURL(t, pgtest.URL(t)+"&lock_timeout=123&pool_max_conns=3")
+		db := openURL(t, pgtest.URL(t)+"&lock_timeout=123&pool_max_conns=3&standard_conforming_strings=off")
 		if n := db.pool.Config().MaxConns; n != 3 {
 			t.Errorf("%d connections, want 3", n)
 		}
@@ -166,6 +171,7 @@ func TestOpen(t *testing.T) {
 			"idle_in_transaction_session_timeout": "5s",
 			"transaction_isolation":               "read committed",
 			"plan_cache_mode":                     "force_generic_plan",
+			"standard_conforming_strings":         "on",
 		} {
 			var got string
 			must(t, db.pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got))

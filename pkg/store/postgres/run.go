@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 
@@ -24,8 +26,12 @@ const (
 	codeLockNotAvailable = "55P03"
 	codeUndefinedTable   = "42P01"
 	codeUndefinedColumn  = "42703"
+	codeNoRight          = "42501"
+	codeDuplicateTable   = "42P07"
 	classDataException   = "22"
-	classIntervention    = "57" // by an operator: the connection was ended
+	classIntervention    = "57" // by an operator: the connection was ended, or the server starts or stops
+	classConnection      = "08"
+	classResources       = "53" // no more connections, memory or disk
 )
 
 // errUncertain says that a commit has not reached the standby servers that it should have waited for.
@@ -186,8 +192,42 @@ type failure struct {
 func failed(doing string, err error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == codeUndefinedTable || e.Code == codeUndefinedColumn) {
 		err = fmt.Errorf("%w: %w", store.ErrSchema, err)
+	} else if ok {
+		err = withRemedy(e, err)
 	}
 	return &failure{doing: doing, err: err}
+}
+
+// withRemedy says what an operator can do about a failure that only an operator can mend.
+func withRemedy(e *pgconn.PgError, err error) error {
+	switch {
+	case e.Code == codeNoRight && strings.Contains(e.Message, " schema "):
+		return fmt.Errorf("%w: the role may not make tables: migrate with the address of the owner of the schema, or let the owner run "+
+			"GRANT USAGE, CREATE ON SCHEMA public TO the role", err)
+	case e.Code == codeNoRight:
+		return fmt.Errorf("%w: the role lacks a right: let the owner of the tables run GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "+
+			"TABLES IN SCHEMA public TO the role, and GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO the role", err)
+	case e.Code == codeDuplicateTable:
+		return fmt.Errorf("%w: another program's tables are in the way: give Handstamp a database or schema of its own", err)
+	}
+	return err
+}
+
+// Down reports whether a call has failed because the server cannot be reached or takes no work just now, so that it may
+// succeed later: the server is stopped, starts, recovers, is a standby, or has no room.
+func Down(err error) bool {
+	if err == nil {
+		return false
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code == codeReadOnly || len(e.Code) == 5 &&
+			slices.Contains([]string{classIntervention, classConnection, classResources}, e.Code[:2])
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
 // Error implements error. Messages about values that do not fit their type quote them, so only their code is told.

@@ -46,6 +46,9 @@ func TestDiskFull(t *testing.T) {
 		if _, err := createUser(t.Context(), db, fmt.Sprintf("%d@example.test", round)); err == nil {
 			t.Error("CreateUser: no error")
 		}
+		if err := db.Ping(t.Context()); err == nil {
+			t.Error("Ping: no error, and nothing can be written")
+		}
 		if got, err := db.Rotate(t.Context(), rotations(1)); err == nil {
 			t.Errorf("Rotate: %v, no error", got)
 		}
@@ -57,6 +60,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	restore()
+	check(t, db.Ping(t.Context()))
 
 	got, err := db.Rotate(t.Context(), rotations(1))
 	check(t, err)

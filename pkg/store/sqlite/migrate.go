@@ -12,11 +12,15 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/handstamp/handstamp/migrations"
+	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Migrate implements store.Store. All steps are one transaction, and it is also the lock that makes processes take turns.
 func (db *DB) Migrate(ctx context.Context) (err error) {
+	if _, _, err := db.Schema(ctx); err != nil { // not over what belongs to another program
+		return err
+	}
 	connector, err := sqlite.NewConnector(db.writer.source)
 	if err != nil {
 		return fmt.Errorf("migrate database: %w", err)
@@ -58,7 +62,13 @@ func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
 		if err != nil || !found {
 			return err
 		}
-		_, err = c.one(`SELECT coalesce(max(version_id), 0) FROM goose_db_version`, func(r *row) { r.scan(&current) })
+		if _, err = c.one(`SELECT coalesce(max(version_id), 0) FROM goose_db_version`, func(r *row) { r.scan(&current) }); err != nil {
+			return err
+		}
+		ours, err := c.one(`SELECT 1 FROM pragma_table_info('sessions') WHERE name = 'iat_floor'`, func(*row) {})
+		if err == nil && current > 0 && !ours {
+			return fmt.Errorf("%w: another program keeps its tables in this file: choose another with database_url", store.ErrSchema)
+		}
 		return err
 	})
 	return current, newest, err

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -46,6 +47,9 @@ type DB struct {
 	watcher *pool // one connection, whose view of data_version is compared over time
 
 	wake wake
+
+	// wrote is when the last change was committed, in Unix nanoseconds; zero after one that failed.
+	wrote atomic.Int64
 }
 
 // Open opens the file that a URL names, "sqlite:PATH", and makes it and its directory if need be. It does not migrate.
@@ -181,9 +185,21 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Ping begins a write and takes it back.
+// wroteLately is for how long a committed change shows that the database takes writes.
+const wroteLately = time.Second
+
+// Ping writes to the file, unless something was just written: a disk that is full shows only then. What is written is the
+// number for applications in the head of the file, which nobody reads: SQLite writes it even if it is the same.
 func (db *DB) Ping(ctx context.Context) error {
-	return db.write(ctx, "ping database", func(*conn) error { return errRollback })
+	now := time.Now() //nolint:forbidigo // how long ago the file was written has nothing to do with the times in it
+	since := now.Sub(time.Unix(0, db.wrote.Load()))
+	return db.write(ctx, "ping database", func(c *conn) error {
+		if since >= 0 && since < wroteLately {
+			return errRollback
+		}
+		_, err := c.exec("PRAGMA user_version = 0")
+		return err
+	})
 }
 
 // Now implements store.Store: a file has no clock but that of the machine, which every process that opens it shares.
@@ -206,6 +222,12 @@ func (db *DB) write(ctx context.Context, doing string, do func(c *conn) error) e
 	err := db.writer.use(ctx, func(c *conn) error { return c.transaction(do) })
 	if errors.Is(err, errRollback) {
 		return nil
+	}
+	switch _, failed := errors.AsType[*sqlite.Error](err); {
+	case err == nil:
+		db.wrote.Store(time.Now().UnixNano()) //nolint:forbidigo // see Ping
+	case failed:
+		db.wrote.Store(0)
 	}
 	return wrap(doing, err)
 }
