@@ -35,12 +35,13 @@ See docs/backup.md.`,
 			if issuedBefore == "" {
 				return usageErrorf("--all-issued-before is missing")
 			}
+			at, err := parseTime("all-issued-before", issuedBefore)
+			if err != nil {
+				return err
+			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				now := c.Clock.Now()
-				before, err := parseTime("all-issued-before", issuedBefore, now)
-				if err != nil {
-					return err
-				}
+				before := at(now)
 				records, err := s.SigningKeys(cmd.Context())
 				if err != nil {
 					return err

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -22,7 +20,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
-	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/store/sqlite"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
@@ -37,8 +35,10 @@ type Config struct {
 	LogFormat         string
 	ShutdownTimeout   time.Duration
 
-	// file is where the settings were read from, empty if there was none. metricsListenSet says that an operator asked for it.
+	// file is where the settings were read from, empty if there was none, and secretsInFile says that secrets stand there.
+	// metricsListenSet says that an operator asked for it.
 	file             string
+	secretsInFile    bool
 	metricsListenSet bool
 }
 
@@ -77,6 +77,18 @@ func text(p *string) value {
 
 func secret(p *seal.Secret) value {
 	return value{"text", func(s string) error { *p = seal.Secret(s); return nil }, func() string { return p.String() }}
+}
+
+// address is a URL with a password in it, unless it is a path.
+func address(p *seal.Secret) value {
+	v := secret(p)
+	v.show = func() string {
+		if strings.HasPrefix(string(*p), sqlite.Prefix) {
+			return string(*p)
+		}
+		return p.String()
+	}
+	return v
 }
 
 func list(p *[]string) value {
@@ -137,7 +149,7 @@ func settings(c *Config) []setting {
 		{"issuer", "public address of this service, the iss of its tokens; default http://LISTEN on loopback", false,
 			text(&c.Issuer)},
 		{"listen", "address to listen on", false, text(&c.Listen)},
-		{"database_url", "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE", true, secret(&c.DatabaseURL)},
+		{"database_url", "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE", true, address(&c.DatabaseURL)},
 		{"migrate", "bring a PostgreSQL schema up to date when serve starts (serve always does so for SQLite)", false,
 			toggle(&c.Migrate)},
 		{"keys_dir", "directory of the master key; made at the first start", false, text(&c.KeysDir)},
@@ -218,6 +230,15 @@ func addSettingFlags(root *cobra.Command) {
 
 // config reads every setting: flag before environment before file before default. All faults are reported together.
 func (p *program) config(cmd *cobra.Command) (Config, error) {
+	c, faults := p.readConfig(cmd)
+	if len(faults) > 0 {
+		return Config{}, &configError{faults}
+	}
+	return c, nil
+}
+
+// readConfig returns the settings, and every fault that can be seen without a look at files and databases.
+func (p *program) readConfig(cmd *cobra.Command) (Config, []error) {
 	c := defaultConfig()
 	table := settings(&c)
 	var faults []error
@@ -249,11 +270,21 @@ func (p *program) config(cmd *cobra.Command) (Config, error) {
 		}
 	}
 	c.metricsListenSet = c.MetricsListen != defaultConfig().MetricsListen || p.env["HANDSTAMP_METRICS_LISTEN"] != ""
-	faults = append(faults, c.complete()...)
-	if len(faults) > 0 {
-		return Config{}, &configError{faults}
+	return c, flat(append(faults, c.complete()...))
+}
+
+// flat takes joined errors apart.
+func flat(errs []error) (out []error) {
+	for _, err := range errs {
+		several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this error itself
+		switch {
+		case ok && errors.Join(several.Unwrap()...).Error() == err.Error(): // it says nothing of its own
+			out = append(out, flat(several.Unwrap())...)
+		case err != nil:
+			out = append(out, err)
+		}
 	}
-	return c, nil
+	return out
 }
 
 // configError is every fault of the configuration.
@@ -263,7 +294,7 @@ func (e *configError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "the configuration has %d fault(s):", len(e.faults))
 	for _, f := range e.faults {
-		b.WriteString("\n  - " + f.Error())
+		b.WriteString("\n  - " + strings.ReplaceAll(f.Error(), "\n", "\n    "))
 	}
 	return b.String()
 }
@@ -291,10 +322,11 @@ func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, er
 	}
 	out := make(map[string]string, len(nodes))
 	var faults []error
-	if node, ok := nodes["providers"]; ok {
+	if _, ok := nodes["providers"]; ok {
 		delete(nodes, "providers")
-		faults = append(faults, readProviders(&node, path, c))
+		faults = append(faults, readProviders(content, path, c)...)
 	}
+	c.secretsInFile = c.secretsInFile || hasSecret(nodes)
 	for name, node := range nodes {
 		switch node.Kind {
 		case yaml.ScalarNode:
@@ -312,23 +344,17 @@ func (p *program) readFile(cmd *cobra.Command, c *Config) (map[string]string, er
 	return out, errors.Join(faults...)
 }
 
-// readProviders reads the list of providers. Unknown keys are refused as everywhere.
-func readProviders(node *yaml.Node, path string, c *Config) error {
-	text, err := yaml.Marshal(node)
-	if err != nil {
-		return fmt.Errorf("providers (%s): %w", path, err)
+// hasSecret reports whether a secret stands in the settings file, and not only the place of one.
+func hasSecret(nodes map[string]yaml.Node) bool {
+	if nodes["master_key"].Value != "" {
+		return true
 	}
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	if err := d.Decode(&c.Providers); err != nil {
-		return fmt.Errorf("providers (%s): %w", path, err)
+	u, err := url.Parse(nodes["database_url"].Value)
+	if err != nil || u.User == nil {
+		return false
 	}
-	var faults []error
-	for i := range c.Providers {
-		faults = append(faults, c.Providers[i].ReadFiles())
-	}
-	faults = append(faults, upstream.Validate(c.Providers))
-	return errors.Join(faults...)
+	_, has := u.User.Password()
+	return has
 }
 
 // Kubernetes puts such variables into every container beside a service named handstamp.
@@ -371,16 +397,12 @@ func (p *program) readEnvironment(table []setting) (faults []error) {
 				faults = append(faults, fmt.Errorf("%s (environment): %s is set too; keep one of them", name, s.env()))
 				continue
 			}
-			content, err := os.ReadFile(v)
+			content, err := seal.ReadFile(v)
 			if err != nil {
 				faults = append(faults, fmt.Errorf("%s (environment): %w", name, err))
 				continue
 			}
-			v = strings.TrimRight(string(content), "\r\n")
-			if v == "" {
-				faults = append(faults, fmt.Errorf("%s (environment): %s is empty", name, p.env[name]))
-				continue
-			}
+			v = string(content)
 		}
 		if err := s.value.set(v); err != nil {
 			faults = append(faults, fmt.Errorf("%s (environment): %w", name, err))
@@ -504,18 +526,4 @@ func (c *Config) issuerFaults() (faults []error) {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// print writes the settings as a handstamp.yaml, with secrets left out.
-func (c Config) write(w io.Writer) error {
-	for _, s := range settings(&c) {
-		v := s.value.show()
-		if s.value.kind == "text" || s.value.kind == "list" || s.value.kind == "duration" {
-			v = strconv.Quote(v)
-		}
-		if _, err := fmt.Fprintf(w, "# %s\n%s: %s\n", s.help, s.name, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }

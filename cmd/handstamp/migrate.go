@@ -18,7 +18,7 @@ func (p *program) migrateCommand() *cobra.Command {
 			Example: "  handstamp migrate up --database-url postgres://handstamp@db/handstamp",
 			Args:    noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				return p.withAnyStore(cmd, func(s store.Store) error {
+				return p.withAnyStore(cmd, false, func(s store.Store) error {
 					before, _, err := s.Schema(cmd.Context())
 					if err != nil {
 						return err
@@ -43,7 +43,7 @@ func (p *program) migrateCommand() *cobra.Command {
 			Short: "Show the schema versions of the database and of this program; exits with 1 if migrations are missing",
 			Args:  noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				return p.withAnyStore(cmd, func(s store.Store) error {
+				return p.withAnyStore(cmd, true, func(s store.Store) error {
 					current, newest, err := s.Schema(cmd.Context())
 					if err != nil {
 						return err
@@ -57,13 +57,13 @@ func (p *program) migrateCommand() *cobra.Command {
 	)
 }
 
-// withAnyStore runs a command against the database whatever its schema is.
-func (p *program) withAnyStore(cmd *cobra.Command, do func(store.Store) error) error {
+// withAnyStore runs a command against the database whatever its schema is. One that has to exist is not made.
+func (p *program) withAnyStore(cmd *cobra.Command, exists bool, do func(store.Store) error) error {
 	c, err := p.config(cmd)
 	if err != nil {
 		return err
 	}
-	s, err := service.OpenStore(cmd.Context(), string(c.DatabaseURL), p.commandLog(c))
+	s, err := service.OpenStore(cmd.Context(), string(c.DatabaseURL), p.commandLog(c), exists)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (p *program) withStore(cmd *cobra.Command, do func(Config, store.Store) err
 	if err != nil {
 		return err
 	}
-	s, err := service.OpenCurrentStore(cmd.Context(), c.Config, p.commandLog(c))
+	s, err := service.OpenExistingStore(cmd.Context(), c.Config, p.commandLog(c))
 	if err != nil {
 		return err
 	}

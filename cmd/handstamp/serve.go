@@ -47,7 +47,7 @@ All others need a restart. Settings with a fault change nothing, and the log say
   HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			read := func() (Config, error) { return p.config(cmd) }
+			read := func() (Config, error) { return p.serveConfig(cmd) }
 			c, err := read()
 			if err != nil {
 				return err

@@ -17,7 +17,7 @@ import (
 
 func (p *program) sessionCommand() *cobra.Command {
 	return group("session", "List and revoke sessions",
-		p.oneUserCommand("list", "List a user's live sessions", func(ctx context.Context, c Config, s store.Store, u user.User) error {
+		p.oneUserCommand("session list", "List a user's live sessions", func(ctx context.Context, c Config, s store.Store, u user.User) error {
 			sessions, err := s.Sessions(ctx, u.ID, c.Clock.Now())
 			if err != nil {
 				return err
@@ -59,14 +59,15 @@ before the restored service was started, and block the access tokens: see docs/b
 			if (named == "") == (begunBefore == "") {
 				return usageErrorf("%s needs the SID, which handstamp session list shows, or --begun-before", cmd.CommandPath())
 			}
+			if named != "" {
+				return p.withStore(cmd, func(c Config, s store.Store) error { return p.revokeSession(cmd.Context(), c, s, named) })
+			}
+			at, err := parseTime("begun-before", begunBefore)
+			if err != nil {
+				return err
+			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
-				if named != "" {
-					return p.revokeSession(cmd.Context(), c, s, named)
-				}
-				before, err := parseTime("begun-before", begunBefore, c.Clock.Now())
-				if err != nil {
-					return err
-				}
+				before := at(c.Clock.Now())
 				n, err := service.SessionEnder(c.Config, s).EndBefore(cmd.Context(), before, session.ReasonRevoked, audit.CLI())
 				if err != nil {
 					return fmt.Errorf("%w; %d sessions have ended, call it again for the rest", err, n)
@@ -96,19 +97,19 @@ func (p *program) revokeSession(ctx context.Context, c Config, s store.Store, si
 	return p.say(map[string]string{"id": sid, "state": "revoked"}, "Session %s is revoked.", sid)
 }
 
-// parseTime reads a time that is not in the future.
-func parseTime(flag, text string, now time.Time) (time.Time, error) {
+// parseTime reads a time that is not in the future. The result tells it by the database's clock.
+func parseTime(flag, text string) (func(now time.Time) time.Time, error) {
 	if text == "now" {
-		return now, nil
+		return func(now time.Time) time.Time { return now }, nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, usageErrorf("--%s: %q is neither a time such as %s nor now", flag, text, now.UTC().Format(time.RFC3339))
+		return nil, usageErrorf("--%s: %q is neither a time such as %s nor now", flag, text, time.Now().UTC().Format(time.RFC3339))
 	}
-	if t.After(now) {
-		return time.Time{}, usageErrorf("--%s: %s is in the future", flag, text)
+	if time.Until(t) > 0 {
+		return nil, usageErrorf("--%s: %s is in the future", flag, text)
 	}
-	return t, nil
+	return func(time.Time) time.Time { return t }, nil
 }
 
 // sessionBody is a session as printed.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,17 +24,17 @@ func usageErrorf(format string, args ...any) error { return usageError{fmt.Error
 func (p *program) userCommand() *cobra.Command {
 	return group("user", "Create, list, show, disable and enable users, set their roles",
 		p.userCreateCommand(), p.userListCommand(),
-		p.oneUserCommand("show", "Show a user", func(_ context.Context, _ Config, _ store.Store, u user.User) error {
+		p.oneUserCommand("user show", "Show a user", func(_ context.Context, _ Config, _ store.Store, u user.User) error {
 			return p.printUser(u)
 		}),
-		p.oneUserCommand("disable", "Keep a user out: every session ends, every access token is refused within a second",
+		p.oneUserCommand("user disable", "Keep a user out: every session ends, every access token is refused within a second",
 			func(ctx context.Context, c Config, s store.Store, u user.User) error {
 				if err := service.SessionEnder(c.Config, s).DisableUser(ctx, u.ID, audit.CLI()); err != nil {
 					return err
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "disabled"}, "User %s is disabled.", u.ID)
 			}),
-		p.oneUserCommand("enable", "Let a disabled user in again",
+		p.oneUserCommand("user enable", "Let a disabled user in again",
 			func(ctx context.Context, c Config, s store.Store, u user.User) error {
 				if err := s.EnableUser(ctx, u.ID, audit.UserEnabled(c.Clock.Now(), u.ID, audit.CLI())); err != nil {
 					return err
@@ -149,13 +150,18 @@ func (p *program) userListCommand() *cobra.Command {
 	return cmd
 }
 
-// oneUserCommand is a command about one user, named by e-mail address or ID.
-func (p *program) oneUserCommand(use, short string,
+// oneUserCommand is a command about one user, named by e-mail address or ID. Its path ends with use.
+func (p *program) oneUserCommand(path, short string,
 	do func(context.Context, Config, store.Store, user.User) error) *cobra.Command {
 	var which userFlags
+	use := path[strings.LastIndex(path, " ")+1:]
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: use + " [USER]", Short: short, Args: optionalArg("USER"),
+		Example: "  handstamp " + path + " --email ann@example.com\n  handstamp " + path + " ann@example.com",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := which.take(args); err != nil {
+				return err
+			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				u, err := which.find(cmd.Context(), s)
 				if err != nil {
@@ -177,11 +183,22 @@ func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.id, "id", "", "the user's ID")
 }
 
+// take adds the argument, if there is one, and checks that one user is named.
+func (f *userFlags) take(args []string) error {
+	named := slices.DeleteFunc(append([]string{f.email, f.id}, args...), func(s string) bool { return s == "" })
+	if len(named) != 1 {
+		return usageErrorf("name the user by --email or by --id, or by one of them as an argument")
+	}
+	if len(args) == 1 && strings.Contains(args[0], "@") {
+		f.email = args[0]
+	} else if len(args) == 1 {
+		f.id = args[0]
+	}
+	return nil
+}
+
 func (f *userFlags) find(ctx context.Context, s user.Store) (user.User, error) {
-	switch {
-	case (f.email == "") == (f.id == ""):
-		return user.User{}, usageErrorf("name the user by --email or by --id")
-	case f.id != "":
+	if f.id != "" {
 		return s.UserByID(ctx, f.id)
 	}
 	return s.UserByEmail(ctx, f.email)
@@ -199,6 +216,9 @@ func (p *program) userRolesSetCommand() *cobra.Command {
 			roles, err := user.ParseRoles(args)
 			if err != nil {
 				return usageError{err}
+			}
+			if err := which.take(nil); err != nil {
+				return err
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				u, err := which.find(cmd.Context(), s)

@@ -41,7 +41,7 @@ type MasterKey struct {
 }
 
 // LoadMasterKey reads the master key from the file master.key in dir. The error is ErrNoMasterKey if there is no such
-// file; a file that others than its owner may read or write, or that does not hold a key, is refused.
+// file; a file that [CheckFile] refuses, or that does not hold a key, is refused.
 func LoadMasterKey(dir string) (MasterKey, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,12 +67,8 @@ func readMasterKey(root *os.Root, path string) (MasterKey, error) {
 	if err != nil {
 		return MasterKey{}, fmt.Errorf("open master key: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return MasterKey{}, fmt.Errorf("master key %s is not a regular file", path)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return MasterKey{}, fmt.Errorf("master key %s may be read or written by others (mode %04o): run chmod 600 %s, "+
-			"and replace the key if somebody may have copied it", path, mode, path)
+	if err := CheckFile(path, info); err != nil {
+		return MasterKey{}, fmt.Errorf("master key %w", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, masterKeyLength+1))
 	if err != nil {
@@ -94,7 +90,7 @@ func readMasterKey(root *os.Root, path string) (MasterKey, error) {
 // caller gets the key that is on the disk.
 func CreateMasterKey(dir string) (MasterKey, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return MasterKey{}, fmt.Errorf("make keys directory: %w", err)
+		return MasterKey{}, fmt.Errorf("make keys directory: %w; let the service write there, or set HANDSTAMP_MASTER_KEY_FILE", err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -106,7 +102,7 @@ func CreateMasterKey(dir string) (MasterKey, error) {
 	// taken, so that of two processes one wins.
 	temporary := MasterKeyFile + "." + rand.Text()
 	if err := writeMasterKey(root, temporary); err != nil {
-		return MasterKey{}, fmt.Errorf("write master key: %w", err)
+		return MasterKey{}, fmt.Errorf("write master key: %w; let the service write to %s, or set HANDSTAMP_MASTER_KEY_FILE", err, dir)
 	}
 	defer func() { _ = root.Remove(temporary) }()
 	if err := root.Link(temporary, MasterKeyFile); err != nil && !errors.Is(err, fs.ErrExist) {

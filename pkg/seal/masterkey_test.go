@@ -195,7 +195,8 @@ func TestKEY07_MasterKeyFile(t *testing.T) {
 	}{
 		"ok/file":             {masterText + "\n", 0o600, ""},
 		"ok/read only":        {masterText, 0o400, ""},
-		"fail/group readable": {masterText, 0o640, "chmod 600"},
+		"ok/group readable":   {masterText, 0o640, ""},
+		"ok/fsGroup":          {masterText, 0o660, ""},
 		"fail/world readable": {masterText, 0o604, "chmod 600"},
 		"fail/world writable": {masterText, 0o602, "chmod 600"},
 		"fail/truncated":      {masterText[:20], 0o600, "backup"},

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -190,11 +189,11 @@ func (c *Config) readFile(setting string, path *string, into *seal.Secret) error
 	if *into != "" {
 		return c.fault(setting, "is given twice: remove either it or "+setting+"_file")
 	}
-	text, err := os.ReadFile(*path)
+	secret, err := seal.ReadFile(*path)
 	if err != nil {
 		return c.fault(setting+"_file", fmt.Sprintf("can't be read: %v", err))
 	}
-	*into, *path = seal.Secret(strings.TrimSpace(string(text))), ""
+	*into, *path = secret, ""
 	return nil
 }
 

@@ -122,7 +122,7 @@ func TestMasterKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // the fault under test
+		if err := os.Chmod(path, 0o604); err != nil { //nolint:gosec // the fault under test
 			t.Fatal(err)
 		}
 		if m, err := service.MasterKey(t.Context(), c, nothing); err == nil || errors.Is(err, seal.ErrNoMasterKey) || !m.IsZero() {

@@ -12,9 +12,12 @@ import (
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
 )
 
-// OpenStore opens the database that a URL names.
-func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger) (store.Store, error) {
+// OpenStore opens the database that a URL names. One that has to exist is not made: the error is then sqlite.ErrNoFile.
+func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger, exists bool) (store.Store, error) {
 	if strings.HasPrefix(databaseURL, sqlite.Prefix) {
+		if exists {
+			return sqlite.OpenExisting(ctx, databaseURL)
+		}
 		return sqlite.Open(ctx, databaseURL)
 	}
 	return postgres.Open(ctx, databaseURL, postgres.Options{Log: log})
@@ -22,10 +25,23 @@ func OpenStore(ctx context.Context, databaseURL string, log *slog.Logger) (store
 
 // OpenCurrentStore opens the database, makes sure that its schema fits this program, and sets the clock by it.
 func OpenCurrentStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
-	s, err := OpenStore(ctx, string(c.DatabaseURL), log)
+	s, err := OpenStore(ctx, string(c.DatabaseURL), log, false)
 	if err != nil {
 		return nil, err
 	}
+	return current(ctx, c, s, log)
+}
+
+// OpenExistingStore is OpenCurrentStore for commands: in the wrong folder there is no database, and they make none.
+func OpenExistingStore(ctx context.Context, c Config, log *slog.Logger) (store.Store, error) {
+	s, err := OpenStore(ctx, string(c.DatabaseURL), log, true)
+	if err != nil {
+		return nil, err
+	}
+	return current(ctx, c, s, log)
+}
+
+func current(ctx context.Context, c Config, s store.Store, log *slog.Logger) (_ store.Store, err error) {
 	if strings.HasPrefix(string(c.DatabaseURL), sqlite.Prefix) || c.Migrate {
 		err = s.Migrate(ctx)
 	}

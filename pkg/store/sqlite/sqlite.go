@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +24,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store"
 )
 
@@ -54,14 +54,46 @@ type DB struct {
 
 // Open opens the file that a URL names, "sqlite:PATH", and makes it and its directory if need be. It does not migrate.
 //
-// The file holds password hashes: it is made with mode 0600, its directory with 0700, and a file that others may read is
+// The file holds password hashes: it is made with mode 0600, its directory with 0700, and a file that [seal.CheckFile] refuses is
 // refused, as is a symbolic link in its place.
 func Open(ctx context.Context, databaseURL string) (*DB, error) {
 	path, err := parse(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := secure(path); err != nil {
+	if err := create(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return open(ctx, path)
+}
+
+// ErrNoFile says that there is no database where one has to be.
+var ErrNoFile = errors.New("there is no database")
+
+// OpenExisting is Open for a database that has to be there. ErrNoFile.
+func OpenExisting(ctx context.Context, databaseURL string) (*DB, error) {
+	path, err := parse(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w at %s: go to the folder of the service, or name the database with --database-url or "+
+			"HANDSTAMP_DATABASE_URL; to make a new one, run handstamp migrate up", ErrNoFile, path)
+	}
+	return open(ctx, path)
+}
+
+// Check reports what is wrong with a URL, and with the modes of the files if they exist.
+func Check(databaseURL string) error {
+	path, err := parse(databaseURL)
+	if err != nil {
+		return err
+	}
+	return checkModes(path)
+}
+
+func open(ctx context.Context, path string) (*DB, error) {
+	if err := checkModes(path); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	db := &DB{
@@ -92,9 +124,8 @@ func parse(databaseURL string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// secure makes the file if it does not exist, and checks that nobody else may read it. SQLite gives the log and
-// the shared memory beside it the same mode.
-func secure(path string) error {
+// create makes the file if it does not exist.
+func create(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -105,6 +136,12 @@ func secure(path string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return nil
+}
+
+// checkModes checks that nobody else may read the files. SQLite gives the log and the shared memory beside the database the same
+// mode.
+func checkModes(path string) error {
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {
 		info, err := os.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -113,11 +150,8 @@ func secure(path string) error {
 		if err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", name)
-		}
-		if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-			return fmt.Errorf("%s may be read or written by others (mode %04o): run chmod 600 %s", name, mode, name)
+		if err := seal.CheckFile(name, info); err != nil {
+			return err
 		}
 	}
 	return nil

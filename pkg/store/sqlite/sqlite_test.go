@@ -122,9 +122,9 @@ func TestDB05_Files(t *testing.T) {
 		"a symbolic link for the log of a new file": func(t *testing.T, path string) {
 			check(t, os.Symlink(path+".target", path+"-wal"))
 		},
-		"readable by the group": func(t *testing.T, path string) {
+		"readable by everybody": func(t *testing.T, path string) {
 			check(t, os.WriteFile(path, nil, 0o600))
-			check(t, os.Chmod(path, 0o640))
+			check(t, os.Chmod(path, 0o604))
 		},
 		"a log that is readable by others": func(t *testing.T, path string) {
 			check(t, os.WriteFile(path, nil, 0o600))
