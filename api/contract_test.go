@@ -889,8 +889,12 @@ func (c *checked) closed(db servicetest.Database, open *servicetest.Service) {
 // throttled is a service that has had enough.
 func (c *checked) throttled(db servicetest.Database) {
 	c.t.Helper()
-	s := servicetest.Start(c.t, db, func(cfg *service.Config) { cfg.LoginAttempts = 1 })
+	s := servicetest.Start(c.t, db, func(cfg *service.Config) {
+		cfg.LoginAttempts = 1
+		cfg.SignupIPLimit, cfg.SignupIPEvery = 1, time.Hour
+	})
 	p := signUp(c.t, s)
+	c.json(s, 429, "POST", "/v1/signup", "", object{"email": newEmail(), "password": servicetest.Password})
 	wrong := object{"email": p.email, "password": "not the password"}
 	c.json(s, 401, "POST", "/v1/login", "", wrong)
 	c.json(s, 429, "POST", "/v1/login", "", wrong)
@@ -902,6 +906,10 @@ func (c *checked) throttled(db servicetest.Database) {
 	if got := b.submit(b.open(authorizeURL(s, nil)), "login",
 		map[string]string{"email": p.email, "password": "not the password"}); got.status != 429 {
 		c.t.Errorf("login form: %d, want 429", got.status)
+	}
+	if got := b.submit(b.open(authorizeURL(s, map[string]string{"prompt": "create"})), "signup",
+		map[string]string{"email": newEmail(), "name": "", "password": servicetest.Password}); got.status != 429 {
+		c.t.Errorf("sign-up form: %d, want 429", got.status)
 	}
 }
 

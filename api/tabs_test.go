@@ -49,11 +49,11 @@ func TestTabs(t *testing.T) {
 				t.Errorf("tab %d ends at %v", i, to)
 			}
 		}
-		if n := len(b.cookies()); n > 9 {
+		if n := len(b.cookies()); n > 10 {
 			t.Errorf("%d cookies", n)
 		}
 		b.open(targets[0])
-		if n := len(b.cookies()); n > 9 {
+		if n := len(b.cookies()); n > 10 {
 			t.Errorf("%d cookies after another visit", n)
 		}
 	})

@@ -65,6 +65,15 @@ func (d *Door) Now() time.Time { return d.config.Clock.Now() }
 // Secure reports whether the issuer is https. A loopback issuer may do without.
 func (d *Door) Secure() bool { return strings.HasPrefix(d.config.Issuer, "https:") }
 
+// CookieName is the full name of a cookie. The __Host- prefix keeps other hosts of the domain from planting one (RFC 6265bis,
+// section 4.1.3.2); it needs https, so a loopback issuer goes without.
+func (d *Door) CookieName(name string) string {
+	if d.Secure() {
+		return "__Host-" + name
+	}
+	return name
+}
+
 // Stop ends what is open for long; its callers come back, to another replica. Everything else goes on.
 func (d *Door) Stop() { d.stop() }
 

@@ -37,6 +37,7 @@ type Login struct {
 	AnyAudience   *verifier.Verifier // accepts access tokens of this service for every audience
 	Authenticator *user.Authenticator
 	Signup        *user.Signup
+	Devices       door.Devices
 }
 
 // Routes returns the rows of the room.

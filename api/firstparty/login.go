@@ -36,13 +36,19 @@ func (r *Login) login(c echo.Context) error {
 	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
 		return err
 	}
-	u, err := r.Authenticator.Authenticate(ctx, email, b.Password, from)
+	u, err := r.Authenticator.Authenticate(ctx, user.Credentials{
+		Email:    email,
+		Password: b.Password,
+		Device:   r.Devices.Find(c, email),
+	}, from)
 	if err != nil {
 		return err
 	}
+	r.Devices.Remember(c, u.User)
 	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
-		User:          u,
+		User:          u.User,
 		CheckPassword: true,
+		Refund:        u.Refund,
 		ClientID:      b.ClientID,
 		Scope:         b.Scope,
 		AMR:           oauth.AMRPassword(),
@@ -97,6 +103,7 @@ func (r *Login) signup(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	r.Devices.Remember(c, u)
 	return loggedIn(c, r.OAuth, http.StatusCreated, oauth.Login{
 		User:          u,
 		CheckPassword: true,

@@ -155,7 +155,11 @@ func (r *Account) changePassword(c echo.Context) error {
 		return inField("new_password", err)
 	}
 	ctx, from := c.Request().Context(), door.Origin(c)
-	u, err = r.Authenticator.Authenticate(ctx, u.Email, b.Current, from)
+	checked, err := r.Authenticator.Authenticate(ctx, user.Credentials{
+		Email:    u.Email,
+		Password: b.Current,
+		For:      password.ForChange,
+	}, from)
 	if errors.Is(err, password.ErrMalformed) || errors.Is(err, password.ErrTooLong) {
 		return inField("current_password", err)
 	}
@@ -176,14 +180,16 @@ func (r *Account) changePassword(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Sessions.SetPassword(ctx, u.ID, u.PasswordHash, hash, by(c)); err != nil {
+	if err := r.Sessions.SetPassword(ctx, checked.ID, checked.PasswordHash, hash, by(c)); err != nil {
 		return err
 	}
+	u = checked.User
 	u.PasswordHash = hash
 	claims := door.ClaimsOf(c)
 	response, err := r.OAuth.Renew(ctx, oauth.Login{
 		User:          u,
 		CheckPassword: true,
+		Refund:        checked.Refund,
 		ClientID:      claims.ClientID,
 		Scope:         strings.Join(claims.Scope, " "),
 		AMR:           oauth.AMRPassword(),

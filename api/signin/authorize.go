@@ -96,7 +96,7 @@ func (f flow) refuse(refusal *oauth.Error) error {
 
 // answer gives the client its code.
 func (h *Login) answer(c echo.Context, f flow) error {
-	code, err := h.OAuth.Issue(c.Request().Context(), f.Authorization, f.Login)
+	code, err := h.OAuth.Issue(c.Request().Context(), f.Authorization, f.Login, door.Origin(c))
 	if err != nil {
 		return err
 	}

@@ -31,12 +31,7 @@ const maxCookies = 32
 // browserSessionLifetime is how long a browser stays logged in at the hosted pages.
 const browserSessionLifetime = 24 * time.Hour
 
-func (h *Browser) cookieName(name string) string {
-	if h.Door.Secure() {
-		return "__Host-" + name
-	}
-	return name
-}
+func (h *Browser) cookieName(name string) string { return h.Door.CookieName(name) }
 
 func (h *Browser) setCookie(c echo.Context, name, value string, lifetime time.Duration, sameSite http.SameSite) {
 	age := int(lifetime / time.Second)

@@ -42,14 +42,19 @@ func (h *Login) loginForm(c echo.Context) error {
 	if v.Get("password") == "" {
 		return again(pages.InvalidCredentials.With())
 	}
-	u, err := h.Passwords.Authenticator.Authenticate(c.Request().Context(), email, v.Get("password"), door.Origin(c))
+	u, err := h.Passwords.Authenticator.Authenticate(c.Request().Context(), user.Credentials{
+		Email:    email,
+		Password: v.Get("password"),
+		Device:   h.Passwords.Devices.Find(c, email),
+	}, door.Origin(c))
 	if m := h.loginMessage(c, err); m.ID != "" {
 		return again(m)
 	}
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash})
+	h.Passwords.Devices.Remember(c, u.User)
+	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash, Refund: u.Refund})
 }
 
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
@@ -131,5 +136,6 @@ func (h *Login) signupForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	h.Passwords.Devices.Remember(c, u)
 	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash})
 }

@@ -63,6 +63,7 @@ func (h *Upstreams) Routes() []door.Route {
 type Passwords struct {
 	Authenticator *user.Authenticator
 	Signup        *user.Signup
+	Devices       door.Devices
 }
 
 // Login takes an authorization request through the pages to its answer.

@@ -190,6 +190,16 @@ func settings(c *Config) []setting {
 		{"login_ip_failures", "failed logins that one address (IPv6: a /64) may use at once; 0 for no limit", false,
 			number(&c.LoginIPFailures)},
 		{"login_ip_failure_interval", "an address gets one more failure this often", false, duration(&c.LoginIPFailureEvery)},
+		{"login_ip_concurrency", "logins and sign-ups that one address may have under way; 0 for half of what may be under way at all",
+			false, number(&c.LoginIPConcurrency)},
+		{"signup_ip_limit", "sign-ups that one address may use at once; 0 for no limit", false, number(&c.SignupIPLimit)},
+		{"signup_ip_interval", "an address gets one more sign-up this often", false, duration(&c.SignupIPEvery)},
+		{"busy_ip_limit", "answers \"busy\" that one address may use up at once before its logins are refused for a while; 0 for no limit",
+			false, number(&c.BusyIPLimit)},
+		{"busy_ip_interval", "an address gets one more such answer this often", false, duration(&c.BusyIPEvery)},
+		{"refusal_hold", "how long the refusal of a login is held back at most while there are many, so that a client that ignores " +
+			"Retry-After does not ask without a pause; 0 for not at all", false, duration(&c.RefusalHold)},
+		{"refusals_held", "refusals that are held back at once; each takes up some 30 KB", false, number(&c.RefusalsHeld)},
 		{"brand_name", "name at the head of the hosted pages", false, text(&c.BrandName)},
 		{"brand_logo", "logo of the hosted pages: an SVG, PNG, JPEG or WebP file", false, text(&c.BrandLogo)},
 		{"brand_logo_dark", "logo for the dark scheme", false, text(&c.BrandLogoDark)},
@@ -472,6 +482,9 @@ func (c *Config) complete() (faults []error) {
 	between("shutdown_timeout", c.ShutdownTimeout, 0, 10*time.Minute)
 	between("login_attempt_interval", c.LoginAttemptEvery, time.Millisecond, 24*time.Hour)
 	between("login_ip_failure_interval", c.LoginIPFailureEvery, time.Millisecond, 24*time.Hour)
+	between("signup_ip_interval", c.SignupIPEvery, time.Millisecond, 24*time.Hour)
+	between("busy_ip_interval", c.BusyIPEvery, time.Millisecond, 24*time.Hour)
+	between("refusal_hold", c.RefusalHold, 0, 8*time.Second)
 	if !slices.Contains([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}, c.SigningAlgorithm) {
 		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because a verifier could also sign",
 			c.SigningAlgorithm)
@@ -486,7 +499,9 @@ func (c *Config) complete() (faults []error) {
 		most  int
 	}{
 		{"session_limit", c.SessionLimit, 1, 10_000}, {"login_attempts", c.LoginAttempts, 1, 1000},
-		{"login_ip_failures", c.LoginIPFailures, 0, 1_000_000},
+		{"login_ip_failures", c.LoginIPFailures, 0, 1_000_000}, {"login_ip_concurrency", c.LoginIPConcurrency, 0, 100_000},
+		{"signup_ip_limit", c.SignupIPLimit, 0, 1_000_000}, {"busy_ip_limit", c.BusyIPLimit, 0, 1_000_000},
+		{"refusals_held", c.RefusalsHeld, 0, 1_000_000},
 		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64},
 		{"password_threads", c.Argon2Threads, 1, 16},
 		{"password_concurrency", c.PasswordConcurrency, 0, 1024}, {"password_queue", c.PasswordQueue, 0, 100_000},

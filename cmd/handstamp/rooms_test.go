@@ -67,7 +67,7 @@ func rooms() map[string]room {
 		"pkg/keyring":   {imports: underFirst},
 		"pkg/outbox":    {imports: []string{"pkg/clock"}},
 		"pkg/mail":      {imports: underFirst},
-		"pkg/limit":     {modules: []string{"github.com/hashicorp/golang-lru/v2", "golang.org/x/time"}},
+		"pkg/limit":     {modules: []string{"github.com/hashicorp/golang-lru/v2"}},
 
 		"pkg/session":               {imports: underSecond},
 		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},

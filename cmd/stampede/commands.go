@@ -23,6 +23,7 @@ type settings struct {
 	rate            float64
 	pipeline        int
 	timeout         time.Duration
+	pause           time.Duration
 	sessions        int
 	sessionsPerUser int
 	seedFile        string
@@ -61,6 +62,7 @@ func (s settings) validate() error {
 	fault(s.duration < 0 || s.warmup < 0 || s.count < 0 || s.rate < 0, "--duration, --warmup, --count and --rate can't be negative")
 	fault(s.duration == 0 && s.count == 0, "without --duration and --count the run would never end")
 	fault(s.timeout <= 0, "--timeout must be positive")
+	fault(s.pause < 0, "--pause can't be negative")
 	fault(s.sessionsPerUser < 1, "--sessions-per-user must be at least 1")
 	fault(s.users < 1, "--users must be at least 1")
 	fault(s.pipeline < 1, "--pipeline must be at least 1")
@@ -154,6 +156,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 		newLoadCommand(opLogin, "Log in with correct passwords",
 			`  stampede login http://127.0.0.1:8080 --clients 4
   stampede login http://127.0.0.1:8080 --clients 64 --rate 500    # more than the hasher can: what is shed, and how fast?
+  stampede login http://127.0.0.1:8080 --clients 2000 --pause 50ms    # a flood of clients that ignore Retry-After
 
 The service allows each user few attempts and sheds the rest with 429. To measure the password hasher and nothing else, use
 many --users, or start the service with --login-attempts 1000 --login-attempt-interval 1s.`),
@@ -201,6 +204,7 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 	f.Float64VarP(&set.rate, "rate", "r", 0,
 		"requests per second over all clients, sent on schedule (0: each client as fast as it is answered)")
 	f.DurationVar(&set.timeout, "timeout", 10*time.Second, "give up on an answer after this long, at most twice as long")
+	f.DurationVar(&set.pause, "pause", 0, "come back so long after a refusal, whatever Retry-After says (0: at once)")
 	f.StringVar(&set.output, "output", "text", "text or json")
 	f.IntVar(&set.threads, "threads", 1, "processors that this client may use (0: all)")
 	set.pipeline, set.path, set.checkPath, set.users, set.sessionsPerUser = 1, "/", "/", 1, 1

@@ -21,6 +21,7 @@ type client struct {
 	turns    []turn
 	total    int // of the weights
 	pipeline int
+	pause    time.Duration // after a refusal
 	buf      []byte
 	sent     []*turn // requests under way when pipelining
 }
@@ -115,6 +116,9 @@ func (c *client) settle(t *turn, s *schedule, due, now time.Time, resp *response
 	default:
 		t.recorder.answered(now.Sub(due), now)
 	}
+	if kind == "" && isShed(resp) && c.pause > 0 {
+		time.Sleep(c.pause)
+	}
 }
 
 // batch sends as many requests as the pipeline is deep in one write and then reads their answers (RFC 9112, section 9.3.2). Only
@@ -192,8 +196,11 @@ func (w *workload) run(ctx context.Context, progress *progress) (*report, error)
 func (w *workload) connect(ctx context.Context) error {
 	for _, c := range w.clients {
 		var err error
-		if c.sleeper, err = newSleeper(); err != nil {
-			return err
+		c.sleeper = plainSleeper{}
+		if w.settings.rate > 0 { // only then is anybody woken at a certain time
+			if c.sleeper, err = newSleeper(); err != nil {
+				return err
+			}
 		}
 		if err := c.conn.connect(ctx); err != nil {
 			return err
@@ -242,7 +249,7 @@ func newWorkload(ctx context.Context, set settings, t *target, note func(string,
 
 func (w *workload) newClient(i int, accounts []account) *client {
 	set, t := w.settings, w.target
-	c := &client{conn: newConn(t, set.timeout), pipeline: set.pipeline}
+	c := &client{conn: newConn(t, set.timeout), pipeline: set.pipeline, pause: set.pause}
 	var own []*chain
 	for j := i; j < len(w.chains); j += set.clients {
 		own = append(own, w.chains[j])

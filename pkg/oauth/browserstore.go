@@ -9,6 +9,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Hash is the SHA-256 of a secret that a browser or a client holds; the database has no other form of it.
@@ -39,7 +40,9 @@ type Code struct {
 	AMR            []string
 	ACR            string
 	AuthTime       time.Time
-	BrowserSession Hash // that the code was given in
+	BrowserSession Hash   // that the code was given in
+	IP             string // of the person at the browser, and what the browser calls itself
+	UserAgent      string
 	CreatedAt      time.Time
 	ExpiresAt      time.Time
 	UsedAt         time.Time  // zero until redeemed
@@ -66,6 +69,7 @@ type Proof struct {
 	PasswordHash string // must still be the user's
 	Provider     string // must still be linked to the user, by the identity that Subject names
 	Subject      string
+	Refund       user.Refund // of the attempt that the login took
 }
 
 // PushedRequest is an authorization request that a client has sent ahead (RFC 9126).

@@ -18,14 +18,15 @@ import (
 // codeLifetime is how long an authorization code can be redeemed (RFC 6749, section 4.1.2, allows ten minutes).
 const codeLifetime = 60 * time.Second
 
-// Issue makes the authorization code that answers a request, for a user who is logged in at this browser.
-func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession) (code string, err error) {
+// Issue makes the authorization code that answers a request, for a user who is logged in at this browser. The origin is the
+// browser's.
+func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, origin audit.Origin) (code string, err error) {
 	code = "hsa_" + rand.Text()
 	now := s.config.Clock.Now()
 	return code, s.browser.SaveCode(ctx, Code{
 		Hash: sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
 		Scope: a.Scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,
-		CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
+		IP: origin.IP, UserAgent: origin.UserAgent, CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
 	})
 }
 
@@ -75,7 +76,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		AMR:      code.AMR,
 		ACR:      code.ACR,
 		AuthTime: code.AuthTime,
-		Origin:   r.Origin,
+		Origin:   code.origin(r.Origin),
 	}, func(ctx context.Context, start session.Start) (session.Started, error) {
 		return s.browser.RedeemCode(ctx, hash, start)
 	})
@@ -96,6 +97,15 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		response.RefreshToken = ""
 	}
 	return response, s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
+}
+
+// origin is where the session of a code begins: at the person's browser, not at the back end that redeems the code. The request is
+// that of the redemption.
+func (c Code) origin(redemption audit.Origin) audit.Origin {
+	if c.IP == "" { // a code of an earlier version
+		return redemption
+	}
+	return audit.Origin{IP: c.IP, UserAgent: c.UserAgent, RequestID: redemption.RequestID}
 }
 
 // accepts reports whether a code was given to the client, for the redirect URI, and for the challenge that the verifier proves.

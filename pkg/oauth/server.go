@@ -109,7 +109,8 @@ func grantedAudience(allowed, resources []string) ([]string, error) {
 // Login is a user whose credential was just checked.
 type Login struct {
 	User          user.User
-	CheckPassword bool   // see session.Login
+	CheckPassword bool // see session.Login
+	Refund        user.Refund
 	Provider      string // see session.Login
 	Subject       string
 	ClientID      string
@@ -139,7 +140,8 @@ func (s *Server) Renew(ctx context.Context, l Login) (*TokenResponse, error) {
 
 func (s *Server) start(ctx context.Context, client Client, l Login, scope string) (*TokenResponse, error) {
 	issued, err := s.sessions.Start(ctx, session.Login{
-		User: l.User, CheckPassword: l.CheckPassword, Provider: l.Provider, Subject: l.Subject, ClientID: client.ID, Scope: scope,
+		User: l.User, CheckPassword: l.CheckPassword, Refund: l.Refund, Provider: l.Provider, Subject: l.Subject,
+		ClientID: client.ID, Scope: scope,
 		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, Origin: l.Origin,
 	})
 	if err != nil {

@@ -33,8 +33,8 @@ type Config struct {
 	// nor a process of its own at the lowest priority did better than the former. It also bounds memory: about four times
 	// Params.Memory each, garbage included, or 256 MiB and more while hashes brought along from elsewhere ask for that.
 	Concurrency int
-	// Queue is how many callers may wait for their turn; zero means 32 for each of Concurrency. A negative value means that nobody
-	// waits.
+	// Queue is how many logins may wait for their turn, and half as many of each other Share; zero means 32 for each of
+	// Concurrency. A negative value means that nobody waits.
 	Queue int
 	// MaxWait is the longest that a caller waits for its turn; zero means two seconds.
 	MaxWait time.Duration
@@ -44,7 +44,8 @@ type Config struct {
 type Hasher struct {
 	params  Params
 	turns   chan struct{} // holds one element for each evaluation under way; waiting senders are served in order
-	queue   int64
+	queue   *queue        // for a place near the turn
+	places  int
 	maxWait time.Duration
 	nothing *argon2Hash // a hash that no password matches
 
@@ -75,10 +76,14 @@ func NewHasher(config Config) (*Hasher, error) {
 	if config.MaxWait == 0 {
 		config.MaxWait = 2 * time.Second
 	}
+	// Beside those whose turn it is stand as many who prepare themselves, by a query or two, so that the hasher waits for nobody.
+	waiting := max(0, config.Queue)
+	next := min(config.Concurrency, waiting)
 	h := &Hasher{
 		params:  config.Params.orDefault(),
 		turns:   make(chan struct{}, config.Concurrency),
-		queue:   int64(max(0, config.Queue)),
+		queue:   newQueue(config.Concurrency+next, waiting-next),
+		places:  config.Concurrency + waiting,
 		maxWait: config.MaxWait,
 	}
 	h.nothing = h.blank()
@@ -94,8 +99,29 @@ func (h *Hasher) blank() *argon2Hash {
 }
 
 // Hash returns the argon2id hash of plain in PHC string form. It asks no Policy, but an empty password is ErrTooShort under any.
-// Errors besides: ErrMalformed, ErrTooLong, a *BusyError, or the cause of ctx if it ended while waiting.
-func (h *Hasher) Hash(ctx context.Context, plain string) (string, error) {
+// Errors besides: ErrMalformed, ErrTooLong, a *BusyError, or the cause of ctx if it ended while waiting. Its share is ForChange.
+func (h *Hasher) Hash(ctx context.Context, plain string) (hash string, err error) {
+	err = h.alone(ctx, ForChange, func(p *Place) (err error) {
+		hash, err = h.hash(ctx, p, plain)
+		return err
+	})
+	return hash, err
+}
+
+// alone runs do at a place of its own, for callers who have nothing to prepare. MaxWait bounds the whole wait.
+func (h *Hasher) alone(ctx context.Context, share Share, do func(p *Place) error) error {
+	late := time.NewTimer(h.maxWait)
+	defer late.Stop()
+	p, err := h.enter(ctx, share, late.C)
+	if err != nil {
+		return err
+	}
+	defer p.Leave()
+	p.late = late.C
+	return do(p)
+}
+
+func (h *Hasher) hash(ctx context.Context, p *Place, plain string) (string, error) {
 	text, err := normalize(plain)
 	if err != nil {
 		return "", err
@@ -104,7 +130,7 @@ func (h *Hasher) Hash(ctx context.Context, plain string) (string, error) {
 		return "", ErrTooShort
 	}
 	made := h.blank()
-	if err := h.inTurn(ctx, func() { made.key = made.derive(text) }); err != nil {
+	if err := p.inTurn(ctx, func() { made.key = made.derive(text) }); err != nil {
 		return "", err
 	}
 	return made.String(), nil
@@ -116,7 +142,24 @@ func (h *Hasher) Hash(ctx context.Context, plain string) (string, error) {
 //
 // Errors: ErrMalformed and ErrTooLong for a password that no hash can be of (answer 400); a *BusyError or the cause of ctx, when
 // nothing is known (answer 503); ErrUnknownHash if stored cannot be evaluated, after the same work as for an empty one.
-func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error) {
+func (h *Hasher) Verify(ctx context.Context, stored, plain string) (ok bool, err error) {
+	if err := Validate(plain); err != nil {
+		return false, err
+	}
+	err = h.alone(ctx, ForLogin, func(p *Place) (err error) {
+		ok, err = h.verify(ctx, p, stored, plain)
+		return err
+	})
+	return ok, err
+}
+
+// Validate returns ErrMalformed or ErrTooLong for a password that no hash can be of.
+func Validate(plain string) error {
+	_, err := normalize(plain)
+	return err
+}
+
+func (h *Hasher) verify(ctx context.Context, p *Place, stored, plain string) (bool, error) {
 	text, err := normalize(plain)
 	if err != nil {
 		return false, err
@@ -130,7 +173,7 @@ func (h *Hasher) Verify(ctx context.Context, stored, plain string) (bool, error)
 		}
 	}
 	var matched bool
-	if err := h.inTurn(ctx, func() { matched = candidate.matches(text) }); err != nil {
+	if err := p.inTurn(ctx, func() { matched = candidate.matches(text) }); err != nil {
 		return false, err
 	}
 	return matched && text != "", unknown
@@ -147,6 +190,9 @@ func (h *Hasher) NeedsRehash(stored string) bool {
 	return !ok || own.variant != "argon2id" || own.Params != h.params || len(own.salt) != saltLength || len(own.key) != keyLength
 }
 
+// Places is how many logins are let in at once: those whose turn it is, and those that wait for theirs.
+func (h *Hasher) Places() int { return h.places }
+
 // Stats tells what a Hasher has done and is doing.
 type Stats struct {
 	Evaluations uint64 // hashes evaluated since the start, those for nobody included
@@ -162,45 +208,6 @@ func (h *Hasher) Stats() Stats {
 		Refusals:    h.refusals.Load(),
 		Running:     len(h.turns),
 		Waiting:     int(h.waiting.Load()),
-	}
-}
-
-// inTurn runs evaluate when its turn comes. It is not run if an error is returned.
-func (h *Hasher) inTurn(ctx context.Context, evaluate func()) error {
-	if err := h.takeTurn(ctx); err != nil {
-		return err
-	}
-	defer func() { <-h.turns }()
-	h.evaluations.Add(1)
-	start := time.Now()
-	evaluate()
-	h.lastCost.Store(int64(time.Since(start)))
-	return nil
-}
-
-func (h *Hasher) takeTurn(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case h.turns <- struct{}{}:
-		return nil
-	default:
-	}
-	if h.waiting.Add(1) > h.queue {
-		h.waiting.Add(-1)
-		return h.busy()
-	}
-	defer h.waiting.Add(-1)
-	late := time.NewTimer(h.maxWait)
-	defer late.Stop()
-	select {
-	case h.turns <- struct{}{}:
-		return nil
-	case <-late.C:
-		return h.busy()
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -40,9 +40,13 @@ func verifyNothing(ctx context.Context, h *Hasher, plain string) error {
 // occupy takes every turn of h, as evaluations under way do, and returns the function that ends one of them.
 func occupy(h *Hasher) (release func()) {
 	for range cap(h.turns) {
+		h.queue.enter(ForLogin)
 		h.turns <- struct{}{}
 	}
-	return func() { <-h.turns }
+	return func() {
+		<-h.turns
+		h.queue.leave()
+	}
 }
 
 func TestHashAndVerify(t *testing.T) {

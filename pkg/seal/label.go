@@ -15,6 +15,7 @@ const (
 	RefreshTokenTag   Label = "handstamp/v1/refresh-token-tag"   // masks the nonces of sessions
 	RefreshTokenCheck Label = "handstamp/v1/refresh-token-check" // check values of refresh tokens
 	StatusIndex       Label = "handstamp/v1/status-index"        // the order of the indexes of a status list
+	KnownDevices      Label = "handstamp/v1/known-devices"       // seals what a browser remembers of earlier logins
 
 	keyID Label = "handstamp/v1/key-id" // public: which master key has sealed a value
 )
@@ -35,7 +36,8 @@ func (l Label) oldFormat() oldFormat {
 		return formVersion
 	case SignalAuthorization:
 		return formBare
-	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, keyID:
+	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, KnownDevices,
+		keyID:
 		// nothing that still counts was sealed with these
 	}
 	return formNone

@@ -88,7 +88,8 @@ func (m *Manager) issued(s Session) Issued {
 type Login struct {
 	User          user.User // as read when the credential was checked
 	CheckPassword bool      // the credential was User.PasswordHash: start only if it still is
-	Provider      string    // the credential was the identity that Provider and Subject name: start only if it is still linked
+	Refund        user.Refund
+	Provider      string // the credential was the identity that Provider and Subject name: start only if it is still linked
 	Subject       string
 	ClientID      string
 	Scope         string
@@ -124,7 +125,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 		Event: audit.LoggedIn(now, s.UserID, s.ID.String(), s.ClientID, l.Origin),
 	}
 	if l.CheckPassword {
-		start.PasswordHash, start.ResetAttempts = l.User.PasswordHash, l.User.Email
+		start.PasswordHash, start.Refund = l.User.PasswordHash, l.Refund
 	}
 	facts, err := method(ctx, start)
 	if err != nil {

@@ -166,8 +166,8 @@ type Start struct {
 	PasswordHash string
 	// Provider and Subject, if not empty, name the identity that was checked: it must still be linked to the user.
 	Provider, Subject string
-	// ResetAttempts is the address whose login attempts are forgotten, empty to leave them.
-	ResetAttempts string
+	// Refund is that of the login's attempt.
+	Refund user.Refund
 	// Limit is the most live sessions a user may have, the new one included. Others end with ReasonLimit: first those of the
 	// same browser login at the same client, then those that were used least recently.
 	Limit      int

@@ -31,13 +31,20 @@ type LoginStore interface {
 	audit.Store
 }
 
-// Failures slow down an address from which many wrong passwords come, for one user or for many. Only failures count,
-// so that many users behind one address are not held up.
-type Failures interface {
-	// Wait is how long an address has to wait before its next attempt; zero if not at all.
-	Wait(ip string) time.Duration
-	// Count counts a failure.
-	Count(ip string)
+// Credentials are what somebody logs in with.
+type Credentials struct {
+	Email    string
+	Password string
+	Device   Device         // zero if it is not known
+	For      password.Share // that the check belongs to
+}
+
+// Authenticated is a user whose password was checked a moment ago.
+type Authenticated struct {
+	User
+	// Refund is for the store method that carries out what the password was checked for: a login that succeeds gives its attempt
+	// back.
+	Refund Refund
 }
 
 // Authenticator checks passwords. Every check of a password goes through it, so that its limits hold everywhere.
@@ -45,58 +52,73 @@ type Authenticator struct {
 	store    LoginStore
 	hasher   *password.Hasher
 	throttle Throttle
-	failures Failures
+	gate     *Gate
 	clock    *clock.Clock
 }
 
 // NewAuthenticator returns an authenticator over a store.
-func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle, failures Failures,
+func NewAuthenticator(store LoginStore, hasher *password.Hasher, throttle Throttle, gate *Gate,
 	clock *clock.Clock) *Authenticator {
 	return &Authenticator{
 		store:    store,
 		hasher:   hasher,
 		throttle: throttle,
-		failures: failures,
+		gate:     gate,
 		clock:    clock,
 	}
 }
 
 // Authenticate returns the user whose address and password these are. Every attempt that is not refused before costs
 // one statement and one password hash, whether or not the address has a user; an address with too many failures costs
-// neither. A hash of an older kind is replaced on the way. ErrInvalidCredentials, *AttemptError, password.ErrMalformed,
-// password.ErrTooLong, *password.BusyError; any other error is a storage failure.
-func (a *Authenticator) Authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
-	if wait := a.failures.Wait(origin.IP); wait > 0 {
-		return User{}, &AttemptError{RetryAfter: wait}
+// neither, and neither does an attempt for which the hasher has no room. A hash of an older kind is replaced on the way.
+// ErrInvalidCredentials, *AttemptError, password.ErrMalformed, password.ErrTooLong, *password.BusyError; any other error is a
+// storage failure.
+func (a *Authenticator) Authenticate(ctx context.Context, c Credentials, origin audit.Origin) (u Authenticated, err error) {
+	if err := password.Validate(c.Password); err != nil {
+		return Authenticated{}, err
 	}
-	u, err := a.authenticate(ctx, email, plain, origin)
-	if errors.Is(err, ErrInvalidCredentials) {
-		a.failures.Count(origin.IP)
-	}
+	err = a.gate.with(ctx, a.hasher, c.For, origin.IP, a.gate.Failures, func(place *password.Place) (err error) {
+		u, err = a.authenticate(ctx, place, c, origin)
+		switch {
+		case errors.Is(err, ErrInvalidCredentials):
+			if a.gate.Failed != nil {
+				a.gate.Failed()
+			}
+		case a.gate.Failures != nil:
+			a.gate.Failures.Return(origin.IP)
+		}
+		return err
+	})
 	return u, err
 }
 
-func (a *Authenticator) authenticate(ctx context.Context, email, plain string, origin audit.Origin) (User, error) {
+func (a *Authenticator) authenticate(ctx context.Context, place *password.Place, c Credentials,
+	origin audit.Origin) (Authenticated, error) {
 	now := a.clock.Now()
-	attempt, err := a.store.BeginLogin(ctx, email, origin.IP, now, a.throttle)
+	attempt, err := a.store.BeginLogin(ctx, Try{Email: c.Email, IP: origin.IP, Device: c.Device, At: now}, a.throttle)
 	if err != nil {
-		return User{}, fmt.Errorf("begin login: %w", err)
+		return Authenticated{}, fmt.Errorf("begin login: %w", err)
 	}
 	if attempt.RetryAfter > 0 {
-		return User{}, &AttemptError{RetryAfter: attempt.RetryAfter}
+		return Authenticated{}, &AttemptError{RetryAfter: attempt.RetryAfter}
 	}
-	ok, err := a.hasher.Verify(ctx, attempt.User.PasswordHash, plain)
+	// The attempt is counted, so it is evaluated also if the caller has gone.
+	ok, err := place.Verify(context.WithoutCancel(ctx), attempt.User.PasswordHash, c.Password)
 	if err != nil && !errors.Is(err, password.ErrUnknownHash) {
-		return User{}, err
+		return Authenticated{}, err
 	}
 	u := attempt.User
 	if reason := refusal(attempt, ok); reason != "" {
 		if err := a.store.Record(ctx, audit.LoginFailed(now, u.ID, reason, origin)); err != nil {
-			return User{}, fmt.Errorf("record failed login: %w", err)
+			return Authenticated{}, fmt.Errorf("record failed login: %w", err)
 		}
-		return User{}, ErrInvalidCredentials
+		return Authenticated{}, ErrInvalidCredentials
 	}
-	return a.rehash(ctx, u, plain)
+	u, err = a.rehash(ctx, place, u, c.Password)
+	if err != nil {
+		return Authenticated{}, err
+	}
+	return Authenticated{User: u, Refund: attempt.Refund}, nil
 }
 
 // refusal is why an attempt fails, for the audit log only; empty if it succeeds.
@@ -112,13 +134,13 @@ func refusal(attempt Attempt, ok bool) string {
 	return ""
 }
 
-// rehash replaces a weaker hash of the password that was just verified, if the user still has it. Being too busy for that is no
-// reason to refuse the login.
-func (a *Authenticator) rehash(ctx context.Context, u User, plain string) (User, error) {
+// rehash replaces a weaker hash of the password that was just verified, if the user still has it. A caller who leaves meanwhile
+// leaves the old one.
+func (a *Authenticator) rehash(ctx context.Context, place *password.Place, u User, plain string) (User, error) {
 	if !a.hasher.NeedsRehash(u.PasswordHash) {
 		return u, nil
 	}
-	stronger, err := a.hasher.Hash(ctx, plain)
+	stronger, err := place.Hash(ctx, plain)
 	if err != nil {
 		return u, nil //nolint:nilerr // the next login tries again
 	}

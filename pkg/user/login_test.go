@@ -40,24 +40,18 @@ var (
 // origin is where attempts come from.
 var origin = audit.Origin{IP: "192.0.2.1", UserAgent: "test", RequestID: "r1"}
 
-// counted are failures as the service counts them, and their number.
-type counted struct {
-	*limit.Addresses
-	n int
-}
-
-func (c *counted) Count(ip string) {
-	c.n++
-	c.Take(ip)
-}
-
 // bench is a database without users, and what logs users in over it.
 type bench struct {
 	*testing.T
-	store    store.Store
-	hasher   *password.Hasher
-	failures *counted
+	store  store.Store
+	hasher *password.Hasher
+	gate   *user.Gate
+	failed int // wrong passwords that were counted
+	held   int // refusals that were held back
 }
+
+// Hold implements the pacer of the gate.
+func (b *bench) Hold(context.Context) { b.held++ }
 
 // over runs a test in a bubble, over a database of its own.
 func over(t *testing.T, name string, test func(b *bench)) {
@@ -65,7 +59,8 @@ func over(t *testing.T, name string, test func(b *bench)) {
 	t.Run(name, func(t *testing.T) {
 		url := sqlitetest.URL(t)
 		synctest.Test(t, func(t *testing.T) {
-			b := &bench{T: t, hasher: hasher(t, strong), failures: &counted{Addresses: limit.NewAddresses(failures)}}
+			b := &bench{T: t, hasher: hasher(t, strong)}
+			b.gate = &user.Gate{Failures: limit.NewAddresses(failures), Failed: func() { b.failed++ }, Pacer: b}
 			db, err := sqlite.Open(t.Context(), url)
 			b.must(err)
 			defer func() { b.must(db.Close()) }()
@@ -113,13 +108,13 @@ func (b *bench) has(email, hash string, change func(*user.User)) user.User {
 
 // on returns an authenticator over a store.
 func (b *bench) on(s user.LoginStore) *user.Authenticator {
-	return user.NewAuthenticator(s, b.hasher, throttle, b.failures, nil)
+	return user.NewAuthenticator(s, b.hasher, throttle, b.gate, nil)
 }
 
 // login tries a password once, and fails the test unless the error is as wanted and comes without a user.
-func (b *bench) login(email, plain string, want error) user.User {
+func (b *bench) login(email, plain string, want error) user.Authenticated {
 	b.Helper()
-	u, err := b.on(b.store).Authenticate(b.Context(), email, plain, origin)
+	u, err := b.on(b.store).Authenticate(b.Context(), user.Credentials{Email: email, Password: plain}, origin)
 	if !errors.Is(err, want) || (err == nil) != (want == nil) || (err == nil) != (u.ID != "") {
 		b.Errorf("%q got %q, %v; want error %v", email, u.ID, err, want)
 	}
@@ -207,8 +202,8 @@ func TestAuthenticate(t *testing.T) {
 
 			events := b.refused()
 			if test.reason == "" {
-				if len(events) != 0 || b.failures.n != 0 {
-					b.Errorf("%d failures were counted and recorded: %+v", b.failures.n, events)
+				if len(events) != 0 || b.failed != 0 {
+					b.Errorf("%d failures were counted and recorded: %+v", b.failed, events)
 				}
 				return
 			}
@@ -216,8 +211,8 @@ func TestAuthenticate(t *testing.T) {
 			if test.reason == "unknown_user" {
 				want.UserID = ""
 			}
-			if len(events) != 1 || b.failures.n != 1 {
-				b.Fatalf("%d failures were counted, and recorded: %+v", b.failures.n, events)
+			if len(events) != 1 || b.failed != 1 {
+				b.Fatalf("%d failures were counted, and recorded: %+v", b.failed, events)
 			}
 			got := events[0]
 			got.ID, got.At, want.At = 0, time.Time{}, time.Time{}
@@ -241,8 +236,8 @@ func TestAuthenticateThrottle(t *testing.T) {
 	// wait is how long an attempt with the right password is told to wait.
 	wait := func(b *bench, email string) time.Duration {
 		b.Helper()
-		before, counted := b.hasher.Stats().Evaluations, b.failures.n
-		u, err := b.on(b.store).Authenticate(b.Context(), email, right, origin)
+		before, counted := b.hasher.Stats().Evaluations, b.failed
+		u, err := b.on(b.store).Authenticate(b.Context(), user.Credentials{Email: email, Password: right}, origin)
 		refusal, ok := errors.AsType[*user.AttemptError](err)
 		if !ok || !errors.Is(err, user.ErrTooManyAttempts) || err.Error() != user.ErrTooManyAttempts.Error() || u.ID != "" {
 			b.Fatalf("%q, %v; want an AttemptError", u.ID, err)
@@ -253,7 +248,7 @@ func TestAuthenticateThrottle(t *testing.T) {
 		if b.hasher.Stats().Evaluations != before {
 			b.Error("a refused attempt cost a hash")
 		}
-		if b.failures.n != counted {
+		if b.failed != counted {
 			b.Error("a refused attempt counts against the network, and its password may have been right")
 		}
 		return refusal.RetryAfter
@@ -274,10 +269,17 @@ func TestAuthenticateThrottle(t *testing.T) {
 		spend(b, ann, wrong, user.ErrInvalidCredentials)
 		wait(b, "ANN@Example.test")
 	})
-	over(t, "fail/right passwords count as well", func(b *bench) {
+	over(t, "fail/right passwords count until their login is done", func(b *bench) {
 		b.has(ann, b.hash(strong), nil)
 		spend(b, ann, right, nil)
 		wait(b, ann)
+	})
+	over(t, "ok/what cannot be a password is not counted", func(b *bench) {
+		for range 2 * throttle.Burst {
+			b.login(ann, "a\xff", password.ErrMalformed)
+		}
+		b.has(ann, b.hash(strong), nil)
+		b.login(ann, right, nil)
 	})
 	over(t, "ok/another address is free", func(b *bench) {
 		b.has(ann, b.hash(strong), nil)
@@ -313,7 +315,7 @@ func TestAuthenticateFailures(t *testing.T) {
 		spend(b)
 		watched := storetest.Fail(b.store, 0, storetest.Before)
 		before := b.hasher.Stats().Evaluations
-		u, err := b.on(watched).Authenticate(b.Context(), ann, right, origin)
+		u, err := b.on(watched).Authenticate(b.Context(), user.Credentials{Email: ann, Password: right}, origin)
 		refusal, ok := errors.AsType[*user.AttemptError](err)
 		if !ok || refusal.RetryAfter != failures.Every || u.ID != "" {
 			b.Errorf("%q, %v; want an AttemptError with %s", u.ID, err, failures.Every)
@@ -321,14 +323,15 @@ func TestAuthenticateFailures(t *testing.T) {
 		if watched.Calls() != 0 || b.hasher.Stats().Evaluations != before {
 			b.Error("the attempt cost a statement or a hash")
 		}
-		if b.failures.n != failures.Burst {
+		if b.failed != failures.Burst {
 			b.Error("the refusal counts as a failure")
 		}
 	})
 	over(t, "ok/another network", func(b *bench) {
 		b.has(ann, b.hash(strong), nil)
 		spend(b)
-		if _, err := b.on(b.store).Authenticate(b.Context(), ann, right, audit.Origin{IP: "198.51.100.1"}); err != nil {
+		if _, err := b.on(b.store).Authenticate(b.Context(), user.Credentials{Email: ann, Password: right},
+			audit.Origin{IP: "198.51.100.1"}); err != nil {
 			b.Error(err)
 		}
 	})
@@ -365,12 +368,12 @@ func TestAuthenticateStorageFailure(t *testing.T) {
 				over(t, name+"/"+when.String()+"/"+string(rune('0'+n)), func(b *bench) {
 					b.has(ann, b.hash(weak), nil)
 					failing := storetest.Fail(b.store, n, when)
-					u, err := b.on(failing).Authenticate(b.Context(), ann, test.plain, origin)
+					u, err := b.on(failing).Authenticate(b.Context(), user.Credentials{Email: ann, Password: test.plain}, origin)
 					if !errors.Is(err, storetest.ErrInjected) || errors.Is(err, user.ErrInvalidCredentials) ||
 						errors.Is(err, user.ErrTooManyAttempts) || u.ID != "" {
 						b.Errorf("%s failed: %q, %v", failing.Failed(), u.ID, err)
 					}
-					if b.failures.n != 0 {
+					if b.failed != 0 {
 						b.Errorf("%s failed, and that counts as a wrong password", failing.Failed())
 					}
 					b.login(ann, test.plain, test.want)
@@ -379,7 +382,8 @@ func TestAuthenticateStorageFailure(t *testing.T) {
 			over(t, name+"/"+when.String()+"/all pass", func(b *bench) {
 				b.has(ann, b.hash(weak), nil)
 				failing := storetest.Fail(b.store, 0, when)
-				if _, err := b.on(failing).Authenticate(b.Context(), ann, test.plain, origin); !errors.Is(err, test.want) {
+				if _, err := b.on(failing).Authenticate(b.Context(), user.Credentials{Email: ann, Password: test.plain},
+					origin); !errors.Is(err, test.want) {
 					b.Error(err)
 				}
 				if failing.Calls() != test.calls {
@@ -392,8 +396,8 @@ func TestAuthenticateStorageFailure(t *testing.T) {
 		b.has(ann, b.hash(strong), nil)
 		ctx, cancel := context.WithCancel(b.Context())
 		cancel()
-		u, err := b.on(b.store).Authenticate(ctx, ann, right, origin)
-		if err == nil || errors.Is(err, user.ErrInvalidCredentials) || u.ID != "" || b.failures.n != 0 {
+		u, err := b.on(b.store).Authenticate(ctx, user.Credentials{Email: ann, Password: right}, origin)
+		if err == nil || errors.Is(err, user.ErrInvalidCredentials) || u.ID != "" || b.failed != 0 {
 			b.Errorf("%q, %v", u.ID, err)
 		}
 	})
@@ -477,7 +481,7 @@ func TestAuthenticateRehash(t *testing.T) {
 	over(t, "ok/no turn for a stronger hash", func(b *bench) {
 		known := b.has(ann, b.hash(weak), nil)
 		ctx := leaving{context.WithoutCancel(b.Context()), b.hasher}
-		u, err := b.on(b.store).Authenticate(ctx, ann, right, origin)
+		u, err := b.on(b.store).Authenticate(ctx, user.Credentials{Email: ann, Password: right}, origin)
 		if err != nil || u.ID != known.ID || u.PasswordHash != known.PasswordHash || stored(b) != known.PasswordHash {
 			b.Errorf("%q, %v", u.ID, err)
 		}
@@ -485,7 +489,7 @@ func TestAuthenticateRehash(t *testing.T) {
 	over(t, "fail/the password is changed meanwhile", func(b *bench) {
 		b.has(ann, b.hash(weak), nil)
 		chosen := b.hash(strong)
-		u, err := b.on(changing{b.store, chosen}).Authenticate(b.Context(), ann, right, origin)
+		u, err := b.on(changing{b.store, chosen}).Authenticate(b.Context(), user.Credentials{Email: ann, Password: right}, origin)
 		if !errors.Is(err, user.ErrInvalidCredentials) || u.ID != "" {
 			b.Errorf("%q, %v; want ErrInvalidCredentials", u.ID, err)
 		}

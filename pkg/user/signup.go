@@ -25,10 +25,11 @@ type Signup struct {
 	Policy password.Policy
 	Closed bool         // nobody may
 	Clock  *clock.Clock // nil for the machine's
+	Gate   *Gate
 }
 
 // Create makes a user with a password. The address and the name come from ParseEmail and ParseName. ErrSignupClosed,
-// ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError; any other error is a storage failure.
+// ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError, *AttemptError; any other error is a storage failure.
 func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
 	if s.Closed {
 		return User{}, ErrSignupClosed
@@ -36,11 +37,18 @@ func (s *Signup) Create(ctx context.Context, email, name, plain string, origin a
 	if err := s.Policy.Check(plain, email, name); err != nil {
 		return User{}, err
 	}
-	hash, err := s.Hasher.Hash(ctx, plain)
-	if err != nil {
-		return User{}, err
-	}
-	now := s.Clock.Now()
-	u := User{ID: NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
-	return u, s.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin))
+	var u User
+	err := s.Gate.with(ctx, s.Hasher, password.ForSignup, origin.IP, s.Gate.Signups, func(place *password.Place) error {
+		hash, err := place.Hash(ctx, plain)
+		if err != nil {
+			if s.Gate.Signups != nil {
+				s.Gate.Signups.Return(origin.IP)
+			}
+			return err
+		}
+		now := s.Clock.Now()
+		u = User{ID: NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
+		return s.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin))
+	})
+	return u, err
 }

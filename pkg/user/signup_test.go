@@ -40,7 +40,7 @@ func TestSignup(t *testing.T) {
 	} {
 		over(t, name, func(b *bench) {
 			b.has(bob, "", nil)
-			s := &user.Signup{Store: b.store, Hasher: b.hasher, Policy: test.policy, Closed: test.closed}
+			s := &user.Signup{Store: b.store, Hasher: b.hasher, Policy: test.policy, Closed: test.closed, Gate: b.gate}
 			u, err := s.Create(b.Context(), test.email, test.name, test.plain, origin)
 			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
 				b.Fatalf("%v, want %v", err, test.want)
@@ -77,7 +77,7 @@ func TestSignup(t *testing.T) {
 	}
 	for _, when := range []storetest.When{storetest.Before, storetest.After} {
 		over(t, "fail/storage failure "+when.String(), func(b *bench) {
-			s := &user.Signup{Store: storetest.Fail(b.store, 1, when), Hasher: b.hasher}
+			s := &user.Signup{Store: storetest.Fail(b.store, 1, when), Hasher: b.hasher, Gate: b.gate}
 			_, err := s.Create(b.Context(), "ann@example.test", "", right, origin)
 			if !errors.Is(err, storetest.ErrInjected) || errors.Is(err, user.ErrEmailTaken) {
 				b.Error(err)

@@ -62,19 +62,6 @@ type User struct {
 // Disabled reports whether the user is kept out.
 func (u User) Disabled() bool { return !u.DisabledAt.IsZero() }
 
-// Attempt is what one statement learns before a password is checked.
-type Attempt struct {
-	User       User          // zero if nobody has the address
-	Found      bool          // whether somebody has the address
-	RetryAfter time.Duration // above zero: the attempt is refused and no password may be checked
-}
-
-// Throttle says how many password checks an address gets: Burst at once, then one every Every.
-type Throttle struct {
-	Burst int
-	Every time.Duration
-}
-
 // Store is what the feature needs of a database. Writes that also end sessions belong to the session store.
 type Store interface {
 	// CreateUser adds a user together with its event. ErrEmailTaken if the address is taken.
@@ -87,9 +74,9 @@ type Store interface {
 	Users(ctx context.Context, after string, limit int) ([]User, error)
 	// BeginLogin counts one password attempt against the address, whether or not somebody has it, and reads the
 	// user, in one statement. The count is durable before the password is checked, so neither parallel guesses nor
-	// a crash escapes it. Attempts from an address in use by a session of the user are counted apart, so that a stranger cannot
-	// keep the owner out.
-	BeginLogin(ctx context.Context, email, ip string, at time.Time, limit Throttle) (Attempt, error)
+	// a crash escapes it. It counts under one of the attempt's keys: that of the device, if its credential is the user's password;
+	// that of the client address, if a live session of the user is from there; or that of strangers.
+	BeginLogin(ctx context.Context, t Try, limit Throttle) (Attempt, error)
 	// ReplacePasswordHash stores a stronger hash of the same password. ErrChanged if the hash is no longer old.
 	ReplacePasswordHash(ctx context.Context, id, old, replacement string, at time.Time) error
 	// UpdateUser changes the name and attributes that c names, and leaves the others. ErrNotFound.

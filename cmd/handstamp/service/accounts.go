@@ -28,34 +28,38 @@ func (b *builder) accounts(context.Context) (err error) {
 		return err
 	}
 	b.passwords = password.Policy{MinLength: c.PasswordMinLength}
-	failures := countedFailures{
-		Addresses: limit.NewAddresses(limit.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}),
-		counter: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "handstamp_login_failures_total",
-			Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: an attacker is guessing.",
-		}),
-	}
-	b.registry.MustRegister(failures.counter)
+	failures := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "handstamp_login_failures_total",
+		Help: "Logins refused for an unknown address or a wrong password. Alert on a rise: an attacker is guessing.",
+	})
+	b.registry.MustRegister(failures)
+	gate := passwordGate(c, b.Hasher.Places())
+	gate.Failed = failures.Inc
 	throttle := user.Throttle{Burst: c.LoginAttempts, Every: c.LoginAttemptEvery}
-	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, throttle, failures, c.Clock)
+	b.authenticator = user.NewAuthenticator(b.Store, b.Hasher, throttle, gate, c.Clock)
 	b.signup = &user.Signup{
 		Store:  b.Store,
 		Hasher: b.Hasher,
 		Policy: b.passwords,
 		Closed: !c.Signup,
 		Clock:  c.Clock,
+		Gate:   gate,
 	}
+	b.devices = user.NewDevices(b.master)
 	return nil
 }
 
-// countedFailures are the wrong passwords from each address, and a figure of them all.
-type countedFailures struct {
-	*limit.Addresses
-	counter prometheus.Counter
-}
-
-// Count implements user.Failures.
-func (f countedFailures) Count(ip string) {
-	f.counter.Inc()
-	f.Take(ip)
+// passwordGate is what stands before the hasher.
+func passwordGate(c Config, places int) *user.Gate {
+	each := c.LoginIPConcurrency
+	if each == 0 {
+		each = max(1, places/2)
+	}
+	return &user.Gate{
+		Failures: limit.NewAddresses(limit.Rate{Burst: c.LoginIPFailures, Every: c.LoginIPFailureEvery}),
+		Signups:  limit.NewAddresses(limit.Rate{Burst: c.SignupIPLimit, Every: c.SignupIPEvery}),
+		Refusals: limit.NewAddresses(limit.Rate{Burst: c.BusyIPLimit, Every: c.BusyIPEvery}),
+		InFlight: limit.NewInFlight(0, each),
+		Pacer:    limit.NewPacer(c.RefusalHold, c.RefusalsHeld),
+	}
 }

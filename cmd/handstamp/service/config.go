@@ -47,6 +47,13 @@ type Config struct {
 	LoginAttemptEvery   time.Duration
 	LoginIPFailures     int
 	LoginIPFailureEvery time.Duration
+	LoginIPConcurrency  int // zero: half of what the hasher lets in
+	SignupIPLimit       int
+	SignupIPEvery       time.Duration
+	BusyIPLimit         int
+	BusyIPEvery         time.Duration
+	RefusalHold         time.Duration
+	RefusalsHeld        int
 
 	TrustedProxies []string
 
@@ -94,6 +101,12 @@ func DefaultConfig() Config {
 		LoginAttemptEvery:   30 * time.Second,
 		LoginIPFailures:     100,
 		LoginIPFailureEvery: 3 * time.Second,
+		SignupIPLimit:       100,
+		SignupIPEvery:       30 * time.Second,
+		BusyIPLimit:         500,
+		BusyIPEvery:         10 * time.Millisecond,
+		RefusalHold:         5 * time.Second,
+		RefusalsHeld:        10_000,
 
 		BrandName: "Handstamp",
 	}

@@ -52,6 +52,10 @@ func (b *builder) public() []api.Room {
 		BrowserSessions: b.Store,
 		States:          b.states,
 	}
+	devices := door.Devices{
+		Door:   b.door,
+		Sealed: b.devices,
+	}
 	upstreams := &signin.Upstreams{
 		Browser:   browser,
 		Upstream:  b.Store,
@@ -74,6 +78,7 @@ func (b *builder) public() []api.Room {
 			Passwords: signin.Passwords{
 				Authenticator: b.authenticator,
 				Signup:        b.signup,
+				Devices:       devices,
 			},
 			Linker: b.linker,
 			Keeper: b.keeper,
@@ -93,6 +98,7 @@ func (b *builder) public() []api.Room {
 			AnyAudience:   b.forAnyone,
 			Authenticator: b.authenticator,
 			Signup:        b.signup,
+			Devices:       devices,
 		},
 		&firstparty.Account{
 			OAuth:         b.OAuth,

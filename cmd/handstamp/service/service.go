@@ -59,6 +59,7 @@ type builder struct {
 	passwords     password.Policy
 	authenticator *user.Authenticator
 	signup        *user.Signup
+	devices       user.Devices
 
 	providers *upstream.Providers
 	linker    upstream.Linker

@@ -33,6 +33,8 @@ type bench struct {
 	duration    time.Duration // of one measurement
 	quick       bool
 	only        []string // names of steps; empty: all
+	service     string   // another build of the service to measure; empty: this one
+	settings    []string // of every service
 
 	top      string // of the module
 	dir      string // temporary
@@ -69,6 +71,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	flags.IntVar(&b.repetitions, "repetitions", 3, "how often each measurement is made")
 	flags.DurationVar(&b.duration, "duration", 5*time.Second, "length of one measurement")
 	jsonFile := flags.String("json", "", "also write every sample to this file")
+	flags.StringVar(&b.service, "service", "", "measure this build of the service, such as one of before, not the source as it is")
 	only := flags.String("only", "", "comma-separated steps to run: "+strings.Join(stepNames(), ", "))
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -146,6 +149,7 @@ func steps() []step {
 		{"chains", (*bench).chains},
 		{"statements", (*bench).statements},
 		{"storm", (*bench).storm},
+		{"flood", (*bench).flood},
 		{"forged", (*bench).forged},
 		{"followers", (*bench).followers},
 		{"signatures", (*bench).goBenchmarks},
@@ -244,12 +248,23 @@ func moduleTop(ctx context.Context) (string, error) {
 }
 
 // build makes the programs in b.dir. The service is built as it is shipped: static and stripped.
-func (b *bench) build(ctx context.Context) error {
+func (b *bench) build(ctx context.Context) (err error) {
+	defer func() {
+		if err == nil {
+			b.settings, err = b.floodSettings(ctx)
+		}
+	}()
 	for name, args := range map[string][]string{
 		"handstamp": {"-trimpath", "-ldflags", "-s -w", "./cmd/handstamp"},
 		"stampede":  {"./cmd/stampede"},
 		"hello":     {"./cmd/stampede/bench/testdata/hello"},
 	} {
+		if name == "handstamp" && b.service != "" {
+			if err := os.Symlink(b.service, b.program(name)); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := output(ctx, b.top, "env",
 			append([]string{"CGO_ENABLED=0", "go", "build", "-o", b.program(name)}, args...)...); err != nil {
 			return err

@@ -50,7 +50,7 @@ func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string
 		"HANDSTAMP_METRICS_LISTEN=",
 		// the hasher is measured, not its gate
 		"HANDSTAMP_LOGIN_ATTEMPTS=1000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1s", "HANDSTAMP_LOGIN_IP_FAILURES=0",
-	}, env...), "serve", "--migrate")
+	}, append(b.settings, env...)...), "serve", "--migrate")
 	if err != nil {
 		return nil, err
 	}

@@ -241,8 +241,8 @@ func (l *link) DisableClient(ctx context.Context, id string, at time.Time, entry
 }
 
 // BeginLogin implements user.Store.
-func (l *link) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (user.Attempt, error) {
-	return through(ctx, l, "BeginLogin", func() (user.Attempt, error) { return l.Store.BeginLogin(ctx, email, ip, at, limit) })
+func (l *link) BeginLogin(ctx context.Context, t user.Try, limit user.Throttle) (user.Attempt, error) {
+	return through(ctx, l, "BeginLogin", func() (user.Attempt, error) { return l.Store.BeginLogin(ctx, t, limit) })
 }
 
 // sleep waits until a time has passed or nobody waits any more.

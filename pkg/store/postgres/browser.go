@@ -17,18 +17,19 @@ import (
 func (db *DB) SaveCode(ctx context.Context, c oauth.Code) error {
 	const sql = `INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce,
 		amr, acr, auth_time, browser_session,
-			created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+			created_at, expires_at, ip, user_agent)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 	return db.run(ctx, "save authorization code",
 		do(sql, c.Hash[:], c.ClientID, c.UserID, c.RedirectURI, c.Challenge, c.Scope, list(c.Audience), c.Nonce,
-			list(c.AMR), c.ACR, when(c.AuthTime), some(c.BrowserSession), when(c.CreatedAt), when(c.ExpiresAt)))
+			list(c.AMR), c.ACR, when(c.AuthTime), some(c.BrowserSession), when(c.CreatedAt), when(c.ExpiresAt),
+			c.IP, c.UserAgent))
 }
 
 // Code implements oauth.BrowserStore.
 func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 	const sql = `SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time,
 		browser_session, created_at, expires_at,
-			used_at, session_id
+			used_at, session_id, ip, user_agent
 		FROM authorization_codes WHERE hash = $1`
 	c := oauth.Code{Hash: h}
 	var found bool
@@ -36,7 +37,7 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 		one(sql, existing(&found, &c.ClientID, &c.UserID, &c.RedirectURI, &c.Challenge, &c.Scope, texts{&c.Audience},
 			&c.Nonce, texts{&c.AMR}, &c.ACR, instant{&c.AuthTime}, digest{(*[32]byte)(&c.BrowserSession)}, instant{&c.CreatedAt},
 			instant{&c.ExpiresAt},
-			instant{&c.UsedAt}, sid{&c.SessionID}), h[:]))
+			instant{&c.UsedAt}, sid{&c.SessionID}, &c.IP, &c.UserAgent), h[:]))
 	switch {
 	case err != nil:
 		return oauth.Code{}, err
@@ -52,12 +53,12 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start) (session.Started, error) {
 	const sql = startFacts + `code AS (
 			UPDATE authorization_codes a SET used_at = $31::timestamptz, session_id = $11::uuid
-			WHERE a.hash = $38::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz
+			WHERE a.hash = $39::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz
 				AND (a.browser_session IS NULL OR EXISTS (
 				SELECT FROM browser_sessions b WHERE b.hash = a.browser_session AND b.user_id = a.user_id))
 			RETURNING a.browser_session
 		), ` + startAllowed + `code` + startConditions + startRest + `,
-			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $38::bytea AND a.used_at IS NOT NULL)`
+			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $39::bytea AND a.used_at IS NOT NULL)`
 	var (
 		started        session.Started
 		ended          []pgtype.UUID
@@ -95,17 +96,22 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 			WHERE r.user_id = $2 AND a.user_id = r.user_id AND a.browser_session = r.hash AND a.used_at IS NULL
 		), mine AS (
 			SELECT s.id FROM replaced r, sessions s
-			WHERE r.user_id = $2 AND s.user_id = r.user_id AND s.browser_session = r.hash AND s.revoked_at IS NULL
+			WHERE r.user_id = $2 AND s.user_id = r.user_id AND s.browser_session = r.hash AND ` + live + ` AND s.revoked_at IS NULL
 			ORDER BY s.id FOR NO KEY UPDATE OF s
 		), carried AS (
 			UPDATE sessions s SET browser_session = $1::bytea FROM mine WHERE s.id = mine.id
+		), forgotten AS (
+			UPDATE login_attempts t SET free_at = CASE WHEN $13::interval = '0' THEN $6::timestamptz ELSE t.free_at - $13::interval END
+			FROM saved WHERE t.key = $12::bytea
 		)
 		SELECT EXISTS (SELECT FROM saved)`
 	var saved bool
 	err := db.run(ctx, "save browser session",
 		do(lockUser, b.UserID),
-		one(sql, to(&saved), b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt),
-			some(replaces), b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject))
+		one(sql, to(&saved), append([]any{
+			b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces),
+			b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject,
+		}, refund(b.Proof.Refund)...)...))
 	if err == nil && !saved {
 		return user.ErrNotFound
 	}
@@ -141,7 +147,7 @@ func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.End
 				DELETE FROM authorization_codes a USING gone g WHERE a.user_id = g.user_id AND a.browser_session = g.hash
 					AND a.used_at IS NULL
 			), mine AS (
-				SELECT s.id FROM gone g, sessions s WHERE s.user_id = g.user_id AND s.browser_session = g.hash` +
+				SELECT s.id FROM gone g, sessions s WHERE s.user_id = g.user_id AND s.browser_session = g.hash AND ` + live +
 			endLive + endThem + `EXISTS (SELECT FROM gone)` + endTold
 	)
 	var ended []pgtype.UUID

@@ -27,7 +27,7 @@ func TestLoginQueryPlans(t *testing.T) {
 	noScans(t, db, func() {
 		ctx := t.Context()
 		u, s := login(t, db)
-		_, err := db.BeginLogin(ctx, u.Email, "192.0.2.1", noon(), user.Throttle{Burst: 5, Every: time.Minute})
+		_, err := db.BeginLogin(ctx, user.Try{Email: u.Email, IP: "192.0.2.1", At: noon()}, user.Throttle{Burst: 5, Every: time.Minute})
 		must(t, err)
 		_, err = db.UserByEmail(ctx, u.Email)
 		must(t, err)
@@ -69,6 +69,62 @@ func noScans(t *testing.T, db *DB, work func()) {
 	for name, n := range scans() {
 		if n > before[name] {
 			t.Errorf("%s was read from end to end %d times", name, n-before[name])
+		}
+	}
+}
+
+// TestEndedSessionsCostNothing fails if a statement that looks for the sessions of a user reads those that have ended.
+func TestEndedSessionsCostNothing(t *testing.T) {
+	url := pgtest.URL(t)
+	db := openURL(t, url+"&pool_max_conns=1")
+	must(t, db.Migrate(t.Context()))
+	const ended = 20_000
+	seed(t, url, ended)
+	ctx, c := t.Context(), connect(t, url)
+	_, err := c.Exec(ctx, `UPDATE sessions SET revoked_at = created_at, revoke_reason = 'logout'`)
+	must(t, err)
+	_, err = c.Exec(ctx, `VACUUM ANALYZE sessions`)
+	must(t, err)
+	seeded, err := db.UserByID(ctx, "usr_seeded")
+	must(t, err)
+	read := func() (n int64) {
+		_, err := db.pool.Exec(ctx, "SELECT pg_stat_force_next_flush()")
+		must(t, err)
+		must(t, db.pool.QueryRow(ctx, `SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables
+			WHERE relname = 'sessions'`).Scan(&n))
+		return n
+	}
+	var s session.Session
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"start", func() error {
+			start := startFor(seeded, session.NewID(noon()))
+			start.PasswordHash, s = "", start.Session
+			_, err := db.Start(ctx, start)
+			return err
+		}},
+		{"attempt", func() error {
+			_, err := db.BeginLogin(ctx, user.Try{Email: seeded.Email, IP: "192.0.2.99", At: noon()},
+				user.Throttle{Burst: 5, Every: time.Minute})
+			return err
+		}},
+		{"list", func() error { _, err := db.Sessions(ctx, seeded.ID, noon()); return err }},
+		{"roles", func() error { return db.SetRoles(ctx, seeded.ID, []string{"another"}, endFor("")) }},
+		{"end all others", func() error {
+			_, err := db.EndSessions(ctx, seeded.ID, s.ID, endFor(session.ReasonLogoutAll))
+			return err
+		}},
+		{"password", func() error {
+			_, err := db.SetPassword(ctx, seeded.ID, "hash", "another", endFor(session.ReasonPasswordChange))
+			return err
+		}},
+	} {
+		before := read()
+		must(t, step.do())
+		if n := read() - before; n > 100 {
+			t.Errorf("%s read %d rows of sessions", step.what, n)
 		}
 	}
 }

@@ -33,7 +33,7 @@ const (
 	endWhich = `WITH ` + endMine
 
 	endMine = `mine AS (
-			SELECT s.id FROM sessions s WHERE s.user_id = $12::text` + endLive
+			SELECT s.id FROM sessions s WHERE s.user_id = $12::text AND ` + live + endLive
 
 	endLive = ` AND s.id <> $13::uuid
 				AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz`
@@ -223,7 +223,7 @@ func (db *DB) SetRoles(ctx context.Context, userID string, roles []string, e ses
 				SELECT id FROM users WHERE id = $12 AND updated_at = $15
 			), mine AS (
 				SELECT s.id FROM sessions s JOIN changed c ON s.user_id = c.id
-				WHERE s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
+				WHERE ` + live + ` AND s.revoked_at IS NULL AND s.idle_expires_at > $15 AND s.expires_at > $15
 				ORDER BY s.id FOR NO KEY UPDATE OF s
 			), ended AS (
 				UPDATE sessions s SET roles = $13::text[],

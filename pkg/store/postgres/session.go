@@ -108,7 +108,8 @@ const (
 				allowed.browser_session) AS e
 		), blocked AS (` + blockEnded + `
 		), forgotten AS (
-			DELETE FROM login_attempts a USING allowed WHERE a.key = ANY ($35::bytea[])
+			UPDATE login_attempts a SET free_at = CASE WHEN $38::interval = '0' THEN $31::timestamptz ELSE a.free_at - $38::interval END
+			FROM allowed WHERE a.key = $35::bytea
 		), noted AS (` + insertEvent + ` FROM allowed), made_way AS (` + insertSurplusEvent + `)
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
 			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles
@@ -158,18 +159,18 @@ func starting(start *session.Start) []any {
 	if start.Limit > 0 {
 		others = int64(start.Limit) - 1
 	}
-	attempts := [][]byte{}
-	if start.ResetAttempts != "" {
-		plain, known := attemptKeys(start.ResetAttempts, s.IP)
-		attempts = append(attempts, plain, known)
-	}
+	attempt := refund(start.Refund)
 	return withEvent(start.Event,
 		uuid(s.ID), s.UserID, s.ClientID, int64(s.Generation), s.Nonce[:], when(s.RotatedAt), requestHash(&s.LastRequestHash),
 		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor,
 		list(s.AMR), s.ACR,
 		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit),
-		seconds(start.BlockUntil), attempts, start.Provider, start.Subject)
+		seconds(start.BlockUntil), attempt[0], start.Provider, start.Subject, attempt[1])
 }
+
+// live is what the index of live sessions says of a session. It stands beside the exact conditions in each statement that looks
+// for the sessions of a user, so that those which have ended cost it nothing, however many they are.
+const live = `s.revoke_reason = ''`
 
 // Session implements session.Store.
 func (db *DB) Session(ctx context.Context, id session.ID) (session.Session, error) {
@@ -187,7 +188,8 @@ func (db *DB) Session(ctx context.Context, id session.ID) (session.Session, erro
 // Sessions implements session.Store.
 func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) ([]session.Session, error) {
 	const sql = `SELECT ` + sessionColumns + ` FROM sessions s LEFT JOIN clients c ON c.id = s.client_id
-		WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.idle_expires_at > $2 AND s.expires_at > $2 AND c.deleted_at IS NULL
+		WHERE s.user_id = $1 AND ` + live + ` AND s.revoked_at IS NULL AND s.idle_expires_at > $2 AND s.expires_at > $2
+			AND c.deleted_at IS NULL
 		ORDER BY s.created_at DESC, s.id DESC`
 	var sessions []session.Session
 	err := db.run(ctx, "list sessions", step{

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,19 +84,25 @@ func (db *DB) Users(ctx context.Context, after string, limit int) ([]user.User, 
 // BeginLogin implements user.Store. It is the generic cell rate algorithm: free_at is when all attempts so far are paid
 // for at one every Every, and an attempt is allowed while that is at most Burst attempts ahead. Of parallel attempts
 // each waits for the one before it at the row, and decides by what that one left.
-func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (user.Attempt, error) {
+func (db *DB) BeginLogin(ctx context.Context, t user.Try, limit user.Throttle) (user.Attempt, error) {
 	const sql = `WITH u AS (
 			SELECT ` + userColumns + ` FROM users u WHERE u.email_key = $1
 		), k AS (
-			SELECT CASE WHEN $2::text <> '' AND EXISTS (SELECT FROM u JOIN sessions s ON s.user_id = u.id WHERE s.ip = $2::text)
-				THEN $4::bytea ELSE $3::bytea END AS key
+			SELECT CASE
+				WHEN $8::bytea IS NOT NULL AND EXISTS (SELECT FROM u
+					WHERE substring(sha256(convert_to(u.password_hash, 'UTF8')) FROM 1 FOR 16) = $8::bytea) THEN $9::bytea
+				WHEN $2::text <> '' AND EXISTS (SELECT FROM u JOIN sessions s ON s.user_id = u.id
+					WHERE s.ip = $2::text AND ` + live + ` AND s.revoked_at IS NULL
+						AND s.idle_expires_at > $5 AND s.expires_at > $5) THEN $4::bytea
+				ELSE $3::bytea END AS key
 		), counted AS (
 			INSERT INTO login_attempts AS a (key, free_at) SELECT k.key, $5::timestamptz + $6::interval FROM k
 			ON CONFLICT (key) DO UPDATE SET free_at = GREATEST(a.free_at, $5) + $6
 			WHERE GREATEST(a.free_at, $5) + $6 <= $7::timestamptz
 			RETURNING a.key
 		)
-		SELECT EXISTS (SELECT FROM counted), (SELECT a.free_at FROM login_attempts a JOIN k ON a.key = k.key), u.id IS NOT NULL,
+		SELECT EXISTS (SELECT FROM counted), (SELECT a.free_at FROM login_attempts a JOIN k ON a.key = k.key), (SELECT key FROM k),
+			u.id IS NOT NULL,
 			COALESCE(u.id, ''), COALESCE(u.email, ''), u.email_verified_at, COALESCE(u.name, ''), COALESCE(u.profile, '{}'),
 			COALESCE(u.password_hash, ''),
 			COALESCE(u.roles, '{}'), u.created_at, u.updated_at, u.disabled_at
@@ -106,29 +111,38 @@ func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, li
 		a       user.Attempt
 		allowed bool
 		freeAt  time.Time
-		full    = at.Add(time.Duration(limit.Burst) * limit.Every)
+		key     user.AttemptKey
+		full    = t.At.Add(time.Duration(limit.Burst) * limit.Every)
+		keys    = t.Keys()
 	)
-	plain, known := attemptKeys(email, ip)
-	err := db.run(ctx, "begin login", one(sql, to(append([]any{&allowed, instant{&freeAt}, &a.Found}, userTargets(&a.User)...)...),
-		user.EmailKey(email), ip, plain, known, when(at), limit.Every, when(full)))
+	var credential []byte // of a known device
+	if t.Device != (user.Device{}) {
+		credential = t.Device.Credential[:]
+	}
+	err := db.run(ctx, "begin login", one(sql,
+		to(append([]any{&allowed, instant{&freeAt}, digest{(*[32]byte)(&key)}, &a.Found}, userTargets(&a.User)...)...),
+		user.EmailKey(t.Email), t.IP, keys.Strangers[:], keys.Address[:], when(t.At), limit.Every, when(full), credential,
+		keys.Device[:]))
 	if err != nil {
 		return user.Attempt{}, err
 	}
-	if !allowed {
-		// freeAt is as it was when the statement began. If the last allowed attempt was made since, one more is the best guess.
-		if a.RetryAfter = freeAt.Add(limit.Every).Sub(full); a.RetryAfter <= 0 {
-			a.RetryAfter = limit.Every
-		}
+	if allowed {
+		a.Refund = user.RefundOf(keys, key, limit)
+		return a, nil
+	}
+	// freeAt is as it was when the statement began. If the last allowed attempt was made since, one more is the best guess.
+	if a.RetryAfter = freeAt.Add(limit.Every).Sub(full); a.RetryAfter <= 0 {
+		a.RetryAfter = limit.Every
 	}
 	return a, nil
 }
 
-// attemptKeys are the rows that attempts against an address count in: one for strangers, one for a client address that
-// the user is known at. Addresses of people who have no account are not kept in the clear.
-func attemptKeys(email, ip string) (plain, known []byte) {
-	key := user.EmailKey(email)
-	p, k := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(key+"\x00"+ip))
-	return p[:], k[:]
+// refund gives a login's attempt back: the parameters are the key and what one attempt costs.
+func refund(r user.Refund) []any {
+	if r == (user.Refund{}) {
+		return []any{nil, r.By}
+	}
+	return []any{r.Key[:], r.By}
 }
 
 // ReplacePasswordHash implements user.Store.

@@ -23,10 +23,10 @@ func (db *DB) SaveCode(ctx context.Context, code oauth.Code) error {
 	return db.write(ctx, "save authorization code", func(c *conn) error {
 		_, err := c.exec(`
 			INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr,
-				auth_time, browser_session, created_at, expires_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				auth_time, browser_session, created_at, expires_at, ip, user_agent)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			code.Hash[:], code.ClientID, code.UserID, code.RedirectURI, code.Challenge, code.Scope, code.Audience, code.Nonce, code.AMR,
-			code.ACR, code.AuthTime, some(code.BrowserSession), code.CreatedAt, code.ExpiresAt)
+			code.ACR, code.AuthTime, some(code.BrowserSession), code.CreatedAt, code.ExpiresAt, code.IP, code.UserAgent)
 		return err
 	})
 }
@@ -45,12 +45,13 @@ func readCode(c *conn, h oauth.Hash, code *oauth.Code) error {
 	code.Hash = h
 	found, err := c.one(`
 		SELECT client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr, auth_time, browser_session,
-			created_at, expires_at, used_at, session_id
+			created_at, expires_at, used_at, session_id, ip, user_agent
 		FROM authorization_codes WHERE hash = ?`,
 		func(r *row) {
 			var browserSession, id []byte
 			r.scan(&code.ClientID, &code.UserID, &code.RedirectURI, &code.Challenge, &code.Scope, &code.Audience, &code.Nonce,
-				&code.AMR, &code.ACR, &code.AuthTime, &browserSession, &code.CreatedAt, &code.ExpiresAt, &code.UsedAt, &id)
+				&code.AMR, &code.ACR, &code.AuthTime, &browserSession, &code.CreatedAt, &code.ExpiresAt, &code.UsedAt, &id, &code.IP,
+				&code.UserAgent)
 			copy(code.BrowserSession[:], browserSession)
 			copy(code.SessionID[:], id)
 		}, h[:])
@@ -116,14 +117,17 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 		if n == 0 {
 			return user.ErrNotFound
 		}
+		if err := refund(c, b.Proof.Refund, b.CreatedAt); err != nil {
+			return err
+		}
 		var owner string
 		replaced, err := c.one(`DELETE FROM browser_sessions WHERE hash = ? RETURNING user_id`, func(r *row) { r.scan(&owner) },
 			some(replaces))
 		if err != nil || !replaced || owner != b.UserID {
 			return err
 		}
-		if _, err := c.exec(`UPDATE sessions SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:], owner,
-			replaces[:]); err != nil {
+		if _, err := c.exec(`UPDATE sessions SET browser_session = ? WHERE user_id = ? AND browser_session = ? AND revoked_at IS NULL`,
+			b.Hash[:], owner, replaces[:]); err != nil {
 			return err
 		}
 		_, err = c.exec(`UPDATE authorization_codes SET browser_session = ? WHERE user_id = ? AND browser_session = ?`, b.Hash[:],

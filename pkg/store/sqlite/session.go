@@ -88,12 +88,8 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	if err := insertSession(c, s.Session, started, browserSession); err != nil {
 		return started, err
 	}
-	if s.ResetAttempts != "" {
-		key := user.EmailKey(s.ResetAttempts)
-		if _, err := c.exec(`DELETE FROM login_attempts WHERE key IN (?, ?)`, attemptKey(key, ""),
-			attemptKey(key, s.Session.IP)); err != nil {
-			return started, err
-		}
+	if err := refund(c, s.Refund, s.Session.CreatedAt); err != nil {
+		return started, err
 	}
 	started.Created = true
 	return started, record(c, s.Event)
@@ -438,7 +434,8 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 		if !found {
 			return user.ErrNotFound
 		}
-		if _, err := c.exec(`DELETE FROM login_attempts WHERE key = ?`, attemptKey(emailKey, "")); err != nil {
+		attempts := user.StrangersKey(emailKey)
+		if _, err := c.exec(`DELETE FROM login_attempts WHERE key = ?`, attempts[:]); err != nil {
 			return err
 		}
 		return record(c, e.Event)

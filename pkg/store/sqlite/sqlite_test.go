@@ -602,7 +602,8 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 		CreatedAt:     now(),
 		IP:            "192.0.2.1",
 	}
-	start := session.Start{Session: row, Limit: 5, ResetAttempts: u.Email, BlockUntil: now(), Event: event}
+	start := session.Start{Session: row, Limit: 5, BlockUntil: now(), Event: event}
+	start.Refund.Key = user.StrangersKey(u.Email)
 	_, err := db.Start(ctx, start)
 	check(t, err)
 	r := session.Rotation{ID: row.ID, ClientID: "default", From: 1, To: 2, At: now(), IdleExpiresAt: now().Add(time.Hour)}
@@ -618,7 +619,7 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 	check(t, err)
 	_, err = db.Sessions(ctx, u.ID, now())
 	check(t, err)
-	_, err = db.BeginLogin(ctx, u.Email, "192.0.2.1", now(), user.Throttle{Burst: 5, Every: time.Minute})
+	_, err = db.BeginLogin(ctx, user.Try{Email: u.Email, IP: "192.0.2.1", At: now()}, user.Throttle{Burst: 5, Every: time.Minute})
 	check(t, err)
 	_, err = db.UserByID(ctx, u.ID)
 	check(t, err)

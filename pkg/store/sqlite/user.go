@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/sha256"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
@@ -84,57 +83,71 @@ func (db *DB) Users(ctx context.Context, after string, limit int) (users []user.
 // The count is a single time (the generic cell rate algorithm): each attempt moves it by Every, and an attempt is
 // refused while it lies further ahead than the burst allows. A refused attempt does not move it, so guessing on does
 // not keep anybody out longer.
-func (db *DB) BeginLogin(ctx context.Context, email, ip string, at time.Time, limit user.Throttle) (attempt user.Attempt,
-	err error) {
+func (db *DB) BeginLogin(ctx context.Context, t user.Try, limit user.Throttle) (attempt user.Attempt, err error) {
 	err = db.write(ctx, "begin login", func(c *conn) error {
-		emailKey := user.EmailKey(email)
 		attempt.Found, err = c.one(`SELECT `+userColumns+` FROM users WHERE email_key = ?`,
-			func(r *row) { scanUser(r, &attempt.User) }, emailKey)
+			func(r *row) { scanUser(r, &attempt.User) }, user.EmailKey(t.Email))
 		if err != nil {
 			return err
 		}
-		key := attemptKey(emailKey, "")
-		if attempt.Found && ip != "" {
-			known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ?2 AND ip = ?3 AND `+alive+` LIMIT 1`, func(*row) {}, at,
-				attempt.User.ID, ip)
-			if err != nil {
-				return err
-			}
-			if known {
-				key = attemptKey(emailKey, ip)
-			}
-		}
-
-		var freeAt time.Time
-		if _, err := c.one(`SELECT free_at FROM login_attempts WHERE key = ?`, func(r *row) { r.scan(&freeAt) }, key); err != nil {
+		keys := t.Keys()
+		key, err := attemptKey(c, t, keys, attempt)
+		if err != nil {
 			return err
 		}
-		if freeAt.Before(at) {
-			freeAt = at
+		var freeAt time.Time
+		if _, err := c.one(`SELECT free_at FROM login_attempts WHERE key = ?`, func(r *row) { r.scan(&freeAt) }, key[:]); err != nil {
+			return err
 		}
-		if wait := freeAt.Sub(at) - time.Duration(limit.Burst-1)*limit.Every; wait > 0 {
+		if freeAt.Before(t.At) {
+			freeAt = t.At
+		}
+		if wait := freeAt.Sub(t.At) - time.Duration(limit.Burst-1)*limit.Every; wait > 0 {
 			attempt.RetryAfter = wait
 			return errRollback
 		}
+		attempt.Refund = user.RefundOf(keys, key, limit)
 		if _, err := c.exec(`
 			INSERT INTO login_attempts (key, free_at) VALUES (?, ?)
-			ON CONFLICT (key) DO UPDATE SET free_at = excluded.free_at`, key, freeAt.Add(limit.Every)); err != nil {
+			ON CONFLICT (key) DO UPDATE SET free_at = excluded.free_at`, key[:], freeAt.Add(limit.Every)); err != nil {
 			return err
 		}
 		// Each attempt may add one row and deletes up to two expired ones. So the table stays as small as the number
 		// of addresses attacked lately, and needs no sweep.
 		_, err = c.exec(`
-			DELETE FROM login_attempts WHERE key IN (SELECT key FROM login_attempts WHERE free_at <= ? ORDER BY free_at LIMIT 2)`, at)
+			DELETE FROM login_attempts WHERE key IN (SELECT key FROM login_attempts WHERE free_at <= ? ORDER BY free_at LIMIT 2)`, t.At)
 		return err
 	})
 	return attempt, err
 }
 
-// attemptKey is the key under which login attempts are counted: those for an address, or for an address from an IP that the
-// user is known to use. It is a hash, because people type passwords into the field for the address.
-func attemptKey(emailKey, ip string) []byte {
-	sum := sha256.Sum256([]byte(emailKey + "\x00" + ip))
-	return sum[:]
+// attemptKey is the key under which an attempt at what was found for it counts.
+func attemptKey(c *conn, t user.Try, keys user.AttemptKeys, attempt user.Attempt) (user.AttemptKey, error) {
+	if !attempt.Found {
+		return keys.Strangers, nil
+	}
+	if t.Device != (user.Device{}) && t.Device.Credential == user.CredentialOf(attempt.User.PasswordHash) {
+		return keys.Device, nil
+	}
+	if t.IP == "" {
+		return keys.Strangers, nil
+	}
+	known, err := c.one(`SELECT 1 FROM sessions WHERE user_id = ?2 AND ip = ?3 AND `+alive+` LIMIT 1`, func(*row) {}, t.At,
+		attempt.User.ID, t.IP)
+	if err != nil || !known {
+		return keys.Strangers, err
+	}
+	return keys.Address, nil
+}
+
+// refund gives a login's attempt back at a time.
+func refund(c *conn, r user.Refund, at time.Time) error {
+	if r == (user.Refund{}) {
+		return nil
+	}
+	_, err := c.exec(`UPDATE login_attempts SET free_at = CASE WHEN ?2 = 0 THEN ?3 ELSE free_at - ?2 END WHERE key = ?1`, r.Key[:],
+		r.By.Microseconds(), at)
+	return err
 }
 
 // ReplacePasswordHash implements [user.Store].

@@ -33,8 +33,8 @@ func (f *Failing) AdoptUser(a0 context.Context, a1 upstream.Adoption) error {
 }
 
 // BeginLogin implements [store.Store].
-func (f *Failing) BeginLogin(a0 context.Context, a1 string, a2 string, a3 time.Time, a4 user.Throttle) (user.Attempt, error) {
-	return result(f, "BeginLogin", func() (user.Attempt, error) { return f.store.BeginLogin(a0, a1, a2, a3, a4) })
+func (f *Failing) BeginLogin(a0 context.Context, a1 user.Try, a2 user.Throttle) (user.Attempt, error) {
+	return result(f, "BeginLogin", func() (user.Attempt, error) { return f.store.BeginLogin(a0, a1, a2) })
 }
 
 // Block implements [store.Store].

@@ -1,13 +1,17 @@
 package storetest
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -285,7 +289,7 @@ func testLoginAttempts(s *suite) {
 	throttle := user.Throttle{Burst: 5, Every: time.Minute}
 	begin := func(s *suite, email, ip string, at time.Time) user.Attempt {
 		s.Helper()
-		a, err := s.first.BeginLogin(s.Context(), email, ip, at, throttle)
+		a, err := s.first.BeginLogin(s.Context(), user.Try{Email: email, IP: ip, At: at}, throttle)
 		s.must(err)
 		return a
 	}
@@ -296,6 +300,9 @@ func testLoginAttempts(s *suite) {
 		}
 	}
 	at := stored(now())
+	strangers := func(email string) user.Refund {
+		return user.Refund{Key: user.Try{Email: email}.Keys().Strangers, By: throttle.Every}
+	}
 
 	s.run("ok/a burst, then one at a time", func(s *suite) {
 		u := s.user()
@@ -316,12 +323,13 @@ func testLoginAttempts(s *suite) {
 	s.run("ok/the user is told with the attempt", func(s *suite) {
 		u := s.user()
 		u.CreatedAt, u.UpdatedAt = stored(u.CreatedAt), stored(u.UpdatedAt)
-		s.same("attempt", begin(s, strings.ToUpper(u.Email), "", at), user.Attempt{User: u, Found: true})
+		s.same("attempt", begin(s, strings.ToUpper(u.Email), "", at), user.Attempt{User: u, Found: true, Refund: strangers(u.Email)})
 	})
 
 	s.run("ok/nobody's address is counted all the same", func(s *suite) {
 		for range throttle.Burst {
-			s.same("attempt", begin(s, "nobody-at-all@example.test", "", at), user.Attempt{})
+			s.same("attempt", begin(s, "nobody-at-all@example.test", "", at),
+				user.Attempt{Refund: strangers("nobody-at-all@example.test")})
 		}
 		wait(s, "one too many", "nobody-at-all@example.test", "", at, time.Minute)
 	})
@@ -357,30 +365,109 @@ func testLoginAttempts(s *suite) {
 		wait(s, "the session is over", u.Email, row.IP, at, time.Minute)
 	})
 
-	s.run("ok/a login forgets the attempts", func(s *suite) {
+	s.run("ok/a device of the user has attempts of its own", func(s *suite) {
 		u, other := s.user(), s.user()
-		for range throttle.Burst {
-			begin(s, u.Email, "", at)
-			begin(s, other.Email, "", at)
+		known := user.Device{ID: [16]byte{1}, Credential: user.CredentialOf(u.PasswordHash)}
+		try := func(what, email, ip string, d user.Device, want time.Duration) {
+			s.Helper()
+			a, err := s.first.BeginLogin(s.Context(), user.Try{Email: email, IP: ip, Device: d, At: at}, throttle)
+			s.must(err)
+			if a.RetryAfter != want {
+				s.Errorf("%s: RetryAfter is %v, want %v", what, a.RetryAfter, want)
+			}
 		}
-		start := s.starting(s.newSession(u.ID))
-		start.ResetAttempts = strings.ToUpper(u.Email)
-		s.start(start)
-		wait(s, "forgotten", u.Email, "", at, 0)
-		wait(s, "another's are not", other.Email, "", at, time.Minute)
+		for i := range throttle.Burst {
+			try("strangers", u.Email, fmt.Sprintf("203.0.113.%d", i), user.Device{}, 0)
+		}
+		try("a stranger at a new address", u.Email, "203.0.113.99", user.Device{}, time.Minute)
+		old := known
+		old.Credential = user.CredentialOf("a password of before")
+		try("a device whose password was changed", u.Email, "203.0.113.99", old, time.Minute)
+		for range throttle.Burst {
+			try("a known device at a new address", u.Email, "203.0.113.99", known, 0)
+		}
+		try("whose own guesses are limited", u.Email, "203.0.113.99", known, time.Minute)
+		second := known
+		second.ID = [16]byte{2}
+		try("another known device", u.Email, "203.0.113.99", second, 0)
+		for range throttle.Burst {
+			try("another user", other.Email, "203.0.113.99", user.Device{}, 0)
+		}
+		try("a device of one user is none of another", other.Email, "203.0.113.99", known, time.Minute)
 	})
 
-	s.run("fail/a refused login forgets nothing", func(s *suite) {
+	s.run("ok/a login gives its attempt back", func(s *suite) {
 		u := s.user()
+		row := s.session(u.ID)
+		for name, login := range map[string]func(r user.Refund){
+			"session": func(r user.Refund) {
+				start := s.starting(s.newSession(u.ID))
+				start.Refund, start.Session.CreatedAt = r, at
+				s.start(start)
+			},
+			"browser session": func(r user.Refund) {
+				b := oauth.BrowserSession{
+					Hash:      sha256.Sum256([]byte(rand.Text())),
+					UserID:    u.ID,
+					AuthTime:  at,
+					CreatedAt: at,
+					ExpiresAt: at.Add(time.Hour),
+					Proof:     oauth.Proof{Refund: r},
+				}
+				s.must(s.first.SaveBrowserSession(s.Context(), b, oauth.Hash{}))
+			},
+		} {
+			stranger := begin(s, u.Email, "203.0.113.9", at)
+			for range 2 * throttle.Burst { // however often it succeeds
+				login(stranger.Refund)
+				if stranger = begin(s, u.Email, "203.0.113.9", at); stranger.RetryAfter != 0 {
+					s.Fatalf("%s: a success was not given back", name)
+				}
+			}
+			for range throttle.Burst - 1 {
+				wait(s, name+", strangers", u.Email, "203.0.113.9", at, 0)
+			}
+			login(stranger.Refund)
+			wait(s, name+", one is given back to strangers", u.Email, "203.0.113.9", at, 0)
+			wait(s, name+", and no more", u.Email, "203.0.113.9", at, time.Minute)
+
+			var own user.Attempt
+			for range throttle.Burst {
+				own = begin(s, u.Email, row.IP, at)
+			}
+			wait(s, name+", the owner's are used up", u.Email, row.IP, at, time.Minute)
+			login(own.Refund)
+			for range throttle.Burst {
+				wait(s, name+", all are given back to the owner", u.Email, row.IP, at, 0)
+			}
+			login(own.Refund)
+			at = at.Add(time.Hour) // all are free again
+		}
+	})
+
+	s.run("fail/a refused login gives nothing back", func(s *suite) {
+		u := s.user()
+		var last user.Attempt
 		for range throttle.Burst {
-			begin(s, u.Email, "", at)
+			last = begin(s, u.Email, "", at)
 		}
 		start := s.starting(s.newSession(u.ID))
-		start.ResetAttempts, start.PasswordHash = u.Email, "another"
+		start.Refund, start.PasswordHash = last.Refund, "another"
 		started, err := s.first.Start(s.Context(), start)
 		s.must(err)
 		if started.Created {
 			s.Fatal("session was started with another password")
+		}
+		b := oauth.BrowserSession{
+			Hash:      oauth.Hash{9},
+			UserID:    u.ID,
+			AuthTime:  at,
+			CreatedAt: at,
+			ExpiresAt: at.Add(time.Hour),
+			Proof:     oauth.Proof{PasswordHash: "another", Refund: last.Refund},
+		}
+		if err := s.first.SaveBrowserSession(s.Context(), b, oauth.Hash{}); !errors.Is(err, user.ErrNotFound) {
+			s.Fatal(err)
 		}
 		wait(s, "still counted", u.Email, "", at, time.Minute)
 	})
@@ -389,7 +476,7 @@ func testLoginAttempts(s *suite) {
 		u := s.user()
 		var allowed atomic.Int64
 		s.parallel(100, func(i int, st store.Store) error {
-			a, err := st.BeginLogin(s.Context(), u.Email, "", at, throttle)
+			a, err := st.BeginLogin(s.Context(), user.Try{Email: u.Email, At: at}, throttle)
 			if err == nil && a.RetryAfter == 0 {
 				allowed.Add(1)
 			}
@@ -402,8 +489,10 @@ func testLoginAttempts(s *suite) {
 
 	s.run("ok/100 addresses at once", func(s *suite) {
 		s.parallel(100, func(i int, st store.Store) error {
-			_, err := st.BeginLogin(s.Context(), strings.Repeat("a", i+1)+"@many.example.test", "", at.Add(time.Duration(i)*time.Hour),
-				throttle)
+			_, err := st.BeginLogin(s.Context(), user.Try{
+				Email: strings.Repeat("a", i+1) + "@many.example.test",
+				At:    at.Add(time.Duration(i) * time.Hour),
+			}, throttle)
 			return err
 		})
 	})

@@ -87,6 +87,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	c := service.DefaultConfig()
 	c.DatabaseURL, c.Migrate, c.MasterKey = seal.Secret(db.URL), true, seal.Secret(Master)
 	c.Argon2Memory, c.Argon2Time = 64, 1
+	c.RefusalHold, c.SignupIPLimit, c.BusyIPLimit = 0, 0, 0 // all tests come from one address, and do not wait
 	c.Clock = OldClock()
 	c.Listen = listener.Addr().String()
 	c.Issuer = "http://" + c.Listen

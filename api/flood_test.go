@@ -1,0 +1,240 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/handstamp/handstamp/cmd/handstamp/service"
+	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/password"
+)
+
+// from makes a browser come from an address, and call itself something.
+func (b *browser) from(ip, userAgent string) *browser {
+	b.client.Transport = addressed{ip, userAgent}
+	return b
+}
+
+type addressed struct{ ip, userAgent string }
+
+func (a addressed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("X-Forwarded-For", a.ip)
+	r.Header.Set("User-Agent", a.userAgent)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func loginBody(email, password string) string {
+	return fmt.Sprintf(`{"email":%q,"password":%q}`, email, password)
+}
+
+// Somebody guesses at an account without a pause, each time from another address. Its owner gets in all the same, at an address
+// that nobody has seen before, with a browser or an application that has logged in before.
+func TestPW07_KnownDevices(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) {
+			c.LoginAttempts, c.LoginAttemptEvery, c.LoginIPFailures = 3, time.Hour, 0
+			c.TrustedProxies = []string{"127.0.0.1"}
+		})
+		registerClient(t, s, oauth.Client{ID: "app"})
+		email, guesses := newEmail(), 0
+		want(t, "sign-up", postJSON(t, s, "/v1/signup", header("X-Forwarded-For", "192.0.2.1"), loginBody(email, servicetest.Password)),
+			http.StatusCreated, "")
+		guess := func() {
+			t.Helper()
+			for {
+				guesses++
+				if postJSON(t, s, "/v1/login", header("X-Forwarded-For", fmt.Sprintf("203.0.113.%d", guesses)),
+					loginBody(email, "not the password")).Status == http.StatusTooManyRequests {
+					return
+				}
+			}
+		}
+		// The first time in each, before anybody guesses.
+		known := newBrowser(t, s).from("192.0.2.2", "a browser")
+		known.logIn(known.open(authorizeURL(s, nil)), email).code(t)
+		app := postJSON(t, s, "/v1/login", header("X-Forwarded-For", "192.0.2.3"), loginBody(email, servicetest.Password))
+		cookie, _, _ := strings.Cut(app.Header.Get("Set-Cookie"), ";")
+		login := func(ip, cookie, email, password string) servicetest.Response {
+			t.Helper()
+			return postJSON(t, s, "/v1/login", header("X-Forwarded-For", ip, "Cookie", cookie), loginBody(email, password))
+		}
+		for i := range 3 * s.Config.LoginAttempts { // however often
+			guess()
+			at := fmt.Sprintf("198.51.100.%d", i)
+			known.from(at, "a browser")
+			known.logIn(known.open(authorizeURL(s, map[string]string{"prompt": "login"})), email).code(t)
+			want(t, "the application at a new address", login("198.51.100.1"+at[len(at)-1:], cookie, email, servicetest.Password),
+				http.StatusOK, "")
+		}
+		guess()
+		stranger := newBrowser(t, s).from("198.51.100.99", "a browser")
+		refused := stranger.logIn(stranger.open(authorizeURL(s, nil)), email)
+		if refused.status != http.StatusTooManyRequests {
+			t.Errorf("a browser that nobody knows: %d", refused.status)
+		}
+		// Guesses from a device are limited, too, and no other's are.
+		var last servicetest.Response
+		for range s.Config.LoginAttempts + 1 {
+			last = login("198.51.100.200", cookie, email, "not the password")
+		}
+		want(t, "guesses from the application", last, http.StatusTooManyRequests, "too_many_attempts")
+		want(t, "a device of one user for another", login("198.51.100.200", cookie, newEmail(), "not the password"),
+			http.StatusUnauthorized, "")
+		known.from("198.51.100.201", "a browser")
+		known.logIn(known.open(authorizeURL(s, map[string]string{"prompt": "login"})), email).code(t)
+
+		// Who has been locked out by a new password has no attempts of their own at it.
+		changed := s.Do(t, http.MethodPost, "/v1/password/change",
+			bearer(app.Tokens(t).AccessToken, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.3"),
+			strings.NewReader(fmt.Sprintf(`{"current_password":%q,"new_password":"another otter 93"}`, servicetest.Password)))
+		want(t, "change", changed, http.StatusOK, "")
+		guess()
+		refused = known.from("198.51.100.202", "a browser").submit(known.open(authorizeURL(s, map[string]string{"prompt": "login"})),
+			"login", map[string]string{"email": email, "password": "another otter 93"})
+		if refused.status != http.StatusTooManyRequests {
+			t.Errorf("a device that knew the password of before: %d", refused.status)
+		}
+	})
+}
+
+// A login that succeeds gives its attempt back, on the page as elsewhere.
+func TestHostedLoginsCostNothing(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) { c.LoginAttempts, c.LoginAttemptEvery = 3, time.Hour })
+		registerClient(t, s, oauth.Client{ID: "app"})
+		p := signUp(t, s)
+		if _, err := s.Sessions.EndAll(t.Context(), p.id, [16]byte{}, "revoked", byOperator()); err != nil {
+			t.Fatal(err) // so that no address is known
+		}
+		for range 12 {
+			b := newBrowser(t, s)
+			b.logIn(b.open(authorizeURL(s, nil)), p.email).code(t)
+		}
+		for range 12 {
+			want(t, "login", tryLogin(t, s, p.email, servicetest.Password), http.StatusOK, "")
+		}
+	})
+}
+
+// A session is where the person was who logged in, not where the back end is that redeems the code.
+func TestSessionOriginIsThePersons(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+		registerClient(t, s, oauth.Client{ID: "app"})
+		p := signUp(t, s)
+		b := newBrowser(t, s).from("203.0.113.50", "the person's browser")
+		code := b.logIn(b.open(authorizeURL(s, nil)), p.email).code(t)
+		tokens := s.FormWith(t, "/oauth2/token", header("X-Forwarded-For", "198.51.100.1", "User-Agent", "a back end"),
+			"grant_type", "authorization_code", "client_id", "app", "code", code, "redirect_uri", appRedirect,
+			"code_verifier", verifierText).Tokens(t)
+		_ = tokens
+		var list struct {
+			Sessions []struct {
+				ClientID  string `json:"client_id"`
+				IP        string
+				UserAgent string `json:"user_agent"`
+			}
+		}
+		s.Get(t, "/v1/sessions", p.AccessToken).JSON(t, &list)
+		for _, one := range list.Sessions {
+			if one.ClientID == "app" && (one.IP != "203.0.113.50" || one.UserAgent != "the person's browser") {
+				t.Errorf("the session is at %s, %q", one.IP, one.UserAgent)
+			}
+		}
+		if len(list.Sessions) != 2 {
+			t.Errorf("%d sessions", len(list.Sessions))
+		}
+		// So the address is one that the user is known at, and the back end's is not.
+		for ip, status := range map[string]int{"203.0.113.50": http.StatusUnauthorized, "198.51.100.1": http.StatusTooManyRequests} {
+			var last servicetest.Response
+			for range s.Config.LoginAttempts + 1 {
+				postJSON(t, s, "/v1/login", header("X-Forwarded-For", "192.0.2.200"), loginBody(p.email, "not the password"))
+			}
+			last = postJSON(t, s, "/v1/login", header("X-Forwarded-For", ip), loginBody(p.email, "not the password"))
+			want(t, ip, last, status, "")
+		}
+	})
+}
+
+// A flood leaves the attempts of its victims alone, and lets those in who come from elsewhere.
+func TestPW12_BusyCostsNothing(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) {
+			c.PasswordConcurrency, c.PasswordQueue, c.LoginAttempts, c.LoginAttemptEvery = 1, 4, 3, time.Hour
+			c.LoginIPFailures, c.LoginIPFailureEvery = 3, time.Hour
+			c.TrustedProxies = []string{"127.0.0.1"}
+		})
+		p := signUp(t, s)
+		release := occupyHasher(t, s)
+		var flood sync.WaitGroup
+		for i := range 60 {
+			flood.Go(func() {
+				r, err := s.Try(context.Background(), http.MethodPost, "/v1/login",
+					header("Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i%2)),
+					strings.NewReader(loginBody(p.email, servicetest.Password)))
+				if err != nil || r.Status != http.StatusServiceUnavailable || r.Code() != "busy" || r.Header.Get("Retry-After") == "" {
+					t.Errorf("%v, %d %s", err, r.Status, r.Body)
+				}
+			})
+		}
+		flood.Wait()
+		release()
+		for _, ip := range []string{"203.0.113.0", "198.51.100.1"} {
+			want(t, ip, postJSON(t, s, "/v1/login", header("X-Forwarded-For", ip), loginBody(p.email, servicetest.Password)),
+				http.StatusOK, "")
+		}
+	})
+}
+
+// occupyHasher takes every place at the hasher of a replica until it is released.
+func occupyHasher(t testing.TB, s *servicetest.Service) (release func()) {
+	t.Helper()
+	var places []*password.Place
+	for range 2 * s.Config.PasswordConcurrency {
+		p, err := s.Hasher.Enter(t.Context(), password.ForLogin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, p)
+	}
+	return func() {
+		for _, p := range places {
+			p.Leave()
+		}
+	}
+}
+
+// Sign-ups have a queue of their own, and each address a number of them.
+func TestSignupsDoNotOwnTheHasher(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) {
+			c.SignupIPLimit, c.SignupIPEvery, c.TrustedProxies = 3, time.Hour, []string{"127.0.0.1"}
+		})
+		up := func(ip string) servicetest.Response {
+			return postJSON(t, s, "/v1/signup", header("X-Forwarded-For", ip), loginBody(newEmail(), servicetest.Password))
+		}
+		for range 3 {
+			want(t, "sign-up", up("203.0.113.1"), http.StatusCreated, "")
+		}
+		refused := up("203.0.113.1")
+		want(t, "one too many", refused, http.StatusTooManyRequests, "too_many_attempts")
+		if refused.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		want(t, "from another address", up("203.0.113.2"), http.StatusCreated, "")
+		registerClient(t, s, oauth.Client{ID: "app"})
+		b := newBrowser(t, s).from("203.0.113.1", "a browser")
+		page := b.open(authorizeURL(s, map[string]string{"prompt": "create"}))
+		shown := b.submit(page, "signup", map[string]string{"email": newEmail(), "name": "", "password": servicetest.Password})
+		if shown.status != http.StatusTooManyRequests || shown.header.Get("Retry-After") == "" {
+			t.Errorf("on the page: %d", shown.status)
+		}
+	})
+}
