@@ -1,6 +1,7 @@
 package door
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"time"
@@ -317,7 +318,7 @@ func (r row) shown(err error) *PageError {
 		p.Code = r.pageCode
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		p.Args[1], p.Detail = e.Provider, e.Description
+		p.Args[1], p.Detail = cmp.Or(e.Name, e.Provider), e.Description
 	}
 	return p
 }

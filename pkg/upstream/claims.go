@@ -20,6 +20,15 @@ func parseClaims(text []byte) (claims, error) {
 	return c, nil
 }
 
+// encode is the inverse of parseClaims.
+func (c claims) encode() []byte {
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // every member was parsed as JSON
+	}
+	return text
+}
+
 // text is a member that is a string; else empty.
 func (c claims) text(name string) string {
 	var s string

@@ -114,7 +114,7 @@ func TestOA12_EveryFetch(t *testing.T) {
 		if _, err := p.oauth2Identity(t.Context(), m, "a"); !errors.Is(err, ErrMisconfigured) {
 			t.Errorf("%s: user: %v", kind, err)
 		}
-		if _, err := newKeySet(p.client, inner.URL, []string{"RS256"}).keys.load(t.Context(), 0); !errors.Is(err, egress.ErrAddress) {
+		if _, err := newKeySet(p, inner.URL, []string{"RS256"}).keys.load(t.Context(), 0); !errors.Is(err, egress.ErrAddress) {
 			t.Errorf("%s: keys: %v", kind, err)
 		}
 	}

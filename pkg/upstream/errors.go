@@ -41,6 +41,7 @@ var (
 type Error struct {
 	Kind     error  // the sentinel
 	Provider string // its ID
+	Name     string // its name for people
 	Doing    string // what we were doing
 	// Code is the provider's error code, reduced to the characters that RFC 6749, section 5.2 permits; empty if none.
 	Code string
@@ -72,12 +73,12 @@ func (e *Error) Unwrap() []error {
 
 // fail makes an error of this provider.
 func (p *Provider) fail(kind error, doing string, cause error) *Error {
-	return &Error{Kind: kind, Provider: p.cfg.ID, Doing: doing, Err: cause}
+	return &Error{Kind: kind, Provider: p.cfg.ID, Name: p.cfg.Name, Doing: doing, Err: cause}
 }
 
 // refuse makes an error out of the error code and description that a provider sent (RFC 6749, sections 4.1.2.1 and 5.2).
 func (p *Provider) refuse(kind error, doing, code, description string) *Error {
-	return &Error{Kind: kind, Provider: p.cfg.ID, Doing: doing, Code: cleanCode(code), Description: cleanText(description, 300)}
+	return &Error{Kind: kind, Provider: p.cfg.ID, Name: p.cfg.Name, Doing: doing, Code: cleanCode(code), Description: cleanText(description, 300)}
 }
 
 // callFailed classifies the failure of a request that got no usable answer.

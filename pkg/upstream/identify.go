@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -54,12 +57,23 @@ func (p *Provider) identify(
 	if token.AccessTokenHash != "" && token.VerifyAccessToken(answer.AccessToken) != nil {
 		return nil, p.fail(ErrInvalidAnswer, verifying, errors.New("at_hash does not match"))
 	}
+	var fault error
 	if p.cfg.Type == OIDC && m.Userinfo != "" && c.text("email") == "" && slices.Contains(p.cfg.Scopes, "email") {
-		if c, err = p.userinfo(ctx, m, answer.AccessToken, c); err != nil {
+		more, err := p.userinfo(ctx, m, answer.AccessToken, c)
+		switch {
+		case errors.Is(err, errForeign):
 			return nil, err
+		case err != nil:
+			fault = err
+			p.passOver(ctx, "userinfo", err)
+		default:
+			c = more
 		}
 	}
 	id, err := p.openIDIdentity(c)
+	if err == nil {
+		id.EmailFault = fault
+	}
 	if err == nil && p.cfg.Type == Apple && id.Name == "" {
 		id.Name = cleanText(appleName(cb.User), nameLimit)
 	}
@@ -68,7 +82,10 @@ func (p *Provider) identify(
 
 const verifying = "verify the ID token"
 
-var errNonce = errors.New("nonce does not match")
+var (
+	errNonce   = errors.New("nonce does not match")
+	errForeign = errors.New("it is of another user than the ID token")
+)
 
 // VerifyIDToken accepts an ID token that a mobile application got from the provider for itself, with the nonce that the
 // application chose. The token's nonce is that text or its SHA-256 in hexadecimal; the second form is the one to
@@ -173,7 +190,7 @@ func (p *Provider) userinfo(ctx context.Context, m *metadata, access string, idT
 	}
 	// Core, section 5.3.2: otherwise it could be the answer to somebody else's access token.
 	if c.text("sub") != idToken.text("sub") {
-		return nil, p.fail(ErrInvalidAnswer, doing, errors.New("it is of another user than the ID token"))
+		return nil, p.fail(ErrInvalidAnswer, doing, errForeign)
 	}
 	for _, name := range []string{"iss", "aud", "auth_time"} {
 		c[name] = idToken[name]
@@ -244,10 +261,6 @@ func (p *Provider) githubIdentity(ctx context.Context, m *metadata, access strin
 	if err := get(ctx, p.client, m.Userinfo, access, &profile); err != nil {
 		return nil, p.callFailed("read the user", err)
 	}
-	var emails []claims
-	if err := get(ctx, p.client, p.cfg.Endpoints.Emails+"?per_page=100", access, &emails); err != nil {
-		return nil, p.callFailed("read the user's addresses", err)
-	}
 	id := &Identity{Name: profile.text("name"), Profile: user.ProfileOf(func(name string) string {
 		return profile.text(map[string]string{"preferred_username": "login", "picture": "avatar_url", "website": "blog"}[name])
 	})}
@@ -257,12 +270,30 @@ func (p *Provider) githubIdentity(ctx context.Context, m *metadata, access strin
 	if id.Name == "" {
 		id.Name = profile.text("login")
 	}
-	for _, e := range emails {
-		if e.isTrue("primary") && e.isTrue("verified") {
-			id.Email, id.EmailVerified = e.text("email"), true
+	if id.Email, id.EmailFault = p.githubEmail(ctx, access); id.EmailFault != nil {
+		p.passOver(ctx, "addresses of the user", id.EmailFault)
+	}
+	id.EmailVerified = id.Email != ""
+	return p.finish(id)
+}
+
+// githubEmail is the user's primary address, if it is verified; else empty.
+func (p *Provider) githubEmail(ctx context.Context, access string) (primary string, err error) {
+	const doing = "read the user's addresses"
+	var emails []json.RawMessage
+	err = get(ctx, p.client, p.cfg.Endpoints.Emails+"?per_page=100", access, &emails)
+	if errors.Is(err, statusError(http.StatusForbidden)) || errors.Is(err, statusError(http.StatusNotFound)) {
+		return "", p.fail(ErrMisconfigured, doing, fmt.Errorf("%w: give the application at GitHub the permission to read addresses", err))
+	}
+	if err != nil {
+		return "", p.callFailed(doing, err)
+	}
+	for _, raw := range emails {
+		if e, err := parseClaims(raw); err == nil && e.isTrue("primary") && e.isTrue("verified") {
+			primary = e.text("email")
 		}
 	}
-	return p.finish(id)
+	return primary, nil
 }
 
 // finish holds the identity to what every provider must give, and drops what is not usable.

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -43,9 +42,9 @@ type keySet struct {
 	keys       *cached[[]providerKey]
 }
 
-func newKeySet(client *http.Client, address string, algorithms []string) *keySet {
+func newKeySet(p *Provider, address string, algorithms []string) *keySet {
 	s := &keySet{keys: newCached(func(ctx context.Context, _ []providerKey) ([]providerKey, error) {
-		return fetchKeys(ctx, client, address)
+		return p.fetchKeys(ctx, address)
 	})}
 	for _, a := range algorithms {
 		s.algorithms = append(s.algorithms, jose.SignatureAlgorithm(a))
@@ -53,31 +52,46 @@ func newKeySet(client *http.Client, address string, algorithms []string) *keySet
 	return s
 }
 
-func fetchKeys(ctx context.Context, client *http.Client, address string) ([]providerKey, error) {
+func (p *Provider) fetchKeys(ctx context.Context, address string) ([]providerKey, error) {
 	var document struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := get(ctx, client, address, "", &document); err != nil {
+	if err := get(ctx, p.client, address, "", &document); err != nil {
 		return nil, err
 	}
 	var keys []providerKey
 	for _, raw := range document.Keys {
-		var key providerKey
-		var extra struct {
-			Issuer string `json:"issuer"`
-		}
-		// RFC 7517, section 5: keys of kinds that are not understood are passed over.
-		if json.Unmarshal(raw, &key.JSONWebKey) != nil || json.Unmarshal(raw, &extra) != nil {
-			continue
-		}
-		if modulus, ok := key.Key.(*rsa.PublicKey); ok && modulus.N.BitLen() < 2048 {
-			continue
-		}
-		if key.issuer = extra.Issuer; key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig") {
+		key, err := parseKey(raw)
+		switch {
+		case err != nil: // RFC 7517, section 5: keys of kinds that are not understood are passed over
+			p.passOver(ctx, "key", err)
+		case key.Use == "" || key.Use == "sig":
 			keys = append(keys, key)
 		}
 	}
 	return keys, nil
+}
+
+// parseKey reads a key from the members that a signature needs. Others, such as a certificate, may say what they like.
+func parseKey(raw json.RawMessage) (providerKey, error) {
+	all, err := parseClaims(raw)
+	if err != nil {
+		return providerKey{}, err
+	}
+	needed := claims{}
+	for _, name := range []string{"kty", "kid", "use", "alg", "n", "e", "crv", "x", "y", "d", "k"} {
+		if all.text(name) != "" {
+			needed[name] = all[name]
+		}
+	}
+	key := providerKey{issuer: all.text("issuer")}
+	if key.JSONWebKey.UnmarshalJSON(needed.encode()) != nil || !key.Valid() || !key.IsPublic() {
+		return providerKey{}, errors.New("it is no public key of a kind that is understood")
+	}
+	if modulus, ok := key.Key.(*rsa.PublicKey); ok && modulus.N.BitLen() < 2048 {
+		return providerKey{}, errors.New("it is an RSA key of less than 2048 bits")
+	}
+	return key, nil
 }
 
 // VerifySignature implements oidc.KeySet.

@@ -36,17 +36,22 @@ func masterKey(t *testing.T) seal.MasterKey {
 // trusting makes the providers of a configuration, which trust the certificates of the test servers.
 func trusting(t *testing.T, servers []*httptest.Server, configs ...upstream.Config) *upstream.Providers {
 	t.Helper()
+	all, err := upstream.NewProviders(configs, upstream.Options{Key: masterKey(t), RootCAs: trusted(servers...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// trusted are the certificates of test servers.
+func trusted(servers ...*httptest.Server) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, s := range servers {
 		if s.Certificate() != nil {
 			pool.AddCert(s.Certificate())
 		}
 	}
-	all, err := upstream.NewProviders(configs, upstream.Options{Key: masterKey(t), RootCAs: pool})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
+	return pool
 }
 
 // provider makes the one provider that talks to the liar.

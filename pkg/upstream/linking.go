@@ -89,6 +89,8 @@ func Decide(s Situation) Decision {
 		return decideOwned(s)
 	case s.UserID != "":
 		return decideAdded(s)
+	case s.Identity.EmailFault != nil: // it is not known whom the address would have found
+		return Decision{Err: s.Identity.EmailFault}
 	case s.provenEmail() != "" && len(s.Candidates) > 0:
 		return decideByEmail(s)
 	case !s.SignupAllowed:
@@ -172,6 +174,14 @@ func (l Linker) Resolve(ctx context.Context, p *Provider, id Identity, userID st
 	return Decision{}, fmt.Errorf("link identity: %w", ErrConflict)
 }
 
+// refused names the provider in a refusal.
+func (p *Provider) refused(reason error) error {
+	if _, ok := errors.AsType[*Error](reason); ok {
+		return reason
+	}
+	return p.fail(reason, "find the user", nil)
+}
+
 func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID string, origin audit.Origin) (Decision, error) {
 	s := Situation{
 		Identity: id, UserID: userID, EmailTrusted: p.TrustsEmail(),
@@ -188,7 +198,7 @@ func (l Linker) resolve(ctx context.Context, p *Provider, id Identity, userID st
 	switch d.Action {
 	case Login:
 	case Refuse:
-		return d, d.Err
+		return d, p.refused(d.Err)
 	case LinkTo:
 		link.Event = audit.IdentityLinked(now, d.UserID, id.Provider, false, origin)
 		err = l.Store.LinkIdentity(ctx, link, d.Email)

@@ -119,6 +119,16 @@ func TestDecide(t *testing.T) {
 			with(login(verified), func(s *upstream.Situation) { s.SignupAllowed = false }),
 			upstream.Decision{Err: upstream.ErrSignupClosed},
 		},
+		"ok/known identity, whose address could not be had": {
+			with(login(upstream.Identity{Provider: "up", Subject: "s", EmailFault: upstream.ErrUnavailable}),
+				func(s *upstream.Situation) { s.Owner = &proven }),
+			upstream.Decision{Action: upstream.Login, UserID: "ada"},
+		},
+		"fail/unknown identity, whose address could not be had": {
+			with(login(upstream.Identity{Provider: "up", Subject: "s", EmailFault: upstream.ErrUnavailable}),
+				func(s *upstream.Situation) { s.EmailRequired = false }),
+			upstream.Decision{Err: upstream.ErrUnavailable},
+		},
 		"ok/added by the user, whatever the address": {
 			with(login(unverified, unproven), func(s *upstream.Situation) { s.UserID, s.Self = "ada", &proven }),
 			upstream.Decision{Action: upstream.LinkTo, UserID: "ada"},

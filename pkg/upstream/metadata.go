@@ -19,16 +19,16 @@ const metadataAge = time.Hour
 // metadata is what is known of a provider at the moment, from its discovery document (OpenID Connect Discovery 1.0,
 // section 3) or from the configuration.
 type metadata struct {
-	Issuer        string   `json:"issuer"`
-	Authorization string   `json:"authorization_endpoint"`
-	Token         string   `json:"token_endpoint"`
-	Userinfo      string   `json:"userinfo_endpoint"`
-	JWKS          string   `json:"jwks_uri"`
-	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
-	TokenAuth     []string `json:"token_endpoint_auth_methods_supported"`
-	Scopes        []string `json:"scopes_supported"`
+	Issuer        string
+	Authorization string
+	Token         string
+	Userinfo      string // empty if there is none
+	JWKS          string
+	Algorithms    []string // of ID tokens
+	TokenAuth     []string // the ways in which clients authenticate
+	Scopes        []string
 	// IssParameter promises an iss in every authorization response (RFC 9207, section 3).
-	IssParameter bool `json:"authorization_response_iss_parameter_supported"`
+	IssParameter bool
 
 	keys *keySet // nil for providers without ID tokens
 }
@@ -44,9 +44,20 @@ func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
 
 // discover reads the discovery document.
 func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata, error) {
-	var m metadata
-	if err := get(ctx, p.client, strings.TrimSuffix(p.cfg.Issuer, "/")+"/.well-known/openid-configuration", "", &m); err != nil {
+	var c claims
+	if err := get(ctx, p.client, strings.TrimSuffix(p.cfg.Issuer, "/")+"/.well-known/openid-configuration", "", &c); err != nil {
 		return nil, err
+	}
+	m := metadata{
+		Issuer:        c.text("issuer"),
+		Authorization: c.text("authorization_endpoint"),
+		Token:         c.text("token_endpoint"),
+		Userinfo:      c.text("userinfo_endpoint"),
+		JWKS:          c.text("jwks_uri"),
+		Algorithms:    c.texts("id_token_signing_alg_values_supported"),
+		TokenAuth:     c.texts("token_endpoint_auth_methods_supported"),
+		Scopes:        c.texts("scopes_supported"),
+		IssParameter:  c.isTrue("authorization_response_iss_parameter_supported"),
 	}
 	// Discovery, section 4.3: the document must be the issuer's own.
 	if m.Issuer != p.cfg.Issuer && (p.cfg.Type != Microsoft || !sameMicrosoft(m.Issuer, p.cfg.Issuer)) {
@@ -56,14 +67,14 @@ func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata,
 	// The browser is sent to one of these and the client secret to another, so they keep the rules of the configuration.
 	for _, endpoint := range []struct{ name, address string }{
 		{"authorization_endpoint", m.Authorization}, {"token_endpoint", m.Token}, {"jwks_uri", m.JWKS},
-		{"userinfo_endpoint", m.Userinfo},
 	} {
-		if endpoint.address == "" && endpoint.name == "userinfo_endpoint" {
-			continue // the one that a provider may be without
-		}
 		if err := egress.CheckURL(endpoint.address, p.cfg.egress()); err != nil {
 			return nil, p.fail(ErrInvalidAnswer, "read metadata", fmt.Errorf("%s: %w", endpoint.name, err))
 		}
+	}
+	if err := egress.CheckURL(m.Userinfo, p.cfg.egress()); err != nil && m.Userinfo != "" { // a provider may be without it
+		p.passOver(ctx, "userinfo_endpoint of the metadata", err)
+		m.Userinfo = ""
 	}
 	m.Algorithms = slices.DeleteFunc(m.Algorithms, func(a string) bool { return !slices.Contains(signatureAlgorithms(), a) })
 	if len(m.Algorithms) == 0 {
@@ -72,7 +83,7 @@ func (p *Provider) discover(ctx context.Context, previous *metadata) (*metadata,
 	if previous != nil && previous.JWKS == m.JWKS && slices.Equal(previous.Algorithms, m.Algorithms) {
 		m.keys = previous.keys
 	} else {
-		m.keys = newKeySet(p.client, m.JWKS, m.Algorithms)
+		m.keys = newKeySet(p, m.JWKS, m.Algorithms)
 	}
 	return &m, nil
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,6 +30,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Clock tells the time; nil for the machine's.
 	Clock *clock.Clock
+	// Log is told what is passed over in providers' answers; nil for nobody.
+	Log *slog.Logger
 }
 
 // Providers are the configured providers. It is safe for concurrent use.
@@ -66,8 +70,10 @@ type Provider struct {
 	cfg        Config
 	client     *http.Client
 	discovered *cached[*metadata]
+	tokens     *http.Client // client, for the token endpoint
 	attemptKey []byte
 	clock      *clock.Clock
+	log        *slog.Logger
 }
 
 func newProvider(c Config, o Options) *Provider {
@@ -78,7 +84,11 @@ func newProvider(c Config, o Options) *Provider {
 		client:     egress.New(calls),
 		attemptKey: o.Key.Derive(seal.UpstreamAttempts, 32),
 		clock:      o.Clock,
+		log:        cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}
+	tokens := *p.client
+	tokens.Transport = lenient{next: p.client.Transport, provider: p}
+	p.tokens = &tokens
 	if known, _ := presetOf(c.Type); known.openID {
 		p.discovered = newCached(p.discover)
 	} else {
@@ -234,11 +244,11 @@ type Callback struct {
 }
 
 // ParseCallback reads the parameters of the callback, from the query or from the form but never from both. ErrState if
-// one is given twice (RFC 6749, section 3.1) or is longer than any provider's.
+// one of them is given twice (RFC 6749, section 3.1) or is longer than any provider's. Others do not count.
 func ParseCallback(v url.Values) (Callback, error) {
-	for name, values := range v {
-		if len(values) > 1 || len(values[0]) > 8<<10 {
-			return Callback{}, fmt.Errorf("%w: parameter %q is repeated or too long", ErrState, cleanCode(name))
+	for _, name := range []string{"code", "state", "iss", "error", "error_description", "user"} {
+		if values := v[name]; len(values) > 1 || len(v.Get(name)) > 8<<10 {
+			return Callback{}, fmt.Errorf("%w: parameter %q is repeated or too long", ErrState, name)
 		}
 	}
 	return Callback{
@@ -294,7 +304,7 @@ func (p *Provider) Complete(ctx context.Context, a Attempt, browser seal.Secret,
 
 // context makes x/oauth2 use the guarded client.
 func (p *Provider) context(ctx context.Context) context.Context {
-	return context.WithValue(ctx, oauth2.HTTPClient, p.client)
+	return context.WithValue(ctx, oauth2.HTTPClient, p.tokens)
 }
 
 // checkIssuer holds the answer to the provider that was asked (RFC 9207, section 2.4), so that a code of one provider

@@ -38,6 +38,8 @@ type Identity struct {
 	Email string
 	// EmailVerified reports whether the provider itself proved that the user receives mail at Email.
 	EmailVerified bool
+	// EmailFault is why the provider could not be asked for an address; nil if it could. It does not keep a known user out.
+	EmailFault error
 	// Name is a display name, at most 200 characters, empty if unknown. It is untrusted text.
 	Name string
 	// Profile are further attributes, those that are valid. Nobody but the user vouches for them.

@@ -8,7 +8,7 @@ import (
 
 // upstreams builds what logs users in at providers.
 func (b *builder) upstreams(context.Context) (err error) {
-	options := upstream.Options{Key: b.master, Clock: b.config.Clock}
+	options := upstream.Options{Key: b.master, Clock: b.config.Clock, Log: b.log}
 	if b.providers, err = upstream.NewProviders(b.config.Providers, options); err != nil {
 		return err
 	}
