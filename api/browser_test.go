@@ -207,6 +207,9 @@ func authorizeURL(s *servicetest.Service, changes map[string]string) string {
 	return s.URL + "/oauth2/authorize?" + query.Encode()
 }
 
+// forAccount asks for the account API too.
+func forAccount() map[string]string { return map[string]string{"scope": "openid " + oauth.ScopeAccount} }
+
 // code is the code that a browser was sent to the client with.
 func (p page) code(t *testing.T) string {
 	t.Helper()

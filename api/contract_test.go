@@ -463,7 +463,7 @@ func TestContractExchanges(t *testing.T) {
 		c.t = t
 		defer func() { c.t = outer }()
 		s := servicetest.Start(t, db, func(cfg *service.Config) {
-			cfg.LoginAttempts, cfg.Audience, cfg.StatusList = 20, []string{"https://api.example"}, true
+			cfg.LoginAttempts, cfg.StatusList = 20, true
 		}, withProvider)
 		addClient(t, s, oauth.Client{
 			ID:         "backend",
@@ -639,7 +639,7 @@ func (c *checked) protocol(s *servicetest.Service) {
 	p := signUp(c.t, s)
 	confidential := basic("backend")
 	c.form(s, 200, "/oauth2/token", header("Idempotency-Key", "6ab8f1a0c2f14c0c"), "grant_type", "refresh_token", "refresh_token",
-		p.RefreshToken, "client_id", "default", "resource", "https://api.example")
+		p.RefreshToken, "client_id", "default", "resource", s.Config.Issuer)
 	c.form(s, 200, "/oauth2/token", confidential, "grant_type", "client_credentials", "scope", "reports:read")
 	c.form(s, 400, "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", "hsr_nonsense")
 	c.form(s, 400, "/oauth2/token", nil, "grant_type", "password")
@@ -710,7 +710,7 @@ func (c *checked) identities(s *servicetest.Service) {
 func (c *checked) gateways(s *servicetest.Service) {
 	c.t.Helper()
 	p := signUp(c.t, s)
-	c.json(s, 200, "GET", "/v1/forward-auth?audience=https://api.example", p.AccessToken, nil)
+	c.json(s, 200, "GET", "/v1/forward-auth?audience="+s.Config.Issuer, p.AccessToken, nil)
 	c.json(s, 403, "GET", "/v1/forward-auth?role=admin", p.AccessToken, nil)
 	c.json(s, 400, "GET", "/v1/forward-auth?aud=x", p.AccessToken, nil)
 }

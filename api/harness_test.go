@@ -89,6 +89,7 @@ func (w *world) begin(t *testing.T, open func(testing.TB) servicetest.Database) 
 			SecretHash: oauth.HashSecret(secretOf("backend")),
 			Grants:     []string{oauth.GrantClientCredentials},
 			Scopes:     []string{"reports:read"},
+			Audiences:  []string{w.Config.Issuer}, // it introspects tokens that are meant for the service
 		},
 		{
 			ID:         "stranger",

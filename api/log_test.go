@@ -295,7 +295,7 @@ func (l *leaks) providers() {
 	l.add("secret at a provider", upstreamtest.ClientSecret)
 	says(l.liar, "ada", "ada@example.com", true)
 	b := l.browser()
-	code := b.through(b.open(authorizeURL(l.Service, nil)), "liar").code(l.T)
+	code := b.through(b.open(authorizeURL(l.Service, forAccount())), "liar").code(l.T)
 	tokens := l.tokens("login at a provider", redeem(l.T, l.Service, code).Tokens(l.T))
 	var kept, link struct {
 		AccessToken string `json:"access_token"`
@@ -698,7 +698,7 @@ func TestLOG03_Identities(t *testing.T) {
 		h := openHouse(t, db)
 		says(h.liar, "ada", "ada@example.com", true)
 		b := newBrowser(t, h.Service)
-		tokens := redeem(t, h.Service, b.through(b.open(authorizeURL(h.Service, nil)), "liar").code(t)).Tokens(t)
+		tokens := redeem(t, h.Service, b.through(b.open(authorizeURL(h.Service, forAccount())), "liar").code(t)).Tokens(t)
 		me, _ := servicetest.Claims(t, tokens.AccessToken)["sub"].(string)
 		seen := 0
 		rows := func(what string, wanted ...string) {

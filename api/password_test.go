@@ -646,7 +646,7 @@ func TestPasswordChange(t *testing.T) {
 		}
 		// A confidential client of the operator's logs users in by codes only; its users can change their password all the same.
 		q := signUp(t, w.Service)
-		token := sessionAt(t, w.Service, q, "server", "")
+		token := sessionAt(t, w.Service, q, "server", oauth.ScopeAccount)
 		renewed = change(token, servicetest.Password, "amber-heron-47").Tokens(t)
 		if claims := servicetest.Claims(t, renewed.AccessToken); claims["client_id"] != "server" {
 			t.Errorf("the new session is %v's", claims["client_id"])

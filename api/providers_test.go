@@ -117,7 +117,7 @@ func (b *browser) through(p page, provider string) page {
 
 // as is an authorization request that tells the provider whom to log in.
 func (h house) as(hint string) string {
-	return authorizeURL(h.Service, map[string]string{"login_hint": hint, "scope": "openid email profile"})
+	return authorizeURL(h.Service, map[string]string{"login_hint": hint, "scope": "openid email profile account"})
 }
 
 // me is the user of an access token.
@@ -590,7 +590,7 @@ func TestOA15_Identities(t *testing.T) {
 		}
 		t.Run("fail/an identity of another user", func(t *testing.T) {
 			eve := newBrowser(t, h.Service)
-			hers := redeem(t, h.Service, eve.logIn(eve.open(authorizeURL(h.Service, nil)), "eve@example.com").code(t)).Tokens(t)
+			hers := redeem(t, h.Service, eve.logIn(eve.open(authorizeURL(h.Service, forAccount())), "eve@example.com").code(t)).Tokens(t)
 			if p := add(eve, hers.AccessToken, "liar"); p.location != nil || p.status != http.StatusConflict {
 				t.Errorf("%d %v", p.status, p.location)
 			}

@@ -24,7 +24,7 @@ func TestREV01_OnEveryReplica(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db)
 		other := servicetest.Start(t, db, sameIssuer(s))
-		addClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend"))})
+		addClient(t, s, confidential(oauth.Client{ID: "backend", Audiences: []string{s.Config.Issuer}}))
 		for _, event := range revocations() {
 			p := signUp(t, s)
 			second := s.LogIn(t, p.email)
@@ -57,7 +57,7 @@ func TestREV01_IntrospectionAtOnce(t *testing.T) {
 		deaf := &deafStore{}
 		db.Wrap = func(inner store.Store) store.Store { deaf.Store = inner; return deaf }
 		late := servicetest.Start(t, db, sameIssuer(s))
-		addClient(t, s, oauth.Client{ID: "backend", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("backend"))})
+		addClient(t, s, confidential(oauth.Client{ID: "backend", Audiences: []string{s.Config.Issuer}}))
 		for _, event := range revocations() {
 			if event.alive {
 				continue // no session has ended; the copy of the blocklist tells

@@ -330,6 +330,7 @@ func TestStorageFailures(t *testing.T) {
 			SecretHash: oauth.HashSecret(secretOf("backend")),
 			Grants:     []string{oauth.GrantClientCredentials},
 			Scopes:     []string{"reports:read"},
+			Audiences:  []string{s.Config.Issuer},
 		})
 		methods := requestMethods()
 		for name, prepare := range storageAttempts(t, s) {

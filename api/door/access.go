@@ -2,7 +2,9 @@ package door
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -13,8 +15,12 @@ import (
 
 const claimsKey = "handstamp.claims"
 
+// recentLogin is how long ago a user may have logged in who deletes the account or changes what logs in to it.
+const recentLogin = 10 * time.Minute
+
 // authenticated lets a handler run only with a valid access token of a user at one of the operator's own clients that is
-// meant for this service, which it finds by ClaimsOf. The token is checked without a query: signature and claims offline,
+// meant for the account API, which it finds by ClaimsOf: its scope has account, and the issuer is its only audience. A token that
+// a resource server gets to see is worth nothing here. The token is checked without a query: signature and claims offline,
 // revocation in this replica's copy of the blocklist. What a user has allowed a third-party client stands in its scope, and
 // none of that is the account itself.
 func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
@@ -39,8 +45,33 @@ func (d *Door) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 				Challenge: `Bearer error="insufficient_scope"`,
 			}
 		}
+		if len(claims.Audience) != 1 || claims.Audience[0] != d.config.Issuer {
+			return InvalidToken("the access token is meant for other services: ask for the resource "+d.config.Issuer, nil)
+		}
+		if !claims.HasScope(oauth.ScopeAccount) || !client.MayAccount() {
+			return InsufficientScope(oauth.ScopeAccount, "the access token lacks the scope "+oauth.ScopeAccount)
+		}
 		c.Set(claimsKey, claims)
 		return next(c)
+	}
+}
+
+// recently lets a handler run only if the user of the access token has logged in within recentLogin. The challenge is that of
+// RFC 9470, section 3, but goes with a 403: a refresh brings no token that would do.
+func (d *Door) recently(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if d.Now().Sub(ClaimsOf(c).AuthTime) <= recentLogin {
+			return next(c)
+		}
+		const detail = "the user must have logged in within the last ten minutes: log in again"
+		return &Problem{
+			Status: http.StatusForbidden,
+			Code:   "insufficient_user_authentication",
+			Title:  titleNotAllowed,
+			Detail: detail,
+			Challenge: fmt.Sprintf(`Bearer error="insufficient_user_authentication", error_description="%s", max_age="%d"`, detail,
+				int(recentLogin.Seconds())),
+		}
 	}
 }
 

@@ -27,7 +27,11 @@ func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
 	}
 	h.Add("Vary", "Origin")
 	from := c.Request().Header.Get("Origin")
-	if from == "" || !d.config.Clients.AllowsOrigin(from) {
+	allows := d.config.Clients.AllowsOrigin
+	if s == SharedOwn {
+		allows = d.config.Clients.AllowsOwnOrigin
+	}
+	if from == "" || !allows(from) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", from)

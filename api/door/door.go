@@ -24,6 +24,7 @@ type Clients interface {
 	Client(ctx context.Context, id string) (oauth.Client, error)
 	Knows(id string) bool
 	AllowsOrigin(origin string) bool
+	AllowsOwnOrigin(origin string) bool
 }
 
 // Config is what the door needs to know of the service.

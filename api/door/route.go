@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
 // Access says who may call a route. It is decided before the handler runs.
@@ -14,13 +15,14 @@ type Access int
 
 // The kinds of access.
 const (
-	Anyone    Access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
-	Stream                  // as Anyone, and the answer goes on until the caller leaves
-	Bearer                  // a user's valid access token, of one of the operator's own clients
-	OwnBearer               // the handler checks it: it may be for another audience, or a refresh token may stand in for it
-	Receiver                // a client's own access token with the scope of the route
-	Page                    // a hosted page: cookies, errors as pages, posts from our own pages only
-	EntryPage               // as Page, and clients and providers may have the browser post to it
+	Anyone       Access = iota // no credential, or one that the handler checks itself (a client's, a refresh token)
+	Stream                     // as Anyone, and the answer goes on until the caller leaves
+	Bearer                     // a user's valid access token for the account API, of one of the operator's own clients
+	RecentBearer               // as Bearer, of a user who has logged in a moment ago
+	OwnBearer                  // the handler checks it: it may be for another audience, or a refresh token may stand in for it
+	Receiver                   // a client's own access token with the scope of the route
+	Page                       // a hosted page: cookies, errors as pages, posts from our own pages only
+	EntryPage                  // as Page, and clients and providers may have the browser post to it
 )
 
 // String returns the word for the access in lists.
@@ -32,6 +34,8 @@ func (a Access) String() string {
 		return "stream"
 	case Bearer:
 		return "bearer"
+	case RecentBearer:
+		return "recent_bearer"
 	case OwnBearer:
 		return "own_bearer"
 	case Receiver:
@@ -51,6 +55,7 @@ type Sharing int
 const (
 	NotShared    Sharing = iota
 	SharedClient         // the registered origins of clients, exactly
+	SharedOwn            // those of the operator's own clients
 	SharedAll            // public documents: every origin, without credentials
 )
 
@@ -61,6 +66,8 @@ func (s Sharing) String() string {
 		return "none"
 	case SharedClient:
 		return "clients"
+	case SharedOwn:
+		return "own_clients"
 	case SharedAll:
 		return "all"
 	}
@@ -72,10 +79,18 @@ type Route struct {
 	Method  string
 	Path    string
 	Access  Access
-	Scope   string // that the access token must have; empty if none
+	Scope   string // of a Receiver route
 	Sharing Sharing
 	Audit   []audit.Kind // the security events that a request may record
 	Handler echo.HandlerFunc
+}
+
+// NeededScope is the scope that the access token of a request must have; empty if none.
+func (r Route) NeededScope() string {
+	if r.Access == Bearer || r.Access == RecentBearer {
+		return oauth.ScopeAccount
+	}
+	return r.Scope
 }
 
 // hasHead reports whether HEAD is answered, too.
@@ -89,6 +104,8 @@ func (d *Door) guarded(r Route) echo.HandlerFunc {
 	switch r.Access {
 	case Bearer:
 		return d.authenticated(handler)
+	case RecentBearer:
+		return d.authenticated(d.recently(handler))
 	case Receiver:
 		return d.receiving(r.Scope, handler)
 	case Page:

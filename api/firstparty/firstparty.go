@@ -44,11 +44,11 @@ type Login struct {
 func (r *Login) Routes() []door.Route {
 	return []door.Route{
 		{
-			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedClient, Handler: r.signup,
+			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedOwn, Handler: r.signup,
 			Audit: []audit.Kind{audit.KindSignedUp, audit.KindLoggedIn},
 		},
 		{
-			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedClient, Handler: r.login,
+			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedOwn, Handler: r.login,
 			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindLoginFailed},
 		},
 		{
@@ -75,12 +75,12 @@ type Account struct {
 
 // Routes returns the rows of the room.
 func (r *Account) Routes() []door.Route {
-	const by, to = door.Bearer, door.SharedClient
+	const by, recent, to = door.Bearer, door.RecentBearer, door.SharedOwn
 	return []door.Route{
 		{Method: http.MethodGet, Path: "/v1/me", Access: by, Sharing: to, Handler: r.me},
 		{Method: http.MethodPatch, Path: "/v1/me", Access: by, Sharing: to, Handler: r.updateMe},
 		{
-			Method: http.MethodDelete, Path: "/v1/me", Access: by, Sharing: to, Handler: r.deleteMe,
+			Method: http.MethodDelete, Path: "/v1/me", Access: recent, Sharing: to, Handler: r.deleteMe,
 			Audit: []audit.Kind{audit.KindUserDeleted},
 		},
 		{
@@ -113,11 +113,11 @@ type Identities struct {
 
 // Routes returns the rows of the room.
 func (r *Identities) Routes() []door.Route {
-	const by, to = door.Bearer, door.SharedClient
+	const by, recent, to = door.Bearer, door.RecentBearer, door.SharedOwn
 	return []door.Route{
 		{Method: http.MethodGet, Path: "/v1/identities", Access: by, Sharing: to, Handler: r.identities},
 		{
-			Method: http.MethodDelete, Path: "/v1/identities/:provider", Access: by, Sharing: to, Handler: r.removeIdentity,
+			Method: http.MethodDelete, Path: "/v1/identities/:provider", Access: recent, Sharing: to, Handler: r.removeIdentity,
 			Audit: []audit.Kind{audit.KindIdentityRemoved},
 		},
 		{Method: http.MethodGet, Path: "/v1/identities/:provider/token", Access: by, Sharing: to, Handler: r.identityToken},

@@ -52,7 +52,7 @@ type Upstreams struct {
 func (h *Upstreams) Routes() []door.Route {
 	return []door.Route{
 		{
-			Method: http.MethodPost, Path: "/v1/identities/:provider", Access: door.Bearer, Sharing: door.SharedClient,
+			Method: http.MethodPost, Path: "/v1/identities/:provider", Access: door.RecentBearer, Sharing: door.SharedOwn,
 			Handler: h.addIdentity,
 		},
 		{Method: http.MethodGet, Path: "/oauth2/identities", Access: door.Page, Handler: h.beginIdentity},

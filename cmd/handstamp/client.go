@@ -25,7 +25,7 @@ func (p *program) clientCommand() *cobra.Command {
 func (p *program) clientCreateCommand() *cobra.Command {
 	var c oauth.Client
 	var kind, scope string
-	var pkce, idTokenClaims string
+	var pkce, idTokenClaims, account string
 	var grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -41,7 +41,7 @@ func (p *program) clientCreateCommand() *cobra.Command {
 			if cmd.Flags().Changed("refresh-grace") {
 				c.RefreshGrace = &grace
 			}
-			if err := setTokenFlags(&c, pkce, idTokenClaims); err != nil {
+			if err := setTokenFlags(&c, pkce, idTokenClaims, account); err != nil {
 				return err
 			}
 			var plain string
@@ -91,6 +91,8 @@ func (p *program) clientCreateCommand() *cobra.Command {
 	flags.StringVar(&c.GroupsClaim, "groups-claim", "", "name of a claim of ID tokens that holds the user's roles, such as groups")
 	flags.StringVar(&c.AccessTokenType, "access-token-typ", verifier.TypeAccessToken,
 		"typ of access tokens: at+jwt (RFC 9068), or JWT for resource servers that refuse at+jwt")
+	flags.StringVar(&account, "account", "", "on or off: logins may have the scope account, which opens the account API; "+
+		"default on, off with --third-party")
 	flags.StringVar(&pkce, "pkce", pkceRequired, "required, or optional for a confidential client that cannot send a code_challenge")
 	flags.DurationVar(&grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
 	return cmd
@@ -102,13 +104,20 @@ const (
 )
 
 // setTokenFlags reads the flags that have words for values.
-func setTokenFlags(c *oauth.Client, pkce, idTokenClaims string) error {
+func setTokenFlags(c *oauth.Client, pkce, idTokenClaims, account string) error {
 	switch pkce {
 	case pkceRequired, pkceOptional:
 		c.PKCEOptional = pkce == pkceOptional
 	default:
 		return usageErrorf("--pkce: %q is not one of %s, %s", pkce, pkceRequired, pkceOptional)
 	}
+	switch {
+	case account != "" && account != "on" && account != "off":
+		return usageErrorf("--account: %q is not one of on, off", account)
+	case account == "on" && c.ThirdParty:
+		return usageErrorf("--account: a third-party client cannot have the user's account")
+	}
+	c.NoAccount = account == "off"
 	switch idTokenClaims {
 	case "":
 		c.IDTokenClaims = nil
@@ -253,6 +262,7 @@ type clientBody struct {
 	GroupsClaim            string     `json:"groups_claim,omitempty"`
 	AccessTokenType        string     `json:"access_token_typ"`
 	PKCE                   string     `json:"pkce"`
+	Account                bool       `json:"account"`
 	RefreshGrace           string     `json:"refresh_grace,omitempty"`
 	CreatedAt              time.Time  `json:"created_at"`
 	DisabledAt             *time.Time `json:"disabled_at,omitempty"`
@@ -277,6 +287,7 @@ func clientBodyOf(c oauth.Client) clientBody {
 		GroupsClaim:            c.GroupsClaim,
 		AccessTokenType:        cmp.Or(c.AccessTokenType, verifier.TypeAccessToken),
 		PKCE:                   pkceRequired,
+		Account:                c.MayAccount(),
 		CreatedAt:              c.CreatedAt.UTC(),
 		DisabledAt:             optional(c.DisabledAt),
 	}

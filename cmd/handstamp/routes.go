@@ -27,7 +27,7 @@ func routeBodyOf(r door.Route) routeBody {
 		Path:    r.Path,
 		Access:  r.Access.String(),
 		Sharing: r.Sharing.String(),
-		Scope:   r.Scope,
+		Scope:   r.NeededScope(),
 		Audit:   append([]audit.Kind{}, r.Audit...),
 	}
 }

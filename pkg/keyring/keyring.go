@@ -111,7 +111,7 @@ func Open(ctx context.Context, store Store, master seal.MasterKey, options Optio
 	k := &Keyring{
 		store: store, sealer: newSealer(master), options: options, lead: options.MaxAge + options.Leeway,
 		ahead: max(options.MaxAge+options.Leeway, min(options.PublishAhead, options.RotateEvery/2)),
-		busy: make(chan struct{}, 1), complete: make(chan struct{}), wake: make(chan struct{}, 1),
+		busy:  make(chan struct{}, 1), complete: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	// RSA keys take their time, so that only the default algorithm is waited for.
 	if err := k.sync(ctx, options.Algorithms[:1]); err != nil {

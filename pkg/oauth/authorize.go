@@ -253,7 +253,7 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 	if a.Scope, err = grantedScope(client, get["scope"]); err != nil {
 		return nil, err
 	}
-	if a.Audience, err = grantedAudience(s.audiences(client), Request{Form: form}.resources()); err != nil {
+	if a.Audience, err = s.grantedAudience(s.audiences(client), a.Scope, Request{Form: form}.resources()); err != nil {
 		return nil, err
 	}
 	if err := a.readPrompt(get["prompt"], get["max_age"]); err != nil {

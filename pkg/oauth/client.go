@@ -54,6 +54,7 @@ type Client struct {
 	Scopes                 []string
 	Audiences              []string
 	ThirdParty             bool   // asks the user for consent
+	NoAccount              bool   // the scope account is kept from it; from a third-party client it always is
 	Algorithm              string // of the client's access tokens; empty for the service's
 	// IDTokenAlgorithm signs what is meant for the client itself: ID tokens, logout tokens, security event tokens
 	// (id_token_signed_response_alg). Empty: RS256 (OpenID Connect Dynamic Client Registration 1.0, section 2).
@@ -69,6 +70,9 @@ type Client struct {
 	UpdatedAt       time.Time
 	DisabledAt      time.Time // zero while enabled
 }
+
+// MayAccount reports whether logins at the client may have the user's account (ScopeAccount).
+func (c Client) MayAccount() bool { return !c.ThirdParty && !c.NoAccount }
 
 // AlgorithmOfAccessTokens as IDTokenAlgorithm stands for the algorithm of the client's access tokens. Clients have it that
 // were registered when there was one algorithm for both.
@@ -191,6 +195,9 @@ func (c Client) Validate() error {
 		if !validScopeValue(s) {
 			fault("scope %q: holds characters that RFC 6749, section 3.3 does not allow", s)
 		}
+	}
+	if slices.Contains(c.Scopes, ScopeAccount) && !c.MayAccount() {
+		fault("scope: %s opens the user's account, which a third-party client or one without the account cannot have", ScopeAccount)
 	}
 	for _, a := range c.Audiences {
 		if a == "" {

@@ -16,6 +16,7 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 	if err != nil {
 		return nil, err
 	}
+	c.NoAccount = true // it has none
 	scope, err := grantedScope(c, asked)
 	if err != nil {
 		return nil, err
@@ -25,7 +26,7 @@ func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*T
 			return nil, refuse(InvalidScope, "there is no user whose %s could be asked for", value)
 		}
 	}
-	audience, err := grantedAudience(s.audiences(c), r.resources())
+	audience, err := s.grantedAudience(s.audiences(c), scope, r.resources())
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	if !code.UsedAt.IsZero() {
 		return nil, s.endReused(ctx, code, r.Origin)
 	}
-	audience, err := grantedAudience(code.Audience, r.resources())
+	audience, err := s.grantedAudience(code.Audience, code.Scope, r.resources())
 	if err != nil {
 		return nil, err // before the code is used up: the client may ask again
 	}

@@ -57,7 +57,7 @@ func (s *Server) introspect(ctx context.Context, r Request) (Introspection, erro
 		return Introspection{}, nil
 	case err != nil:
 		return Introspection{}, err
-	case !current || !s.concerns(client, found.ClientID, found.Audience):
+	case !current || !concerns(client, found.ClientID, found.Audience):
 		return Introspection{}, nil
 	}
 	return Introspection{
@@ -72,7 +72,7 @@ func (s *Server) introspectAccessToken(ctx context.Context, client Client, raw s
 	if errors.Is(err, verifier.ErrUnavailable) {
 		return Introspection{}, err
 	}
-	if err != nil || !s.concerns(client, claims.ClientID, claims.Audience) {
+	if err != nil || !concerns(client, claims.ClientID, claims.Audience) {
 		return Introspection{}, nil //nolint:nilerr // not alive
 	}
 	if alive, err := s.issuerStillStands(ctx, claims); err != nil || !alive {
@@ -112,12 +112,13 @@ func (s *Server) issuerStillStands(ctx context.Context, claims *verifier.Claims)
 	return err == nil && found.RevokedAt.IsZero() && !found.ClientDisabled && !u.Disabled(), err
 }
 
-// concerns reports whether a client may know about a token.
-func (s *Server) concerns(c Client, issuedTo string, audience []string) bool {
+// concerns reports whether a client may know about a token. A client without audiences of its own is no resource server: the audience
+// that its own tokens have by default would be that of everybody's.
+func concerns(c Client, issuedTo string, audience []string) bool {
 	if c.ID == issuedTo {
 		return true
 	}
-	return slices.ContainsFunc(s.audiences(c), func(a string) bool { return slices.Contains(audience, a) })
+	return slices.ContainsFunc(c.Audiences, func(a string) bool { return slices.Contains(audience, a) })
 }
 
 func minTime(a, b time.Time) time.Time {

@@ -29,7 +29,7 @@ func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenRespon
 		if err != nil {
 			return nil, err
 		}
-		if _, err := grantedAudience(found.Audience, resources); err != nil && found.ClientID == c.ID {
+		if _, err := s.grantedAudience(found.Audience, found.Scope, resources); err != nil && found.ClientID == c.ID {
 			return nil, err
 		}
 	}
@@ -44,7 +44,7 @@ func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenRespon
 	if err != nil {
 		return nil, err
 	}
-	audience, err := grantedAudience(issued.Audience, resources)
+	audience, err := s.grantedAudience(issued.Audience, issued.Scope, resources)
 	if err != nil {
 		return nil, err
 	}

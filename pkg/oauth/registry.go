@@ -101,10 +101,20 @@ func (r *Registry) StatusClients() []statuslist.Client {
 
 // AllowsOrigin reports whether an enabled client may be used from a page of an origin, compared exactly.
 func (r *Registry) AllowsOrigin(origin string) bool {
+	return r.any(func(c Client) bool { return slices.Contains(c.Origins, origin) })
+}
+
+// AllowsOwnOrigin is AllowsOrigin for the operator's own clients only.
+func (r *Registry) AllowsOwnOrigin(origin string) bool {
+	return r.any(func(c Client) bool { return !c.ThirdParty && slices.Contains(c.Origins, origin) })
+}
+
+// any reports whether an enabled client is as the condition says.
+func (r *Registry) any(is func(c Client) bool) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, c := range r.clients {
-		if !c.Disabled() && slices.Contains(c.Origins, origin) {
+		if !c.Disabled() && is(c) {
 			return true
 		}
 	}

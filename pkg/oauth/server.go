@@ -64,20 +64,26 @@ type TokenResponse struct {
 // section 5.4 and 11).
 func openIDScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
 
+// ScopeAccount is the scope of the account API: the user's profile, password, sessions and identities. It is worth the whole account,
+// so a token has it only if it was asked for by name, or if nothing was asked for and the client is the operator's own.
+const ScopeAccount = "account"
+
 // grantedScope is what a client gets for what it asks: nothing beyond what it is registered for; if it asks for nothing, its
-// registered scopes but those of OpenID Connect, which are always asked for by name (RFC 6749, section 3.3).
+// registered scopes but those of OpenID Connect, which are always asked for by name (RFC 6749, section 3.3), and the account.
 func grantedScope(c Client, asked string) (string, error) {
+	may := slices.Clone(c.Scopes)
+	if c.MayAccount() && !slices.Contains(may, ScopeAccount) {
+		may = append(may, ScopeAccount)
+	}
 	if asked == "" {
-		return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool {
-			return slices.Contains(openIDScopes(), s)
-		}), " "), nil
+		return strings.Join(slices.DeleteFunc(may, func(s string) bool { return slices.Contains(openIDScopes(), s) }), " "), nil
 	}
 	values := strings.Fields(asked)
 	for _, v := range values {
 		if !validScopeValue(v) {
 			return "", refuse(InvalidScope, "scope holds characters that are not allowed")
 		}
-		if !slices.Contains(c.Scopes, v) {
+		if !slices.Contains(may, v) {
 			return "", refuse(InvalidScope, "the client is not registered for the scope %s", v)
 		}
 	}
@@ -93,10 +99,12 @@ func (s *Server) audiences(c Client) []string {
 	return s.config.Audience
 }
 
-// grantedAudience is what a client gets for the resources it asks for (RFC 8707, section 2), all of allowed if it asks for none.
-func grantedAudience(allowed, resources []string) ([]string, error) {
+// grantedAudience is what a client gets for the resources it asks for (RFC 8707, section 2), all of allowed if it asks for none. With
+// the scope account it may ask for the issuer, which is the account API and no resource server.
+func (s *Server) grantedAudience(allowed []string, scope string, resources []string) ([]string, error) {
+	account := slices.Contains(strings.Fields(scope), ScopeAccount)
 	for _, r := range resources {
-		if !slices.Contains(allowed, r) {
+		if !slices.Contains(allowed, r) && (!account || r != s.config.Issuer) {
 			return nil, refuse(InvalidTarget, "the resource is unknown or not granted to the client")
 		}
 	}

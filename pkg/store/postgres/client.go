@@ -15,15 +15,15 @@ import (
 const clientColumns = `c.id, c.name, c.type, c.secret_hash,
 	c.redirect_uris, c.post_logout_redirect_uris, c.backchannel_logout_uri, c.origins,
 	c.grants, c.scopes, c.audiences, c.third_party, c.algorithm, c.id_token_algorithm, c.id_token_claims, c.groups_claim,
-	c.access_token_type, c.pkce_optional, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
+	c.access_token_type, c.pkce_optional, c.no_account, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
 
 // CreateClient implements oauth.ClientStore.
 func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) error {
 	const sql = `WITH created AS (
 			INSERT INTO clients (id, name, type, secret_hash, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, origins,
 				grants, scopes, audiences, third_party, algorithm, id_token_algorithm, id_token_claims, groups_claim, access_token_type,
-				pkce_optional, refresh_grace, created_at, updated_at, disabled_at)
-			VALUES ($11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)
+				pkce_optional, no_account, refresh_grace, created_at, updated_at, disabled_at)
+			VALUES ($11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)
 			ON CONFLICT (id) DO NOTHING RETURNING id
 		), noted AS (` + insertEvent + ` FROM created)
 		SELECT true, ` + notify + ` FROM created`
@@ -32,7 +32,7 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 		c.ID, c.Name, string(c.Type), c.SecretHash,
 		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
 		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, c.IDTokenAlgorithm, c.IDTokenClaims,
-		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, micros(c.RefreshGrace), when(c.CreatedAt), when(c.UpdatedAt), when(c.DisabledAt))...))
+		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.CreatedAt), when(c.UpdatedAt), when(c.DisabledAt))...))
 	if err == nil && !created {
 		return oauth.ErrClientExists
 	}
@@ -103,7 +103,7 @@ func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
 		&c.ID, &c.Name, &c.Type, &c.SecretHash,
 		texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
 		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &c.IDTokenAlgorithm,
-		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt}, instant{&c.DisabledAt},
+		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt}, instant{&c.DisabledAt},
 	}, more...)...)
 	c.RefreshGrace = duration(grace)
 	return c, err

@@ -11,14 +11,14 @@ import (
 
 const clientColumns = `id, name, type, secret_hash, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, origins,
 	grants, scopes, audiences, third_party, algorithm, id_token_algorithm, id_token_claims, groups_claim, access_token_type,
-	pkce_optional, refresh_grace, created_at, updated_at, disabled_at`
+	pkce_optional, no_account, refresh_grace, created_at, updated_at, disabled_at`
 
 func scanClient(r *row, c *oauth.Client, more ...any) {
 	r.scan(append([]any{
 		&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI,
 		&c.Origins,
 		&c.Grants, &c.Scopes, &c.Audiences, &c.ThirdParty, &c.Algorithm, &c.IDTokenAlgorithm, &c.IDTokenClaims, &c.GroupsClaim,
-		&c.AccessTokenType, &c.PKCEOptional, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt,
+		&c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt,
 	}, more...)...)
 }
 
@@ -31,12 +31,12 @@ func (db *DB) CreateClient(ctx context.Context, client oauth.Client, e audit.Eve
 		}
 		n, err := c.exec(`
 			INSERT INTO clients (`+clientColumns+`, sequence)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO NOTHING`,
 			client.ID, client.Name, string(client.Type), client.SecretHash, client.RedirectURIs, client.PostLogoutRedirectURIs,
 			client.BackchannelLogoutURI, client.Origins, client.Grants, client.Scopes, client.Audiences, client.ThirdParty,
 			client.Algorithm, client.IDTokenAlgorithm, client.IDTokenClaims, client.GroupsClaim, client.AccessTokenType,
-			client.PKCEOptional, client.RefreshGrace, client.CreatedAt, client.UpdatedAt, client.DisabledAt, sequence)
+			client.PKCEOptional, client.NoAccount, client.RefreshGrace, client.CreatedAt, client.UpdatedAt, client.DisabledAt, sequence)
 		if err != nil {
 			return err
 		}
