@@ -396,6 +396,7 @@ func mappings() map[string]mapping {
 func elsewhere() map[string]string {
 	return map[string]string{
 		"oauth.ErrClientExists":           "clients are created on the command line",
+		"oauth.ErrClientChanged":          "clients are updated on the command line",
 		"oauth.ErrBrowserSessionNotFound": "browserSession: nobody is logged in",
 		"oauth.ErrRequestNotFound":        "oauth.takePushed: invalid_request",
 		"keyring.ErrUpcoming":             "keys are rotated on the command line",
@@ -502,7 +503,9 @@ func kindsElsewhere() map[string]string {
 		"KindUserEnabled":    "the command line",
 		"KindRolesChanged":   "the command line",
 		"KindClientCreated":  "the command line",
+		"KindClientUpdated":  "the command line",
 		"KindClientDisabled": "the command line",
+		"KindClientEnabled":  "the command line",
 		"KindClientDeleted":  "the command line",
 		"KindKeyRotated":     "the keyring, by schedule, and the command line",
 		"KindKeyRevoked":     "the command line",

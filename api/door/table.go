@@ -209,6 +209,10 @@ func rows() []row {
 			detail: detailChanged,
 		},
 		{
+			err: oauth.ErrClientChanged, status: http.StatusConflict, code: "conflict", title: titleChanged,
+			detail: detailChanged,
+		},
+		{
 			err: sharedsignal.ErrStreamExists, status: http.StatusConflict, code: "conflict", title: titleChanged,
 			detail: detailChanged,
 		},

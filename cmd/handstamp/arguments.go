@@ -6,16 +6,6 @@ import (
 
 // What a command is about is named by an argument or by a flag, as one likes.
 
-// oneArg demands exactly one argument.
-func oneArg(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageErrorf("%s needs %s", cmd.CommandPath(), what)
-		}
-		return nil
-	}
-}
-
 // optionalArg allows one argument.
 func optionalArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

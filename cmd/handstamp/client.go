@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"strings"
@@ -18,35 +18,49 @@ import (
 )
 
 func (p *program) clientCommand() *cobra.Command {
-	return group("client", "Create, list, disable and delete clients",
-		p.clientCreateCommand(), p.clientListCommand(), p.clientDisableCommand(), p.clientDeleteCommand())
+	return group("client", "Create, list, show, change, disable, enable and delete clients",
+		p.clientCreateCommand(), p.clientListCommand(),
+		p.oneClientCommand("show", "Show a client, and the addresses that it needs",
+			func(_ context.Context, c Config, _ store.Store, client oauth.Client) error {
+				return p.printClient(c, client, "")
+			}),
+		p.clientUpdateCommand(), p.clientSecretCommand(), p.clientDisableCommand(),
+		p.oneClientCommand("enable", "Let a disabled client get tokens again; its sessions go on",
+			func(ctx context.Context, c Config, s store.Store, client oauth.Client) error {
+				since, now := client.UpdatedAt, c.Clock.Now()
+				if client.Disabled() {
+					client.DisabledAt, client.UpdatedAt = time.Time{}, now
+					if err := s.UpdateClient(ctx, client, since, audit.ClientEnabled(now, client.ID, audit.CLI())); err != nil {
+						return err
+					}
+				}
+				return p.say(map[string]string{"client_id": client.ID, "state": "enabled"}, "Client %s is enabled.", client.ID)
+			}),
+		p.clientDeleteCommand())
 }
 
 func (p *program) clientCreateCommand() *cobra.Command {
-	var c oauth.Client
-	var kind, scope string
-	var pkce, idTokenClaims, account string
-	var grace time.Duration
+	var f clientFlags
 	cmd := &cobra.Command{
-		Use:   "create",
+		Use:   "create [ID]",
 		Short: "Register an application",
 		Long: "Register an application. The secret of a confidential client is printed once and cannot be shown again: the service " +
 			"keeps only its hash.",
 		Example: `  handstamp client create --id shop --type public --redirect-uri https://shop.example/callback \
       --origin https://shop.example --grant authorization_code --grant refresh_token --scope "openid profile orders:read"
   handstamp client create --id billing --type confidential --grant client_credentials --scope orders:read --output json`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.Type, c.Scopes = oauth.ClientType(kind), strings.Fields(scope)
-			if cmd.Flags().Changed("refresh-grace") {
-				c.RefreshGrace = &grace
+		Args: optionalArg("ID"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			c := oauth.Client{Type: oauth.ClientType(f.kind)}
+			if c.ID, err = theOne("ID", "id", f.id, args); err != nil {
+				return err
 			}
-			if err := setTokenFlags(&c, pkce, idTokenClaims, account); err != nil {
+			if err := f.apply(&c, func(string) bool { return true }, cmd.Flags().Changed("refresh-grace")); err != nil {
 				return err
 			}
 			var plain string
 			if c.Type == oauth.Confidential {
-				plain = "hsc_" + randomText(32)
+				plain = newClientSecret()
 				c.SecretHash = oauth.HashSecret(plain)
 			}
 			if err := c.Validate(); err != nil {
@@ -58,81 +72,116 @@ func (p *program) clientCreateCommand() *cobra.Command {
 				if err := s.CreateClient(cmd.Context(), c, audit.ClientCreated(now, c.ID, audit.CLI())); err != nil {
 					return err
 				}
-				rows := append([][]string{{"Client ID", c.ID}}, tokenRows(c)...)
-				if plain != "" {
-					rows = append(rows, []string{"Client secret", plain}, []string{"", "Keep it now: it cannot be shown again."})
-				}
-				return p.print(struct {
-					clientBody
-					Secret string `json:"client_secret,omitempty"`
-				}{clientBodyOf(c), plain}, rows...)
+				return p.printClient(config, c, plain)
 			})
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&c.ID, "id", "", "client ID")
-	flags.StringVar(&c.Name, "name", "", "name shown to users")
-	flags.StringVar(&kind, "type", "public", "public (runs on the user's device) or confidential (keeps a secret)")
-	flags.StringArrayVar(&c.RedirectURIs, "redirect-uri", nil, "exact redirect URI; may be repeated")
-	flags.StringArrayVar(&c.PostLogoutRedirectURIs, "post-logout-redirect-uri", nil, "exact URI after logout; may be repeated")
-	flags.StringVar(&c.BackchannelLogoutURI, "backchannel-logout-uri", "", "address that receives logout tokens")
-	flags.StringArrayVar(&c.Origins, "origin", nil, "origin of pages that may call the service (CORS); may be repeated")
-	flags.StringArrayVar(&c.Grants, "grant", []string{oauth.GrantRefreshToken},
-		"authorization_code, refresh_token or client_credentials; may be repeated")
-	flags.StringVar(&scope, "scope", "", "scope values that the client may ask for, space-separated")
-	flags.StringArrayVar(&c.Audiences, "audience", nil, "aud of the client's tokens; may be repeated")
-	flags.BoolVar(&c.ThirdParty, "third-party", false, "the client is not the operator's own, and users are asked for consent")
-	flags.StringVar(&c.Algorithm, "algorithm", "",
-		"signature algorithm of the client's access tokens: ES256, EdDSA or RS256; default the service's")
-	flags.StringVar(&c.IDTokenAlgorithm, "id-token-signed-response-alg", verifier.RS256,
-		"signature algorithm of ID tokens, logout tokens and security events: RS256, ES256 or EdDSA")
-	flags.StringVar(&idTokenClaims, "id-token-claims", "",
-		"on or off: ID tokens hold the claims of the granted scopes, such as name and email; default on, off with --third-party")
-	flags.StringVar(&c.GroupsClaim, "groups-claim", "", "name of a claim of ID tokens that holds the user's roles, such as groups")
-	flags.StringVar(&c.AccessTokenType, "access-token-typ", verifier.TypeAccessToken,
-		"typ of access tokens: at+jwt (RFC 9068), or JWT for resource servers that refuse at+jwt")
-	flags.StringVar(&account, "account", "", "on or off: logins may have the scope account, which opens the account API; "+
-		"default on, off with --third-party")
-	flags.StringVar(&pkce, "pkce", pkceRequired, "required, or optional for a confidential client that cannot send a code_challenge")
-	flags.DurationVar(&grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
+	flags.StringVar(&f.id, "id", "", "client ID")
+	flags.StringVar(&f.kind, "type", "public", "public (runs on the user's device) or confidential (keeps a secret)")
+	f.add(flags)
 	return cmd
 }
 
-const (
-	pkceRequired = "required"
-	pkceOptional = "optional"
-)
-
-// setTokenFlags reads the flags that have words for values.
-func setTokenFlags(c *oauth.Client, pkce, idTokenClaims, account string) error {
-	switch pkce {
-	case pkceRequired, pkceOptional:
-		c.PKCEOptional = pkce == pkceOptional
-	default:
-		return usageErrorf("--pkce: %q is not one of %s, %s", pkce, pkceRequired, pkceOptional)
+func (p *program) clientUpdateCommand() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "update [ID]",
+		Short: "Change properties of a client; what is not named stays as it is",
+		Long: `Change properties of a client. What is not named stays as it is; a list that is named is replaced as a whole, and
+--origin "" empties it. Every replica hears of it within a second. Tokens and sessions that exist stay as they are.`,
+		Example: `  handstamp client update --id shop --redirect-uri https://shop.example/callback --redirect-uri https://shop.example/cb2
+  handstamp client update shop --pkce optional`,
+		Args: optionalArg("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := clientID(f.id, args)
+			if err != nil {
+				return err
+			}
+			changed := cmd.LocalNonPersistentFlags().Changed
+			return p.withStore(cmd, func(config Config, s store.Store) error {
+				c, err := s.Client(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				since := c.UpdatedAt
+				if err := f.apply(&c, changed, changed("refresh-grace")); err != nil {
+					return err
+				}
+				if err := c.Validate(); err != nil {
+					return usageErrorf("the client cannot be changed:\n%w", err)
+				}
+				c.UpdatedAt = config.Clock.Now()
+				if err := s.UpdateClient(cmd.Context(), c, since, audit.ClientUpdated(c.UpdatedAt, c.ID, audit.CLI())); err != nil {
+					return err
+				}
+				return p.printClient(config, c, "")
+			})
+		},
 	}
-	switch {
-	case account != "" && account != "on" && account != "off":
-		return usageErrorf("--account: %q is not one of on, off", account)
-	case account == "on" && c.ThirdParty:
-		return usageErrorf("--account: a third-party client cannot have the user's account")
-	}
-	c.NoAccount = account == "off"
-	switch idTokenClaims {
-	case "":
-		c.IDTokenClaims = nil
-	case "on", "off":
-		c.IDTokenClaims = new(idTokenClaims == "on")
-	default:
-		return usageErrorf("--id-token-claims: %q is not one of on, off", idTokenClaims)
-	}
-	return nil
+	cmd.Flags().StringVar(&f.id, "id", "", "client ID")
+	f.add(cmd.Flags())
+	return cmd
 }
+
+func (p *program) clientSecretCommand() *cobra.Command {
+	cmd := p.oneClientCommand("secret", "Give a confidential client a new secret; the old one is refused within a second",
+		func(ctx context.Context, config Config, s store.Store, c oauth.Client) error {
+			if c.Type != oauth.Confidential {
+				return usageErrorf("client %s is public: it has no secret", c.ID)
+			}
+			since, plain := c.UpdatedAt, newClientSecret()
+			c.SecretHash, c.UpdatedAt = oauth.HashSecret(plain), config.Clock.Now()
+			if err := s.UpdateClient(ctx, c, since, audit.ClientUpdated(c.UpdatedAt, c.ID, audit.CLI())); err != nil {
+				return err
+			}
+			return p.printClient(config, c, plain)
+		})
+	cmd.Long = "Give a confidential client a new secret. It is printed once and cannot be shown again. The old one is refused within a " +
+		"second; sessions and tokens stay as they are."
+	return cmd
+}
+
+func newClientSecret() string { return "hsc_" + randomText(32) }
 
 func randomText(bytes int) string {
 	b := make([]byte, bytes)
 	rand.Read(b)
 	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// clientID is the client that a command is about.
+func clientID(flag string, args []string) (string, error) {
+	id, err := theOne("ID", "id", flag, args)
+	if err == nil && id == "" {
+		return "", usageErrorf("--id is missing: name the client by it, or by an argument")
+	}
+	return id, err
+}
+
+// oneClientCommand is a command about one client that exists.
+func (p *program) oneClientCommand(use, short string,
+	do func(context.Context, Config, store.Store, oauth.Client) error) *cobra.Command {
+	var flag string
+	cmd := &cobra.Command{
+		Use: use + " [ID]", Short: short, Args: optionalArg("ID"),
+		Example: "  handstamp client " + use + " --id shop\n  handstamp client " + use + " shop",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := clientID(flag, args)
+			if err != nil {
+				return err
+			}
+			return p.withStore(cmd, func(config Config, s store.Store) error {
+				c, err := s.Client(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				return do(cmd.Context(), config, s, c)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&flag, "id", "", "client ID")
+	return cmd
 }
 
 func (p *program) clientListCommand() *cobra.Command {
@@ -165,137 +214,42 @@ func (p *program) clientListCommand() *cobra.Command {
 	}
 }
 
+// disabledFor is how long after it was disabled a client's tokens are refused that were minted meanwhile: longer than it takes
+// until the last replica has heard of it, and no longer, so that a client that is enabled again gets tokens that are accepted.
+const disabledFor = time.Minute
+
 func (p *program) clientDisableCommand() *cobra.Command {
-	var id string
-	cmd := &cobra.Command{
-		Use:   "disable",
-		Short: "Disable a client: it gets no token, and its access tokens are refused within a second",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if id == "" {
-				return usageErrorf("--id is missing")
+	cmd := p.oneClientCommand("disable", "Disable a client: it gets no token, and its access tokens are refused within a second",
+		func(ctx context.Context, c Config, s store.Store, client oauth.Client) error {
+			now := c.Clock.Now()
+			entry := blocklist.NewEntry(verifier.BlockClient, client.ID, service.SessionEnder(c.Config, s).BlockUntil())
+			entry.NotBefore = now.Add(disabledFor).Truncate(time.Second)
+			if err := s.DisableClient(ctx, client.ID, now, entry, audit.ClientDisabled(now, client.ID, audit.CLI())); err != nil {
+				return err
 			}
-			return p.withStore(cmd, func(c Config, s store.Store) error {
-				now := c.Clock.Now()
-				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
-				err := s.DisableClient(cmd.Context(), id, now, entry, audit.ClientDisabled(now, id, audit.CLI()))
-				if err != nil {
-					return err
-				}
-				return p.say(map[string]string{"client_id": id, "state": "disabled"}, "Client %s is disabled.", id)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&id, "id", "", "client ID")
+			return p.say(map[string]string{"client_id": client.ID, "state": "disabled"}, "Client %s is disabled.", client.ID)
+		})
+	cmd.Long = `Disable a client. It gets no token, and its access tokens are refused within a second. "handstamp client enable" undoes it:
+access tokens that are minted a minute after the client was disabled, or later, are accepted.`
 	return cmd
 }
 
 func (p *program) clientDeleteCommand() *cobra.Command {
-	var id string
-	cmd := &cobra.Command{
-		Use:   "delete",
-		Short: "Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
-		Long: `Delete a client permanently. It gets no token, its access tokens are refused within a second, its sessions can no
-longer be refreshed, and the consent of users is forgotten. Its ID cannot be registered again, so that no other client can
-inherit its tokens. The audit log keeps its events.`,
-		Example: "  handstamp client delete --id shop",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch id {
-			case "":
-				return usageErrorf("--id is missing")
-			case oauth.DefaultClientID:
+	cmd := p.oneClientCommand("delete", "Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
+		func(ctx context.Context, c Config, s store.Store, client oauth.Client) error {
+			id := client.ID
+			if id == oauth.DefaultClientID {
 				return usageErrorf("the built-in client %s cannot be deleted; use handstamp client disable --id %s", id, id)
 			}
-			return p.withStore(cmd, func(c Config, s store.Store) error {
-				now := c.Clock.Now()
-				entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
-				if err := s.DeleteClient(cmd.Context(), id, now, entry, audit.ClientDeleted(now, id, audit.CLI())); err != nil {
-					return err
-				}
-				return p.say(map[string]string{"client_id": id, "state": "deleted"}, "Client %s is deleted.", id)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&id, "id", "", "client ID")
+			now := c.Clock.Now()
+			entry := blocklist.NewEntry(verifier.BlockClient, id, service.SessionEnder(c.Config, s).BlockUntil())
+			if err := s.DeleteClient(ctx, id, now, entry, audit.ClientDeleted(now, id, audit.CLI())); err != nil {
+				return err
+			}
+			return p.say(map[string]string{"client_id": id, "state": "deleted"}, "Client %s is deleted.", id)
+		})
+	cmd.Long = `Delete a client permanently. It gets no token, its access tokens are refused within a second, its sessions can no
+longer be refreshed, and the consent of users is forgotten. Its ID cannot be registered again, so that no other client can
+inherit its tokens. The audit log keeps its events.`
 	return cmd
-}
-
-// tokenRows say what tokens of a client look like, for people.
-func tokenRows(c oauth.Client) [][]string {
-	b := clientBodyOf(c)
-	if !c.Allows(oauth.GrantAuthorizationCode) { // there are no codes and no ID tokens
-		return [][]string{{"Access token typ", b.AccessTokenType}}
-	}
-	claims := "off"
-	if b.IDTokenClaims {
-		claims = "on"
-	}
-	rows := [][]string{
-		{"PKCE", b.PKCE},
-		{"ID token signed with", cmp.Or(b.IDTokenAlgorithm, "the service's algorithm")},
-		{"ID token claims", claims},
-		{"Access token typ", b.AccessTokenType},
-	}
-	if c.GroupsClaim != "" {
-		rows = append(rows, []string{"Groups claim", c.GroupsClaim})
-	}
-	return rows
-}
-
-// clientBody is a client as printed.
-type clientBody struct {
-	ID                     string     `json:"client_id"`
-	Name                   string     `json:"name,omitempty"`
-	Type                   string     `json:"type"`
-	RedirectURIs           []string   `json:"redirect_uris,omitempty"`
-	PostLogoutRedirectURIs []string   `json:"post_logout_redirect_uris,omitempty"`
-	BackchannelLogoutURI   string     `json:"backchannel_logout_uri,omitempty"`
-	Origins                []string   `json:"origins,omitempty"`
-	Grants                 []string   `json:"grants"`
-	Scope                  string     `json:"scope"`
-	Audiences              []string   `json:"audiences,omitempty"`
-	ThirdParty             bool       `json:"third_party"`
-	Algorithm              string     `json:"algorithm,omitempty"`
-	IDTokenAlgorithm       string     `json:"id_token_signed_response_alg,omitempty"`
-	IDTokenClaims          bool       `json:"id_token_claims"`
-	GroupsClaim            string     `json:"groups_claim,omitempty"`
-	AccessTokenType        string     `json:"access_token_typ"`
-	PKCE                   string     `json:"pkce"`
-	Account                bool       `json:"account"`
-	RefreshGrace           string     `json:"refresh_grace,omitempty"`
-	CreatedAt              time.Time  `json:"created_at"`
-	DisabledAt             *time.Time `json:"disabled_at,omitempty"`
-}
-
-func clientBodyOf(c oauth.Client) clientBody {
-	b := clientBody{
-		ID:                     c.ID,
-		Name:                   c.Name,
-		Type:                   string(c.Type),
-		RedirectURIs:           c.RedirectURIs,
-		PostLogoutRedirectURIs: c.PostLogoutRedirectURIs,
-		BackchannelLogoutURI:   c.BackchannelLogoutURI,
-		Origins:                c.Origins,
-		Grants:                 c.Grants,
-		Scope:                  strings.Join(c.Scopes, " "),
-		Audiences:              c.Audiences,
-		ThirdParty:             c.ThirdParty,
-		Algorithm:              c.Algorithm,
-		IDTokenAlgorithm:       c.OwnAlgorithm(),
-		IDTokenClaims:          c.ClaimsInIDToken(),
-		GroupsClaim:            c.GroupsClaim,
-		AccessTokenType:        cmp.Or(c.AccessTokenType, verifier.TypeAccessToken),
-		PKCE:                   pkceRequired,
-		Account:                c.MayAccount(),
-		CreatedAt:              c.CreatedAt.UTC(),
-		DisabledAt:             optional(c.DisabledAt),
-	}
-	if c.PKCEOptional {
-		b.PKCE = pkceOptional
-	}
-	if c.RefreshGrace != nil {
-		b.RefreshGrace = c.RefreshGrace.String()
-	}
-	return b
 }

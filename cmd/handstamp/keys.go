@@ -56,21 +56,7 @@ has expired. The service need not be restarted.`,
 			},
 		},
 		rotate,
-		&cobra.Command{
-			Use:   "revoke KID",
-			Short: "Revoke a signing key now, because it has leaked",
-			Long: `Revoke a signing key: it leaves the JWKS at once, and every verifier that follows the feed refuses its tokens within a
-second. An active key is replaced first. Verifiers that only cache the JWKS accept its tokens until their copy expires.`,
-			Args: oneArg("the KID, which handstamp keys list shows"),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
-					if err := k.Revoke(ctx, args[0], audit.CLI()); err != nil {
-						return err
-					}
-					return p.say(map[string]string{"kid": args[0], "state": "revoked"}, "Key %s is revoked.", args[0])
-				})
-			},
-		},
+		p.keysRevokeCommand(),
 		&cobra.Command{
 			Use:   "export",
 			Short: "Print the public keys in PEM, for proxies that read key files",
@@ -90,6 +76,34 @@ second. An active key is replaced first. Verifiers that only cache the JWKS acce
 			},
 		},
 	)
+}
+
+func (p *program) keysRevokeCommand() *cobra.Command {
+	var flag string
+	cmd := &cobra.Command{
+		Use:   "revoke [KID]",
+		Short: "Revoke a signing key now, because it has leaked",
+		Long: `Revoke a signing key: it leaves the JWKS at once, and every verifier that follows the feed refuses its tokens within a
+second. An active key is replaced first. Verifiers that only cache the JWKS accept its tokens until their copy expires.`,
+		Args: optionalArg("KID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kid, err := theOne("KID", "kid", flag, args)
+			if err != nil {
+				return err
+			}
+			if kid == "" {
+				return usageErrorf("%s needs the KID, which handstamp keys list shows", cmd.CommandPath())
+			}
+			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {
+				if err := k.Revoke(ctx, kid, audit.CLI()); err != nil {
+					return err
+				}
+				return p.say(map[string]string{"kid": kid, "state": "revoked"}, "Key %s is revoked.", kid)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&flag, "kid", "", "the key's ID")
+	return cmd
 }
 
 // keyBody is a signing key as printed.

@@ -72,10 +72,12 @@ Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in 
   handstamp user create --email ann@example.com --password-stdin --role admin
   handstamp client create --id shop --type public --redirect-uri https://shop.example/callback \
       --grant authorization_code --grant refresh_token
-  handstamp config print`,
+  handstamp config print
+  handstamp help settings`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetUsageTemplate(usageTemplate())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.output, "output", "text", "format of the output: text or json")
@@ -89,6 +91,7 @@ Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in 
 	root.AddCommand(
 		p.serveCommand(), p.migrateCommand(), p.keysCommand(), p.userCommand(), p.clientCommand(), p.sessionCommand(), p.blocklistCommand(),
 		p.tokenCommand(), p.configCommand(), p.routesCommand(), p.healthcheckCommand(), p.versionCommand(),
+		settingsTopic(),
 	)
 	return root
 }

@@ -35,7 +35,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Long: `Run the service until it gets SIGINT or SIGTERM. It finishes running requests before it stops.
 
 Without any setting it listens on 127.0.0.1:8080, keeps its data in data/handstamp.db and its master key in keys/master.key.
-The settings below are also environment variables and keys of handstamp.yaml; "handstamp config print" shows their values.
+"handstamp help settings" lists the settings, and "handstamp config print" shows their values.
 
 While PostgreSQL is down or recovers, it waits for it with growing pauses: /healthz answers, and /readyz says not ready.
 

@@ -22,7 +22,7 @@ import (
 func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func (p *program) userCommand() *cobra.Command {
-	return group("user", "Create, list, show, disable and enable users, set their roles",
+	return group("user", "Create, list, show, change, disable, enable and delete users, set their roles and passwords",
 		p.userCreateCommand(), p.userListCommand(),
 		p.oneUserCommand("user show", "Show a user", func(_ context.Context, _ Config, _ store.Store, u user.User) error {
 			return p.printUser(u)
@@ -41,8 +41,96 @@ func (p *program) userCommand() *cobra.Command {
 				}
 				return p.say(map[string]string{"id": u.ID, "state": "enabled"}, "User %s is enabled.", u.ID)
 			}),
+		p.userUpdateCommand(),
+		p.userSetPasswordCommand(),
+		p.oneUserCommand("user delete", "Delete a user permanently, with sessions, identities and consents; access tokens are refused "+
+			"within a second",
+			func(ctx context.Context, c Config, s store.Store, u user.User) error {
+				if err := service.SessionEnder(c.Config, s).DeleteUser(ctx, u.ID, audit.CLI()); err != nil {
+					return err
+				}
+				return p.say(map[string]string{"id": u.ID, "state": "deleted"}, "User %s is deleted.", u.ID)
+			}),
 		group("roles", "Set a user's roles", p.userRolesSetCommand()),
 	)
+}
+
+// attributes are those of a user that a flag sets.
+func attributes() []string {
+	return []string{"given_name", "family_name", "preferred_username", "picture", "website", "locale", "zoneinfo"}
+}
+
+func (p *program) userUpdateCommand() *cobra.Command {
+	var change user.Change
+	var cmd *cobra.Command
+	cmd = p.oneUserCommand("user update", "Change a user's name and attributes; what is not named stays as it is",
+		func(ctx context.Context, c Config, s store.Store, u user.User) error {
+			u, err := s.UpdateUser(ctx, u.ID, change, c.Clock.Now())
+			if err != nil {
+				return err
+			}
+			return p.printUser(u)
+		})
+	flags := cmd.Flags()
+	name := flags.String("name", "", "display name")
+	texts := map[string]*string{}
+	for _, attribute := range attributes() {
+		texts[attribute] = flags.String(strings.ReplaceAll(attribute, "_", "-"), "",
+			attribute+" of OpenID Connect, which scope profile gives to clients; empty removes it")
+	}
+	find := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if flags.Changed("name") {
+			parsed, err := user.ParseName(*name)
+			if err != nil {
+				return usageErrorf("--name: %w", err)
+			}
+			change.Name = &parsed
+		}
+		for _, attribute := range attributes() {
+			if !flags.Changed(strings.ReplaceAll(attribute, "_", "-")) {
+				continue
+			}
+			if err := change.Set(attribute, *texts[attribute]); err != nil {
+				return usageError{err}
+			}
+		}
+		if change.Name == nil && change.Profile == nil {
+			return usageErrorf("name what to change: --name, --given-name, ...")
+		}
+		return find(cmd, args)
+	}
+	return cmd
+}
+
+func (p *program) userSetPasswordCommand() *cobra.Command {
+	var fromStdin bool
+	cmd := p.oneUserCommand("user set-password", "Set a user's password, which is read from standard input; every session ends",
+		func(ctx context.Context, c Config, s store.Store, u user.User) error {
+			hash, err := p.readPassword(ctx, c, u.Email, u.Name)
+			if err != nil {
+				return err
+			}
+			if err := service.SessionEnder(c.Config, s).SetPassword(ctx, u.ID, u.PasswordHash, hash, audit.CLI()); err != nil {
+				return err
+			}
+			return p.say(map[string]string{"id": u.ID, "state": "password set"}, "The password of user %s is set.", u.ID)
+		})
+	cmd.Example = "  handstamp user set-password --email ann@example.com --password-stdin < password.txt"
+	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from the first line of standard input")
+	find := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !fromStdin {
+			return errNoStdin()
+		}
+		return find(cmd, args)
+	}
+	return cmd
+}
+
+func errNoStdin() error {
+	return usageErrorf("--password-stdin is missing: the password comes from standard input, to keep it out of process lists " +
+		"and shell histories")
 }
 
 func (p *program) userCreateCommand() *cobra.Command {
@@ -50,11 +138,15 @@ func (p *program) userCreateCommand() *cobra.Command {
 	var roles []string
 	var fromStdin, verified bool
 	cmd := &cobra.Command{
-		Use:     "create",
+		Use:     "create [EMAIL]",
 		Short:   "Create a user",
 		Example: `  handstamp user create --email ann@example.com --password-stdin --role admin --verified < password.txt`,
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    optionalArg("EMAIL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			email, err := theOne("EMAIL", "email", email, args)
+			if err != nil {
+				return err
+			}
 			address, err := user.ParseEmail(email)
 			if err != nil {
 				return usageErrorf("--email: %w", err)
@@ -66,8 +158,7 @@ func (p *program) userCreateCommand() *cobra.Command {
 				return usageErrorf("--role: %w", err)
 			}
 			if !fromStdin {
-				return usageErrorf("--password-stdin is missing: the password comes from standard input, to keep it out of process lists " +
-					"and shell histories")
+				return errNoStdin()
 			}
 			return p.withStore(cmd, func(c Config, s store.Store) error {
 				hash, err := p.readPassword(cmd.Context(), c, address, name)
@@ -239,13 +330,14 @@ func (p *program) userRolesSetCommand() *cobra.Command {
 
 // userBody is a user as printed.
 type userBody struct {
-	ID            string     `json:"id"`
-	Email         string     `json:"email"`
-	EmailVerified bool       `json:"email_verified"`
-	Name          string     `json:"name"`
-	Roles         []string   `json:"roles"`
-	CreatedAt     time.Time  `json:"created_at"`
-	DisabledAt    *time.Time `json:"disabled_at,omitempty"`
+	ID            string `json:"id"`
+	Email         string `json:"email"`
+	EmailVerified bool   `json:"email_verified"`
+	Name          string `json:"name"`
+	user.Profile
+	Roles      []string   `json:"roles"`
+	CreatedAt  time.Time  `json:"created_at"`
+	DisabledAt *time.Time `json:"disabled_at,omitempty"`
 }
 
 func userBodyOf(u user.User) userBody {
@@ -253,7 +345,7 @@ func userBodyOf(u user.User) userBody {
 		u.Roles = []string{}
 	}
 	return userBody{
-		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Roles: u.Roles,
+		ID: u.ID, Email: u.Email, EmailVerified: !u.EmailVerifiedAt.IsZero(), Name: u.Name, Profile: u.Profile, Roles: u.Roles,
 		CreatedAt: u.CreatedAt.UTC(), DisabledAt: optional(u.DisabledAt),
 	}
 }

@@ -95,6 +95,16 @@ func ClientCreated(at time.Time, clientID string, by By) Event {
 	return toClient(at, KindClientCreated, clientID, by)
 }
 
+// ClientUpdated says that a client has other properties, or another secret.
+func ClientUpdated(at time.Time, clientID string, by By) Event {
+	return toClient(at, KindClientUpdated, clientID, by)
+}
+
+// ClientEnabled says that a disabled client may get tokens again.
+func ClientEnabled(at time.Time, clientID string, by By) Event {
+	return toClient(at, KindClientEnabled, clientID, by)
+}
+
 // ClientDisabled says that a client is kept out.
 func ClientDisabled(at time.Time, clientID string, by By) Event {
 	return toClient(at, KindClientDisabled, clientID, by)

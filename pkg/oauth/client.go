@@ -28,6 +28,8 @@ var (
 	ErrClientNotFound = errors.New("client not found")
 	// ErrClientExists says that a client has this ID already.
 	ErrClientExists = errors.New("client ID is taken")
+	// ErrClientChanged says that the client is no longer what the caller has read: read it again.
+	ErrClientChanged = errors.New("client was changed meanwhile")
 )
 
 // ClientType says whether a client can keep a secret (RFC 6749, section 2.1).
@@ -129,6 +131,9 @@ type ClientStore interface {
 	// in any order in which parallel transactions commit, from any replica. blocklist.ErrCursorGone if the cursor
 	// is none of this database's present: ask for everything.
 	ClientChanges(ctx context.Context, after string) (ClientChanges, error)
+	// UpdateClient replaces all properties of a client but the time of its creation, together with an event, if it has not been
+	// changed since a time, its UpdatedAt as the caller has read it. ErrClientChanged, ErrClientNotFound.
+	UpdateClient(ctx context.Context, c Client, since time.Time, e audit.Event) error
 	// DisableClient keeps a client out and blocks its access tokens. ErrClientNotFound.
 	DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error
 	// DeleteClient is DisableClient for ever: the client's properties, consents, event stream and waiting logout tokens

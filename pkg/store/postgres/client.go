@@ -120,6 +120,35 @@ func (db *DB) clients(ctx context.Context, doing, sql string, args ...any) ([]oa
 	return found, err
 }
 
+// UpdateClient implements oauth.ClientStore.
+func (db *DB) UpdateClient(ctx context.Context, c oauth.Client, since time.Time, e audit.Event) error {
+	const sql = `WITH updated AS (
+			UPDATE clients SET name = $12, type = $13, secret_hash = $14, redirect_uris = $15, post_logout_redirect_uris = $16,
+				backchannel_logout_uri = $17, origins = $18, grants = $19, scopes = $20, audiences = $21, third_party = $22,
+				algorithm = $23, id_token_algorithm = $24, id_token_claims = $25, groups_claim = $26, access_token_type = $27,
+				pkce_optional = $28, no_account = $29, refresh_grace = $30, updated_at = $31, disabled_at = $32
+			WHERE id = $11 AND deleted_at IS NULL AND updated_at = $33::timestamptz RETURNING id
+		), noted AS (` + insertEvent + ` FROM updated)
+		SELECT EXISTS (SELECT FROM updated), EXISTS (SELECT FROM clients WHERE id = $11 AND deleted_at IS NULL),
+			CASE WHEN EXISTS (SELECT FROM updated) THEN ` + notify + ` END`
+	var updated, found bool
+	err := db.run(ctx, "update client", one(sql, to(&updated, &found, nil), withEvent(e,
+		c.ID, c.Name, string(c.Type), c.SecretHash,
+		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
+		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, c.IDTokenAlgorithm, c.IDTokenClaims,
+		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.UpdatedAt), when(c.DisabledAt),
+		when(since))...))
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return oauth.ErrClientNotFound
+	case !updated:
+		return oauth.ErrClientChanged
+	}
+	return nil
+}
+
 // DisableClient implements oauth.ClientStore.
 func (db *DB) DisableClient(ctx context.Context, id string, at time.Time, entry blocklist.Entry, e audit.Event) error {
 	const sql = `WITH disabled AS (

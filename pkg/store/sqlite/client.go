@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -102,6 +103,37 @@ func (db *DB) clients(ctx context.Context, doing, query string, args ...any) (cl
 		}, args...)
 	})
 	return clients, err
+}
+
+// UpdateClient implements [oauth.ClientStore].
+func (db *DB) UpdateClient(ctx context.Context, client oauth.Client, since time.Time, e audit.Event) error {
+	return db.announce(ctx, "update client", func(c *conn) error {
+		sequence, err := advanceFeed(c, client.UpdatedAt)
+		if err != nil {
+			return err
+		}
+		n, err := c.exec(`
+			UPDATE clients SET name = ?2, type = ?3, secret_hash = ?4, redirect_uris = ?5, post_logout_redirect_uris = ?6,
+				backchannel_logout_uri = ?7, origins = ?8, grants = ?9, scopes = ?10, audiences = ?11, third_party = ?12,
+				algorithm = ?13, id_token_algorithm = ?14, id_token_claims = ?15, groups_claim = ?16, access_token_type = ?17,
+				pkce_optional = ?18, no_account = ?19, refresh_grace = ?20, updated_at = ?21, disabled_at = ?22, sequence = ?23
+			WHERE id = ?1 AND deleted_at IS NULL AND updated_at = ?24`,
+			client.ID, client.Name, string(client.Type), client.SecretHash, client.RedirectURIs, client.PostLogoutRedirectURIs,
+			client.BackchannelLogoutURI, client.Origins, client.Grants, client.Scopes, client.Audiences, client.ThirdParty,
+			client.Algorithm, client.IDTokenAlgorithm, client.IDTokenClaims, client.GroupsClaim, client.AccessTokenType,
+			client.PKCEOptional, client.NoAccount, client.RefreshGrace, client.UpdatedAt, client.DisabledAt, sequence, since)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			found, err := c.one(`SELECT 1 FROM clients WHERE id = ? AND deleted_at IS NULL`, func(*row) {}, client.ID)
+			if err == nil && !found {
+				return oauth.ErrClientNotFound
+			}
+			return cmp.Or(err, oauth.ErrClientChanged)
+		}
+		return record(c, e)
+	})
 }
 
 // DisableClient implements [oauth.ClientStore].

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -120,6 +121,47 @@ func testClients(s *suite) {
 		}
 		if len(got) != 7 { // default, full, bare, contended and three
 			s.Errorf("listed: %q", got)
+		}
+	})
+
+	s.run("ok/updated, if it is as it was read", func(s *suite) {
+		c := s.client()
+		before, err := s.second.Client(s.Context(), c.ID)
+		s.must(err)
+		changed := before
+		changed.Name, changed.Type, changed.SecretHash, changed.UpdatedAt = "New", oauth.Confidential, "hash", stored(at.Add(time.Second))
+		changed.RedirectURIs, changed.Origins = []string{"https://new.example/"}, []string{"https://new.example"}
+		changed.PostLogoutRedirectURIs, changed.BackchannelLogoutURI = []string{"https://new.example/bye"}, "https://new.example/logout"
+		changed.Grants, changed.Scopes = []string{oauth.GrantAuthorizationCode}, []string{"new"}
+		changed.Audiences, changed.ThirdParty, changed.Algorithm = []string{"new"}, true, verifier.EdDSA
+		changed.IDTokenAlgorithm, changed.IDTokenClaims, changed.GroupsClaim = verifier.ES256, new(false), "groups"
+		changed.AccessTokenType, changed.PKCEOptional, changed.NoAccount, changed.RefreshGrace = "JWT", true, true, new(7*time.Second)
+		changed.DisabledAt = stored(at)
+		e := s.event(audit.KindClientUpdated, "usr_"+c.ID)
+		s.must(s.first.UpdateClient(s.Context(), changed, before.UpdatedAt, e))
+		got, err := s.second.Client(s.Context(), c.ID)
+		s.must(err)
+		s.same("client", got, changed)
+		s.wantEvent(e)
+		told, err := s.second.ClientChanges(s.Context(), "")
+		s.must(err)
+		s.same("told", slices.ContainsFunc(told.Changed, func(o oauth.Client) bool { return o.ID == c.ID && o.Name == "New" }), true)
+
+		back := changed
+		back.DisabledAt, back.UpdatedAt = time.Time{}, stored(at.Add(time.Minute))
+		for _, since := range []time.Time{before.UpdatedAt, changed.UpdatedAt.Add(time.Microsecond)} {
+			if err := s.first.UpdateClient(s.Context(), back, since, e); !errors.Is(err, oauth.ErrClientChanged) {
+				s.Errorf("changed meanwhile: %v", err)
+			}
+		}
+		s.wantEvent(e)
+		s.must(s.first.UpdateClient(s.Context(), back, changed.UpdatedAt, s.event(audit.KindClientUpdated, "")))
+		got, err = s.second.Client(s.Context(), c.ID)
+		s.must(err)
+		s.same("client", got, back)
+		back.ID = "nobody"
+		if err := s.first.UpdateClient(s.Context(), back, back.UpdatedAt, e); !errors.Is(err, oauth.ErrClientNotFound) {
+			s.Errorf("nobody: %v", err)
 		}
 	})
 

@@ -427,6 +427,11 @@ func (f *Failing) Tokens(a0 context.Context, a1 string, a2 string) (upstream.Tok
 	return result(f, "Tokens", func() (upstream.TokenRow, error) { return f.store.Tokens(a0, a1, a2) })
 }
 
+// UpdateClient implements [store.Store].
+func (f *Failing) UpdateClient(a0 context.Context, a1 oauth.Client, a2 time.Time, a3 audit.Event) error {
+	return f.do("UpdateClient", func() error { return f.store.UpdateClient(a0, a1, a2, a3) })
+}
+
 // UpdateStream implements [store.Store].
 func (f *Failing) UpdateStream(a0 context.Context, a1 sharedsignal.Stream) error {
 	return f.do("UpdateStream", func() error { return f.store.UpdateStream(a0, a1) })
