@@ -26,3 +26,13 @@ func theOne(what, flag, value string, args []string) (string, error) {
 	}
 	return args[0], nil
 }
+
+// fileArg demands exactly one argument.
+func fileArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageErrorf("%s needs one %s", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}

@@ -46,6 +46,8 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 	// Ping fails if the database does not answer or does not take writes.
 	Ping(ctx context.Context) error
+	// Checkpoint does what a database needs now and then. It is called every minute.
+	Checkpoint(ctx context.Context) error
 	// Close waits for running statements and lets go of the database.
 	Close() error
 }

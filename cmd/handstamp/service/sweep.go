@@ -56,5 +56,8 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		if err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)
 		}
+		if err := v.Store.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+			v.log.WarnContext(ctx, "the database's log cannot be moved to its main file", "error", err)
+		}
 	}
 }

@@ -258,6 +258,9 @@ func (db *DB) Now(ctx context.Context) (at time.Time, err error) {
 	return at, err
 }
 
+// Checkpoint implements store.Store. The server does by itself what it needs.
+func (db *DB) Checkpoint(context.Context) error { return nil }
+
 // Close implements store.Store.
 func (db *DB) Close() error {
 	db.wake.stop()

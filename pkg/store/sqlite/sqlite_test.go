@@ -577,6 +577,26 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestCheckpoint copies the main file alone, as people do. After a checkpoint it holds what was committed.
+func TestCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "handstamp.db")
+	db := migrated(t, path)
+	_, err := createUser(t.Context(), db, "ann@example.test")
+	check(t, err)
+	check(t, db.Checkpoint(t.Context()))
+	copied := filepath.Join(dir, "copy.db")
+	content, err := os.ReadFile(path)
+	check(t, err)
+	check(t, os.WriteFile(copied, content, 0o600))
+	other, err := sqlite.OpenExisting(t.Context(), sqlite.Prefix+copied)
+	check(t, err)
+	if _, err := other.UserByEmail(t.Context(), "ann@example.test"); err != nil {
+		t.Errorf("the copy lacks the user: %v", err)
+	}
+	check(t, other.Close())
+}
+
 // TestQueryPlans fails if a statement of the service reads a table from end to end.
 func TestQueryPlans(t *testing.T) {
 	db := migrated(t, filepath.Join(t.TempDir(), "handstamp.db"))
@@ -666,7 +686,7 @@ func TestErrorsTellNothing(t *testing.T) {
 	methods := reflect.TypeFor[store.Store]()
 	for method := range methods.Methods() {
 		switch method.Name {
-		case "Close", "Migrate", "Schema", "Ping", "Now":
+		case "Close", "Migrate", "Schema", "Ping", "Now", "Checkpoint":
 			continue
 		}
 		in := []reflect.Value{reflect.ValueOf(t.Context())}

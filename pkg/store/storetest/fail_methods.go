@@ -57,6 +57,11 @@ func (f *Failing) BrowserSession(a0 context.Context, a1 oauth.Hash, a2 time.Time
 	return result(f, "BrowserSession", func() (oauth.BrowserSession, error) { return f.store.BrowserSession(a0, a1, a2) })
 }
 
+// Checkpoint implements [store.Store].
+func (f *Failing) Checkpoint(a0 context.Context) error {
+	return f.do("Checkpoint", func() error { return f.store.Checkpoint(a0) })
+}
+
 // Client implements [store.Store].
 func (f *Failing) Client(a0 context.Context, a1 string) (oauth.Client, error) {
 	return result(f, "Client", func() (oauth.Client, error) { return f.store.Client(a0, a1) })

@@ -144,7 +144,7 @@ func (c *Cluster) program(name string, args ...string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), time.Minute)
 	defer cancel()
-	command := append([]string{filepath.Join(programs(c.t), name)}, args...)
+	command := append([]string{filepath.Join(Programs(c.t), name)}, args...)
 	if os.Geteuid() == 0 {
 		u := unprivileged(c.t)
 		command = append([]string{"setpriv", "--reuid=" + u.Uid, "--regid=" + u.Gid, "--clear-groups"}, command...)
@@ -177,7 +177,8 @@ func unprivileged(t testing.TB) *user.User {
 	return nil
 }
 
-func programs(t testing.TB) string {
+// Programs is the directory of the programs of a PostgreSQL server.
+func Programs(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv(ProgramsVariable); dir != "" {
 		return dir
