@@ -135,6 +135,9 @@ func lintResponses(t *testing.T, o operation) {
 		}
 	}
 	for _, kind := range []byte("45") {
+		if kind == '4' && o.method == http.MethodGet && len(*o.Security) == 0 {
+			continue // nothing may be wrong about it
+		}
 		if !kinds[kind] {
 			t.Errorf("%s: no %cxx answer", o, kind)
 		}
@@ -858,6 +861,9 @@ func (c *checked) limits(s *servicetest.Service) {
 	large, p, receiver := strings.Repeat("x", 64<<10+1), signUp(c.t, s), addReceiver(c.t, s)
 	for _, o := range operations(c.doc) {
 		path := strings.NewReplacer("{sid}", "ses_", "{id}", "corp", "{provider}", "corp", "{name}", "x.css").Replace(o.path)
+		if o.method == http.MethodGet { // has no body
+			continue
+		}
 		c.exchange(s, 413, o.method, path, header("Expect", "100-continue"), large) // answered before the body is sent
 		c.exchange(s, 415, o.method, path, header("Content-Encoding", "gzip"), "x")
 		if o.RequestBody != nil && o.path != "/v1/logout" {

@@ -26,6 +26,10 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
+			if !takesBody(r.Method) {
+				leaveBody(c)
+				return d.inTime(c, streams, next)
+			}
 			if r.Body != nil && r.Body != http.NoBody {
 				// The writer of net/http itself: only that hears of a body beyond the limit, and closes the connection in order.
 				body := http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
@@ -38,14 +42,35 @@ func (d *Door) limit(routes []Route) echo.MiddlewareFunc {
 			if r.Header.Get("Content-Encoding") != "" {
 				return echo.ErrUnsupportedMediaType // a compressed body could be a bomb
 			}
-			if streams[c.Path()] {
-				return next(c)
-			}
-			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-			defer cancel()
-			c.SetRequest(r.WithContext(ctx))
-			return next(c)
+			return d.inTime(c, streams, next)
 		}
+	}
+}
+
+// inTime bounds the time of a request, unless it is a stream.
+func (d *Door) inTime(c echo.Context, streams map[string]bool, next echo.HandlerFunc) error {
+	if streams[c.Path()] {
+		return next(c)
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), requestTimeout)
+	defer cancel()
+	c.SetRequest(c.Request().WithContext(ctx))
+	return next(c)
+}
+
+// takesBody reports whether requests of a method have a body that means something (RFC 9110, section 9.3).
+func takesBody(method string) bool {
+	return method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions
+}
+
+// leaveBody keeps handlers from the body of a request that has none by its method. A gateway that asks whether a request may
+// pass sends along the fields that describe that request's body, and seldom the body. So nobody waits for it, nor takes what
+// comes next for it: the connection ends with the answer.
+func leaveBody(c echo.Context) {
+	r := c.Request()
+	if r.ContentLength != 0 {
+		r.Body = http.NoBody
+		c.Response().Header().Set("Connection", "close")
 	}
 }
 
