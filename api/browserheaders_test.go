@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/http"
@@ -204,10 +206,10 @@ func TestCK08_Headers(t *testing.T) {
 				}
 				return s.Get(t, address, "")
 			}
-			pageHeaders := func(formTargets string) string {
+			pageHeaders := func(script, formTargets string) string {
 				return `Cache-Control: no-store
 Content-Language: en
-Content-Security-Policy: default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'` + formTargets +
+Content-Security-Policy: default-src 'none'; style-src 'self'; img-src 'self'; ` + script + `form-action 'self'` + formTargets +
 					`; frame-ancestors 'none'; base-uri 'none'
 Content-Type: text/html; charset=utf-8
 Cross-Origin-Opener-Policy: same-origin
@@ -242,8 +244,8 @@ X-Frame-Options: DENY`
 				"metadata": {s.Get(t, "/.well-known/openid-configuration", ""),
 					"Access-Control-Allow-Origin: *\nAccess-Control-Expose-Headers: ETag, X-Request-Id\nCache-Control: public, " +
 						"max-age=300\nContent-Type: application/json\nX-Content-Type-Options: nosniff"},
-				"login": {login, pageHeaders(" https://app.example https://app.example.com")},
-				"error": {s.Get(t, "/oauth2/authorize", ""), pageHeaders("")},
+				"login": {login, pageHeaders(scriptSource(login.Body), " https://app.example https://app.example.com")},
+				"error": {s.Get(t, "/oauth2/authorize", ""), pageHeaders("", "")},
 				"style": {asset("css"), "Cache-Control: public, max-age=31536000, immutable\nContent-Security-Policy: default-src 'none'; " +
 					"style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox\nContent-Type: text/css; " +
 					"charset=utf-8\nCross-Origin-Resource-Policy: same-origin\nX-Content-Type-Options: nosniff"},
@@ -325,4 +327,12 @@ func TestCFG02_Caches(t *testing.T) {
 			t.Errorf("page: %q", pages.header.Get("Cache-Control"))
 		}
 	})
+}
+
+// scriptSource is the directive that allows the one script of a page.
+func scriptSource(page string) string {
+	_, script, _ := strings.Cut(page, "<script>")
+	script, _, _ = strings.Cut(script, "</script>")
+	sum := sha256.Sum256([]byte(script))
+	return "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; "
 }

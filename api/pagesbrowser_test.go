@@ -86,6 +86,7 @@ func TestPagesInChromium(t *testing.T) {
 				"password":   servicetest.Password,
 				"at": map[string]string{
 					"login":      at(),
+					"again":      at("prompt", "login"),
 					"consent":    at("client_id", "third", "prompt", "", "scope", "openid profile email orders:read"),
 					"chain":      at("redirect_uri", app+"/chain"),
 					"chainOut":   s.URL + "/oauth2/logout?client_id=app&state=out&post_logout_redirect_uri=" + url.QueryEscape(app+"/chain"),

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -39,6 +40,11 @@ func (d *Door) language(c echo.Context, uiLocales string) string {
 	return d.config.Pages.Language(uiLocales, c.Request().Header.Get("Accept-Language"))
 }
 
+const localesKey = "handstamp.ui_locales"
+
+// Speak makes error pages of the request speak a language of its ui_locales.
+func Speak(c echo.Context, uiLocales string) { c.Set(localesKey, uiLocales) }
+
 // WritePage renders a page of a request.
 func (d *Door) WritePage(c echo.Context, status int, uiLocales string, page pages.Page) error {
 	return d.config.Pages.Render(c.Response(), status, d.language(c, uiLocales), page)
@@ -46,12 +52,13 @@ func (d *Door) WritePage(c echo.Context, status int, uiLocales string, page page
 
 // writeErrorPage is WriteError for the hosted pages.
 func (d *Door) writeErrorPage(c echo.Context, err error) error {
-	shown := AsPageError(err)
+	shown, wait := AsPageError(err), max(time.Second, AsProblem(err).RetryAfter)
 	if shown.Status == http.StatusServiceUnavailable || shown.Status == http.StatusTooManyRequests {
-		SetRetryAfter(c.Response().Header(), max(time.Second, AsProblem(err).RetryAfter))
+		SetRetryAfter(c.Response().Header(), wait)
 	}
-	return d.WritePage(c, shown.Status, "", pages.Error{
-		What:      shown.What.With(shown.Args...),
+	locales, _ := c.Get(localesKey).(string)
+	return d.WritePage(c, shown.Status, cmp.Or(locales, c.QueryParam("ui_locales")), pages.Error{
+		What:      shown.What.With(shown.Args...).Wait(wait),
 		Code:      shown.Code,
 		Detail:    shown.Detail,
 		RequestID: EventOf(c).RequestID,

@@ -125,7 +125,11 @@ func (r *Renderer) styleSheet(light, dark palette) ([]byte, error) {
 		}
 		name := r.addAsset(".svg", svgType, body)
 		class := strings.TrimSuffix(path.Base(glyph), ".svg")
-		fmt.Fprintf(&b, ".glyph-%s{-webkit-mask-image:url(%s);mask-image:url(%s)}\n", class, name, name)
+		rule := ".glyph-%[1]s{-webkit-mask-image:url(%[2]s);mask-image:url(%[2]s)}\n"
+		if class == "google" { // whose rules allow the mark in its own colours only, on white
+			rule = ".glyph-%[1]s{background:#fff url(%[2]s) center / 78%% no-repeat;border-radius:.25rem;forced-color-adjust:none}\n"
+		}
+		fmt.Fprintf(&b, rule, class, name)
 	}
 	return b.Bytes(), nil
 }

@@ -26,6 +26,13 @@ func (f Form) describe(template string) description {
 	return description{template: template, policy: Policy{FormTargets: f.Targets, Popup: f.Popup}, attempt: f.Error}
 }
 
+// withPassword describes a form with a password, which a script can show.
+func (f Form) withPassword(template string) description {
+	d := f.describe(template)
+	d.policy.reveal = true
+	return d
+}
+
 // Client is the application that sent the user here.
 type Client struct {
 	// Name as registered; if empty, the pages show the brand's.
@@ -101,7 +108,7 @@ type Login struct {
 	Providers            []Provider
 }
 
-func (p Login) describe() description { return p.Form.describe("login") }
+func (p Login) describe() description { return p.Form.withPassword("login") }
 
 // Signup is the page form#signup with the inputs name (optional), email and password and the button #signup-submit.
 type Signup struct {
@@ -114,7 +121,7 @@ type Signup struct {
 	Providers   []Provider
 }
 
-func (p Signup) describe() description { return p.Form.describe("signup") }
+func (p Signup) describe() description { return p.Form.withPassword("signup") }
 
 // MFA is the page form#mfa with the input code and the button #mfa-submit, and one link #method-{method} for each
 // alternative.
@@ -214,7 +221,7 @@ type Reset struct {
 	MinPassword int
 }
 
-func (p Reset) describe() description { return p.Form.describe("reset") }
+func (p Reset) describe() description { return p.Form.withPassword("reset") }
 
 // Verify is the page form#verify with the button #verify-submit, behind the link in a mail: mail scanners open links, so
 // that only the button may do anything.

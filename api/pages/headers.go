@@ -12,6 +12,17 @@ import (
 // submitScript is the script of [FormPost]. (A value named "submit" would hide the form's own method.)
 const submitScript = `HTMLFormElement.prototype.submit.call(document.getElementById("form-post"))`
 
+// revealScript shows and hides what is typed into #password. Without script its button stays hidden, and nothing else is missing.
+const revealScript = `const show = document.getElementById("show-password"), field = document.getElementById("password");
+const set = (shown) => {
+	field.type = shown ? "text" : "password";
+	show.setAttribute("aria-pressed", shown);
+	show.textContent = show.dataset[shown ? "hide" : "show"];
+};
+show.hidden = false;
+show.addEventListener("click", () => { set(field.type === "password"); field.focus(); });
+field.form.addEventListener("submit", () => set(false));`
+
 // Policy is what may differ in the headers of two hosted pages. The zero value is the strictest.
 type Policy struct {
 	// FormTargets are the URLs that a form's answer may redirect to (see Form.Targets). What is no URL that a browser can
@@ -24,6 +35,8 @@ type Policy struct {
 	// formPost is the policy of [FormPost]: its script, and no form-action. Its one form posts to the client, and where that
 	// one redirects to in turn is the client's business.
 	formPost bool
+	// reveal is set for pages with a password, which carry revealScript.
+	reveal bool
 }
 
 // SetHeaders sets the security headers of a hosted page. [Renderer.Render] does it for every page; a handler needs it for
@@ -48,8 +61,10 @@ func (p Policy) contentSecurity() string {
 	b.WriteString("default-src 'none'; style-src 'self'; img-src 'self'; ")
 	const end = "frame-ancestors 'none'; base-uri 'none'"
 	if p.formPost {
-		sum := sha256.Sum256([]byte(submitScript))
-		return b.String() + "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; " + end
+		return b.String() + scriptSource(submitScript) + end
+	}
+	if p.reveal {
+		b.WriteString(scriptSource(revealScript))
 	}
 	b.WriteString("form-action 'self'")
 	var sources []string
@@ -62,6 +77,12 @@ func (p Policy) contentSecurity() string {
 		b.WriteString(" " + s)
 	}
 	return b.String() + "; " + end
+}
+
+// scriptSource is the directive that allows one script, by its hash.
+func scriptSource(script string) string {
+	sum := sha256.Sum256([]byte(script))
+	return "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; "
 }
 
 // formSource returns the narrowest source expression of Content Security Policy Level 3, section 2.3.1, that matches the

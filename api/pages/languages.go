@@ -9,7 +9,9 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/text/language"
 )
@@ -209,7 +211,24 @@ func (t texts) Say(m Message, part string) string {
 	if _, ok := t.catalog[key]; !ok && part != "" {
 		key = fallback
 	}
-	return fill(t.text(key), m.args, clean)
+	return fill(t.text(key), append(slices.Clone(m.args), "wait", t.wait(m.wait)), clean)
+}
+
+// wait puts a duration into words, rounded up to what people count in.
+func (t texts) wait(d time.Duration) string {
+	in := func(unit time.Duration) int { return int((d + unit - 1) / unit) }
+	counted := func(key string, n int) string { return t.T(key, "n", strconv.Itoa(n)) }
+	switch {
+	case d <= time.Second:
+		return t.T("wait.second")
+	case in(time.Second) < 60:
+		return counted("wait.seconds", in(time.Second))
+	case in(time.Minute) == 1:
+		return t.T("wait.minute")
+	case in(time.Minute) <= 120:
+		return counted("wait.minutes", in(time.Minute))
+	}
+	return counted("wait.hours", in(time.Hour))
 }
 
 // Scope returns what a scope means in plain words, "" if nobody has said.

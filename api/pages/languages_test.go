@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -102,6 +103,9 @@ func TestEveryTextThatPagesUseExists(t *testing.T) {
 				t.Errorf("no text for %s", id+part)
 			}
 		}
+	}
+	for _, unit := range []string{"second", "seconds", "minute", "minutes", "hours"} {
+		used["wait."+unit] = true
 	}
 	for key := range catalog {
 		if !used[key] && !strings.HasPrefix(key, "scope.") && !strings.HasPrefix(key, "language.") {
@@ -193,7 +197,7 @@ func TestOperatorsLanguages(t *testing.T) {
 	}
 	t.Run("ok/texts are text", func(t *testing.T) {
 		root := parse(t, render(t, r, "en", Login{Client: Client{Name: "{client}<b>"}}).Body.String())
-		if len(elements(root, "script", "b")) > 0 || !strings.Contains(text(root), `<script>alert(1)</script>{client}<b>`) {
+		if len(elements(root, "script")) > 1 || len(elements(root, "b")) > 0 || !strings.Contains(text(root), `<script>alert(1)</script>{client}<b>`) {
 			t.Error(text(root))
 		}
 	})
@@ -224,5 +228,25 @@ func TestOperatorsLanguages(t *testing.T) {
 				t.Errorf("error %v, want one that says %q", err, tt.says)
 			}
 		})
+	}
+}
+
+func TestWait(t *testing.T) {
+	r := newRenderer(t, Branding{})
+	for d, want := range map[time.Duration][2]string{
+		0:                       {"a second", "einer Sekunde"},
+		1500 * time.Millisecond: {"2 seconds", "2 Sekunden"},
+		26 * time.Second:        {"26 seconds", "26 Sekunden"},
+		60 * time.Second:        {"a minute", "einer Minute"},
+		61 * time.Second:        {"2 minutes", "2 Minuten"},
+		2 * time.Hour:           {"120 minutes", "120 Minuten"},
+		3 * time.Hour:           {"3 hours", "3 Stunden"},
+	} {
+		for i, lang := range []string{"en", "de"} {
+			page := Login{Form: Form{Error: TooManyAttempts.With().Wait(d)}}
+			if got := text(parse(t, render(t, r, lang, page).Body.String())); !strings.Contains(got, " in "+want[i]) {
+				t.Errorf("%v: no %q in %s", d, want[i], got)
+			}
+		}
 	}
 }

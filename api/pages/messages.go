@@ -1,6 +1,9 @@
 package pages
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // MessageID names a text that exists in every language. Unknown ones show the text of a general failure.
 type MessageID string
@@ -17,8 +20,8 @@ const (
 	PasswordInvalid    MessageID = "error.password_invalid"   // for example not UTF-8
 	CodeInvalid        MessageID = "error.code_invalid"
 	CodeExpired        MessageID = "error.code_expired"
-	TooManyAttempts    MessageID = "error.too_many_attempts"
-	Overloaded         MessageID = "error.overloaded" // 503 of a form: the user may try again at once
+	TooManyAttempts    MessageID = "error.too_many_attempts" // wait
+	Overloaded         MessageID = "error.overloaded"        // wait; 503 of a form
 	FormExpired        MessageID = "error.form_expired"
 	ProviderCancelled  MessageID = "error.provider_cancelled" // provider: its name; the user came back without having logged in
 	ProviderTooOld     MessageID = "error.provider_too_old"   // provider; the client demands a newer login than the provider states
@@ -44,9 +47,9 @@ const (
 	FaultForbidden           MessageID = "fault.forbidden"    // logged in, but not allowed to use the client
 	FaultDisabled            MessageID = "fault.disabled"     // the user is disabled
 	FaultNotFound            MessageID = "fault.not_found"
-	FaultLink                MessageID = "fault.link" // the link of a mail is used up, expired or damaged
-	FaultRateLimited         MessageID = "fault.rate_limited"
-	FaultUnavailable         MessageID = "fault.unavailable" // 503: nothing was changed or the outcome is unknown; safe to retry
+	FaultLink                MessageID = "fault.link"         // the link of a mail is used up, expired or damaged
+	FaultRateLimited         MessageID = "fault.rate_limited" // wait
+	FaultUnavailable         MessageID = "fault.unavailable"  // wait; 503: nothing was changed or the outcome is unknown; safe to retry
 	FaultInternal            MessageID = "fault.internal"
 	FaultSignupClosed        MessageID = "fault.signup_closed"
 	FaultProviderDenied      MessageID = "fault.provider_denied"      // provider; the user or the provider said no
@@ -60,10 +63,17 @@ const (
 type Message struct {
 	ID   MessageID
 	args []string
+	wait time.Duration // {wait} in the text
 }
 
 // With returns the message, with values for placeholders in the text: name, value, name, value.
 func (id MessageID) With(args ...string) Message { return Message{ID: id, args: args} }
+
+// Wait adds the time after which the user may try again, at least a second.
+func (m Message) Wait(d time.Duration) Message {
+	m.wait = max(d, time.Second)
+	return m
+}
 
 // about reports whether the error message is about the input of that name.
 func (m Message) about(input string) bool {

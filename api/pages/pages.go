@@ -11,8 +11,8 @@
 //		Client: pages.Client{Name: "Acme Photos"},
 //	})
 //
-// The pages are plain forms. They carry no script (the one exception is [FormPost]), load nothing from elsewhere, and
-// keep their state in hidden inputs. Element IDs are stable and part of the contract.
+// The pages are plain forms. They work without script: one shows what is typed into a password, one sends [FormPost] by
+// itself. They load nothing from elsewhere, and keep their state in hidden inputs. Element IDs are stable and part of the contract.
 package pages
 
 import (
@@ -147,6 +147,9 @@ func (v view) Mail() bool {
 
 // SubmitScript is the script of the page FormPost, the bytes that the policy's hash is of.
 func (view) SubmitScript() template.JS { return submitScript }
+
+// RevealScript is the script of pages with a password, the bytes that the policy's hash is of.
+func (view) RevealScript() template.JS { return revealScript }
 
 // ScopeGlyph returns the name of the glyph for a scope.
 func (view) ScopeGlyph(scope string) string {

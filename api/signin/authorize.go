@@ -24,6 +24,7 @@ func (h *Login) authorize(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	door.Speak(c, values.Get("ui_locales"))
 	request, err := h.OAuth.Authorize(c.Request().Context(), oauth.Form(values))
 	if err != nil {
 		return err
@@ -48,7 +49,11 @@ func (h *Login) proceed(c echo.Context, f flow) error {
 	case oauth.StepSignup:
 		return h.showSignup(c, f, pages.Signup{})
 	case oauth.StepLogin:
-		return h.showLogin(c, f, pages.Login{Email: f.LoginHint})
+		page, err := h.confirmation(c, f, pages.Login{Email: f.LoginHint})
+		if err != nil {
+			return err
+		}
+		return h.showLogin(c, f, page)
 	case oauth.StepSelectAccount:
 		return h.showContinue(c, f)
 	case oauth.StepConsent:

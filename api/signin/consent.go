@@ -22,7 +22,7 @@ func (h *Login) showContinue(c echo.Context, f flow) error {
 		Form:         form,
 		Client:       pageClient(f),
 		User:         pages.Person{Name: u.Name, Email: u.Email},
-		DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
+		DifferentURL: pageLink(loginPath, form.Hidden["request"]),
 	})
 }
 
@@ -47,7 +47,7 @@ func (h *Login) showConsent(c echo.Context, f flow) error {
 		Client:       pageClient(f),
 		User:         pages.Person{Name: u.Name, Email: u.Email},
 		Scopes:       strings.Fields(f.Scope),
-		DifferentURL: pageLink("/oauth2/login", form.Hidden["request"]),
+		DifferentURL: pageLink(loginPath, form.Hidden["request"]),
 	})
 }
 

@@ -29,6 +29,7 @@ func (h *Logout) endSessionPage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	door.Speak(c, values.Get("ui_locales"))
 	request, err := h.readLogout(c, values)
 	if err != nil {
 		return err

@@ -33,7 +33,11 @@ func (h *Login) loginForm(c echo.Context) error {
 		return err
 	}
 	again := func(m pages.Message) error {
-		return h.showLogin(c, f, pages.Login{Email: v.Get("email"), Form: pages.Form{Error: m}})
+		page, err := h.confirmation(c, f, pages.Login{Email: v.Get("email"), Form: pages.Form{Error: m}})
+		if err != nil {
+			return err
+		}
+		return h.showLogin(c, f, page)
 	}
 	email, err := user.ParseEmail(v.Get("email"))
 	if err != nil {
@@ -57,18 +61,36 @@ func (h *Login) loginForm(c echo.Context) error {
 	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash, Refund: u.Refund})
 }
 
+// confirmation makes the login page one that asks the user of this browser to log in once more, if the client has nobody else in
+// mind: with the address filled in, and a link for another user.
+func (h *Login) confirmation(c echo.Context, f flow, page pages.Login) (pages.Login, error) {
+	if f.Login.UserID == "" {
+		return page, nil
+	}
+	u, err := h.Users.UserByID(c.Request().Context(), f.Login.UserID)
+	if errors.Is(err, user.ErrNotFound) {
+		return page, nil
+	}
+	wanted := h.wanted(f)
+	if u.Email != "" && (page.Email == "" || user.EmailKey(page.Email) == user.EmailKey(u.Email)) && (wanted == "" || wanted == u.ID) {
+		page.Email, page.DifferentURL = u.Email, loginPath
+	}
+	return page, err
+}
+
 // loginMessage is what the form says about a login that failed for a reason that the user can do something about.
 func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 	id := door.FormMessage(err)
 	if id == "" {
 		return pages.Message{}
 	}
-	door.SetRetryAfter(c.Response().Header(), door.AsProblem(err).RetryAfter)
+	wait := door.AsProblem(err).RetryAfter
+	door.SetRetryAfter(c.Response().Header(), wait)
 	switch id {
 	case pages.PasswordTooShort:
 		return id.With("min", strconv.Itoa(h.Passwords.Signup.Policy.Min()))
 	default:
-		return id.With()
+		return id.With().Wait(wait)
 	}
 }
 

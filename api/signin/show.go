@@ -44,8 +44,11 @@ func (h *Login) pageProviders(state string) []pages.Provider {
 }
 
 func (h *Login) showLogin(c echo.Context, f flow, page pages.Login) error {
-	page.Form = h.pageForm(c, f, "/oauth2/login", page.Error)
+	page.Form = h.pageForm(c, f, loginPath, page.Error)
 	page.Client, page.Providers = pageClient(f), h.pageProviders(page.Hidden["request"])
+	if page.DifferentURL != "" {
+		page.DifferentURL = pageLink(page.DifferentURL, page.Hidden["request"])
+	}
 	if !h.Passwords.Signup.Closed {
 		page.SignupURL = pageLink("/oauth2/signup", page.Hidden["request"])
 	}
@@ -60,7 +63,7 @@ func (h *Login) showSignup(c echo.Context, f flow, page pages.Signup) error {
 	page.Client = pageClient(f)
 	page.Providers = h.pageProviders(page.Hidden["request"])
 	page.MinPassword = h.Passwords.Signup.Policy.Min()
-	page.LoginURL = pageLink("/oauth2/login", page.Hidden["request"])
+	page.LoginURL = pageLink(loginPath, page.Hidden["request"])
 	return h.Door.WritePage(c, statusOf(page.Error), f.UILocales, page)
 }
 

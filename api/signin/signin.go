@@ -19,6 +19,7 @@ import (
 
 const (
 	authorizePath = "/oauth2/authorize"
+	loginPath     = "/oauth2/login"
 	logoutPath    = "/oauth2/logout"
 	callbackPath  = "/oauth2/callback/"
 )
@@ -84,9 +85,9 @@ func (h *Login) Routes() []door.Route {
 	return []door.Route{
 		{Method: http.MethodGet, Path: authorizePath, Access: door.EntryPage, Handler: h.authorize},
 		{Method: http.MethodPost, Path: authorizePath, Access: door.EntryPage, Handler: h.authorize},
-		{Method: http.MethodGet, Path: "/oauth2/login", Access: door.Page, Handler: h.loginPage},
+		{Method: http.MethodGet, Path: loginPath, Access: door.Page, Handler: h.loginPage},
 		{
-			Method: http.MethodPost, Path: "/oauth2/login", Access: door.Page, Handler: h.loginForm,
+			Method: http.MethodPost, Path: loginPath, Access: door.Page, Handler: h.loginForm,
 			Audit: []audit.Kind{audit.KindLoginFailed},
 		},
 		{Method: http.MethodGet, Path: "/oauth2/signup", Access: door.Page, Handler: h.signupPage},

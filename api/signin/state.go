@@ -134,6 +134,7 @@ func (h *Login) resumeParameters(c echo.Context, parameters string) (f flow, err
 	if err != nil {
 		return flow{}, err
 	}
+	door.Speak(c, values.Get("ui_locales"))
 	if f.Authorization, err = h.OAuth.Resume(c.Request().Context(), oauth.Form(values)); err != nil {
 		return flow{}, err
 	}

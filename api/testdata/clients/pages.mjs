@@ -23,6 +23,7 @@ const shoot = async (page, name) => {
       if (!document.documentElement.lang || !document.title) faults.push("no language or title");
       for (const input of document.querySelectorAll("input:not([type=hidden])")) if (!input.labels.length) faults.push(`#${input.id} has no label`);
       for (const one of document.querySelectorAll("button, .button, input:not([type=hidden])")) {
+        if (one.hidden) continue;
         const { height } = one.getBoundingClientRect();
         if (height < 40) faults.push(`#${one.id} is ${height} px high, too small for a finger`);
       }
@@ -93,6 +94,36 @@ await check("login by keyboard alone", async (page) => {
   await page.keyboard.press("Tab");
   await page.keyboard.type(password);
   await page.keyboard.press("Enter");
+  assert.ok((await arrived(page)).code);
+});
+
+await check("a password that is shown", async (page) => {
+  await page.goto(at.login);
+  await page.fill("#password", "secret");
+  if (!javaScript) {
+    assert.equal(await page.isVisible("#show-password"), false);
+    return;
+  }
+  await page.click("#show-password");
+  assert.equal(await page.getAttribute("#password", "type"), "text");
+  assert.equal(await page.getAttribute("#show-password", "aria-pressed"), "true");
+  await shoot(page, "password-shown");
+  await page.click("#show-password");
+  assert.equal(await page.getAttribute("#password", "type"), "password");
+});
+
+await check("confirm that it is you, and another user instead", async (page) => {
+  await logIn(page, at.login);
+  await arrived(page);
+  await page.goto(at.again);
+  assert.equal(await page.inputValue("#email"), email);
+  assert.equal(await page.isEditable("#email"), false);
+  await shoot(page, "confirm");
+  await page.click("#different-account");
+  assert.equal(await page.inputValue("#email"), "");
+  await page.goto(at.again);
+  await page.fill("#password", password);
+  await page.click("#login-submit");
   assert.ok((await arrived(page)).code);
 });
 
