@@ -521,6 +521,7 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 		}); p.location != nil || p.status != http.StatusBadRequest {
 			t.Errorf("%d %v", p.status, p.location)
 		}
+		ended(t, b, true)
 	})
 	module("-query-added-to-post-logout-redirect-uri", func(t *testing.T, b *browser, idToken string) { // section 3
 		if p := logout(b, url.Values{
@@ -540,10 +541,6 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 	})
 	// section 2: an address needs a client that it is registered for
 	module("-no-id-token-hint", func(t *testing.T, b *browser, _ string) {
-		if p := logout(b, url.Values{"post_logout_redirect_uri": {afterLogout}}); p.location != nil ||
-			p.status != http.StatusBadRequest {
-			t.Errorf("%d %v", p.status, p.location)
-		}
 		asked(t, b, logout(b, url.Values{"client_id": {"app"}, "post_logout_redirect_uri": {afterLogout}}), afterLogout)
 	})
 	module("-no-params", func(t *testing.T, b *browser, _ string) { asked(t, b, logout(b, nil), "") }) // section 2
@@ -565,14 +562,11 @@ func TestConformanceRPInitiatedLogout(t *testing.T) {
 	// section 2
 	module("-only-state", func(t *testing.T, b *browser, _ string) { asked(t, b, logout(b, url.Values{"state": {"s"}}), "") })
 	module("-client-id-of-another", func(t *testing.T, b *browser, idToken string) { // section 2: must match
-		if p := logout(b, url.Values{
+		asked(t, b, logout(b, url.Values{
 			"id_token_hint":            {idToken},
 			"client_id":                {"other"},
 			"post_logout_redirect_uri": {afterLogout},
-		}); p.location != nil || p.status != http.StatusBadRequest {
-			t.Errorf("%d %v", p.status, p.location)
-		}
-		ended(t, b, false)
+		}), "")
 	})
 	module("-unknown-client", func(t *testing.T, b *browser, _ string) {
 		if p := logout(b, url.Values{"client_id": {"nobody"}}); p.location != nil || p.status >= http.StatusInternalServerError {

@@ -852,7 +852,7 @@ func (c *checked) browseLogout(s *servicetest.Service, b *browser, idToken strin
 	logout(200)
 	logout(303, "id_token_hint", idToken, "post_logout_redirect_uri", appRedirect, "state", "x")
 	logout(400, "client_id", "app", "post_logout_redirect_uri", "https://evil.example")
-	logout(404, "client_id", "nobody")
+	logout(400, "client_id", "nobody")
 }
 
 // limits are those of every route.

@@ -192,6 +192,7 @@ type Logout struct {
 	Client    Client
 	User      Person
 	CancelURL string
+	Detail    string // what is wrong with the request, for the developer (#error-detail)
 }
 
 func (p Logout) describe() description { return p.Form.describe("logout") }
@@ -200,6 +201,7 @@ func (p Logout) describe() description { return p.Form.describe("logout") }
 type LoggedOut struct {
 	Client                Client
 	ContinueURL, LoginURL string
+	Detail                string // what was wrong with the request, for the developer (#error-detail)
 }
 
 func (LoggedOut) describe() description { return description{template: "loggedout"} }

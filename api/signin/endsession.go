@@ -1,6 +1,8 @@
 package signin
 
 import (
+	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,6 +21,7 @@ type logoutRequest struct {
 	client     oauth.Client // zero if the request names none
 	hint       token.Hint   // zero without a valid ID token
 	returnTo   string       // registered for the client; empty to stay here
+	detail     string       // what is wrong with the request
 	parameters url.Values
 }
 
@@ -30,11 +33,11 @@ func (h *Logout) endSessionPage(c echo.Context) error {
 		return err
 	}
 	door.Speak(c, values.Get("ui_locales"))
-	request, err := h.readLogout(c, values)
+	b, err := h.browserSession(c)
 	if err != nil {
 		return err
 	}
-	b, err := h.browserSession(c)
+	request, err := h.readLogout(c, values, b)
 	if err != nil {
 		return err
 	}
@@ -45,46 +48,78 @@ func (h *Logout) endSessionPage(c echo.Context) error {
 	return h.endBrowserSession(c, request, b)
 }
 
-func (h *Logout) readLogout(c echo.Context, values url.Values) (logoutRequest, error) {
+// readLogout reads a request that came with a browser session (zero: none). What is wrong with it proves nothing and leads nowhere,
+// but is no reason to keep the user logged in: the detail says what it was. An error is a storage failure.
+func (h *Logout) readLogout(c echo.Context, values url.Values, b oauth.BrowserSession) (logoutRequest, error) {
 	r := logoutRequest{parameters: values}
-	f := oauth.Form(values)
-	for name := range values {
-		if _, err := f.One(name); err != nil {
-			return r, err
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if len(values[name]) > 1 {
+			r.detail = door.Cut(name) + " is given more than once"
+			return r, nil
 		}
 	}
 	clientID := values.Get("client_id")
 	if raw := values.Get("id_token_hint"); raw != "" {
-		// An unreadable token proves nothing, but is no reason to keep the user logged in.
-		if hint, err := token.ParseHint(raw, h.Door.Issuer(), h.Keys.Hint); err == nil {
-			if clientID != "" && clientID != hint.ClientID {
-				return r, door.InvalidRequest("client_id", "is not the client of id_token_hint")
-			}
-			r.hint, clientID = hint, hint.ClientID
+		hint, err := token.ParseHint(raw, h.Door.Issuer(), h.Keys.Hint)
+		switch {
+		case err != nil:
+			r.detail = "id_token_hint is not an ID token of this service"
+			return r, nil
+		case clientID != "" && clientID != hint.ClientID:
+			r.detail = "client_id is not the client of id_token_hint"
+			return r, nil
+		}
+		r.hint, clientID = hint, hint.ClientID
+	}
+	candidates := []string{clientID}
+	if clientID == "" {
+		var err error
+		if candidates, err = h.clientsOf(c, values, b); err != nil {
+			return r, err
 		}
 	}
-	if clientID != "" {
-		client, err := h.Clients.Client(c.Request().Context(), clientID)
+	for _, id := range candidates {
+		client, err := h.Clients.Client(c.Request().Context(), id)
+		if errors.Is(err, oauth.ErrClientNotFound) {
+			r.detail = "the client is not known here"
+			continue
+		}
 		if err != nil {
 			return r, err
 		}
-		r.client = client
-	}
-	if uri := values.Get("post_logout_redirect_uri"); uri != "" {
-		if !slices.Contains(r.client.PostLogoutRedirectURIs, uri) {
-			return r, &door.PageError{
-				Status: http.StatusBadRequest,
-				What:   pages.FaultRedirectURI,
-				Code:   "invalid_request",
-				Detail: "post_logout_redirect_uri is not registered for the client",
-			}
+		if r.readReturn(client); r.returnTo != "" {
+			break
 		}
-		r.returnTo = uri
-		if state := values.Get("state"); state != "" {
+	}
+	if clientID == "" && r.returnTo == "" && values.Get("post_logout_redirect_uri") != "" {
+		r.client, r.detail = oauth.Client{}, "post_logout_redirect_uri is not registered for a client that is logged in at this browser"
+	}
+	return r, nil
+}
+
+// clientsOf are the clients that a request may be of which names none: those with a session that was begun in this browser. They matter
+// only if there is an address to return to.
+func (h *Logout) clientsOf(c echo.Context, values url.Values, b oauth.BrowserSession) ([]string, error) {
+	if b.UserID == "" || values.Get("post_logout_redirect_uri") == "" {
+		return nil, nil
+	}
+	return h.BrowserSessions.BrowserClients(c.Request().Context(), b, h.Door.Now())
+}
+
+// readReturn takes the client, and the address to return to if it is one of the client's.
+func (r *logoutRequest) readReturn(client oauth.Client) {
+	r.client = client
+	uri := r.parameters.Get("post_logout_redirect_uri")
+	switch {
+	case uri == "":
+	case !slices.Contains(client.PostLogoutRedirectURIs, uri):
+		r.detail = "post_logout_redirect_uri is not registered for the client"
+	default:
+		r.returnTo, r.detail = uri, ""
+		if state := r.parameters.Get("state"); state != "" {
 			r.returnTo = door.WithQuery(uri, url.Values{"state": {state}})
 		}
 	}
-	return r, nil
 }
 
 func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSession) error {
@@ -105,6 +140,7 @@ func (h *Logout) showLogout(c echo.Context, r logoutRequest, b oauth.BrowserSess
 	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"), pages.Logout{
 		Form:   pages.Form{Action: "/oauth2/logout/confirm", Hidden: map[string]string{"request": state}, Targets: targets},
 		Client: pages.Client{Name: r.client.Name}, User: pages.Person{Name: u.Name, Email: u.Email},
+		Detail: r.detail,
 	})
 }
 
@@ -131,7 +167,7 @@ func (h *Logout) endSessionForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := h.readLogout(c, values)
+	request, err := h.readLogout(c, values, b)
 	if err != nil {
 		return err
 	}
@@ -159,6 +195,10 @@ func (h *Logout) endBrowserSession(c echo.Context, r logoutRequest, b oauth.Brow
 	if r.returnTo != "" {
 		return h.Door.Redirect(c, r.client.Name, r.returnTo)
 	}
-	return h.Door.WritePage(c, http.StatusOK, r.parameters.Get("ui_locales"),
-		pages.LoggedOut{Client: pages.Client{Name: r.client.Name}})
+	status := http.StatusOK
+	if r.detail != "" {
+		status = http.StatusBadRequest
+	}
+	return h.Door.WritePage(c, status, r.parameters.Get("ui_locales"),
+		pages.LoggedOut{Client: pages.Client{Name: r.client.Name}, Detail: r.detail})
 }

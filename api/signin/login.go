@@ -32,6 +32,9 @@ func (h *Login) loginForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if v.Get("decision") == "cancel" {
+		return f.refuse(&oauth.Error{Code: oauth.AccessDenied, Description: "the user did not log in"})
+	}
 	again := func(m pages.Message) error {
 		page, err := h.confirmation(c, f, pages.Login{Email: v.Get("email"), Form: pages.Form{Error: m}})
 		if err != nil {

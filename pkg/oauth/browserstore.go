@@ -129,6 +129,8 @@ type BrowserSessionStore interface {
 	SaveBrowserSession(ctx context.Context, b BrowserSession, replaces Hash) error
 	// BrowserSession reads the browser session of an enabled user that is alive at a time. ErrBrowserSessionNotFound.
 	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)
+	// BrowserClients lists the clients that have a session of the browser session's user, alive at a time, which its codes gave.
+	BrowserClients(ctx context.Context, b BrowserSession, at time.Time) ([]string, error)
 	// EndBrowserSession ends one, and every session that its codes gave, and blocks their sids; it says which. Nil if it is unknown.
 	EndBrowserSession(ctx context.Context, h Hash, e session.Ending) ([]session.ID, error)
 	// SweepBrowser deletes at most limit codes, browser sessions and pushed requests that expired before a time, and says how many.

@@ -137,6 +137,24 @@ func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (o
 	return b, nil
 }
 
+// BrowserClients implements oauth.BrowserStore.
+func (db *DB) BrowserClients(ctx context.Context, b oauth.BrowserSession, at time.Time) ([]string, error) {
+	const sql = `SELECT DISTINCT s.client_id FROM sessions s WHERE s.user_id = $1 AND s.browser_session = $2 AND s.revoked_at IS NULL
+		AND s.idle_expires_at > $3 AND s.expires_at > $3 ORDER BY s.client_id`
+	var ids []string
+	err := db.run(ctx, "list clients of browser session", step{
+		sql:  sql,
+		args: []any{b.UserID, b.Hash[:], when(at)},
+		scan: func(rows pgx.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		},
+	})
+	return ids, err
+}
+
 // EndBrowserSession implements oauth.BrowserStore.
 func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.Ending) ([]session.ID, error) {
 	const (

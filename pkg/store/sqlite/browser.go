@@ -156,6 +156,20 @@ func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (o
 	return b, nil
 }
 
+// BrowserClients implements [oauth.BrowserStore].
+func (db *DB) BrowserClients(ctx context.Context, b oauth.BrowserSession, at time.Time) (ids []string, err error) {
+	err = db.read(ctx, "list clients of browser session", func(c *conn) error {
+		return c.query(`SELECT DISTINCT client_id FROM sessions WHERE user_id = ?2 AND browser_session = ?3 AND `+alive+`
+			ORDER BY client_id`, func(r *row) error {
+			var id string
+			r.scan(&id)
+			ids = append(ids, id)
+			return nil
+		}, at, b.UserID, b.Hash[:])
+	})
+	return ids, err
+}
+
 // EndBrowserSession implements [oauth.BrowserStore].
 func (db *DB) EndBrowserSession(ctx context.Context, h oauth.Hash, e session.Ending) (ids []session.ID, err error) {
 	err = db.announce(ctx, "end browser session", func(c *conn) error {

@@ -364,6 +364,33 @@ func testBrowserSessions(s *suite) {
 	}
 	at := now().Add(time.Hour)
 
+	s.run("ok/its clients are those with a live session of its codes", func(s *suite) {
+		b, other := s.browserSession(u.ID), s.browserSession(u.ID)
+		give := func(from oauth.BrowserSession) session.Session {
+			row := s.newSession(u.ID)
+			row.ClientID = s.client().ID
+			code := s.newCode(from)
+			code.ClientID = row.ClientID
+			s.must(s.first.SaveCode(s.Context(), code))
+			started, err := s.first.RedeemCode(s.Context(), code.Hash, s.starting(row))
+			s.must(err)
+			if !started.Created {
+				s.Fatalf("not started: %+v", started)
+			}
+			return row
+		}
+		mine, over := give(b), give(b)
+		give(other)
+		_, err := s.first.EndSession(s.Context(), over.ID, s.ending(u.ID, now(), audit.KindSessionEnded, session.ReasonLogout))
+		s.must(err)
+		got, err := s.second.BrowserClients(s.Context(), b, now())
+		s.must(err)
+		s.same("clients", got, []string{mine.ClientID})
+		got, err = s.second.BrowserClients(s.Context(), b, mine.ExpiresAt)
+		s.must(err)
+		s.same("clients at the end", len(got), 0)
+	})
+
 	s.run("ok/a disabled user's counts no more", func(s *suite) {
 		b := s.browserSession(s.user().ID)
 		_, err := s.first.DisableUser(s.Context(), b.UserID,

@@ -42,6 +42,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	b.Hash = oauth.Hash{2}
 	must(st.SaveBrowserSession(ctx, b, replaced))
 	got(st.BrowserSession(ctx, b.Hash, now()))
+	got(st.BrowserClients(ctx, b, now()))
 	code := oauth.Code{
 		Hash:           oauth.Hash{3},
 		UserID:         u.ID,

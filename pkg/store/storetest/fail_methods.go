@@ -52,6 +52,11 @@ func (f *Failing) BlocklistChanges(a0 context.Context, a1 string) (blocklist.Cha
 	return result(f, "BlocklistChanges", func() (blocklist.Changes, error) { return f.store.BlocklistChanges(a0, a1) })
 }
 
+// BrowserClients implements [store.Store].
+func (f *Failing) BrowserClients(a0 context.Context, a1 oauth.BrowserSession, a2 time.Time) ([]string, error) {
+	return result(f, "BrowserClients", func() ([]string, error) { return f.store.BrowserClients(a0, a1, a2) })
+}
+
 // BrowserSession implements [store.Store].
 func (f *Failing) BrowserSession(a0 context.Context, a1 oauth.Hash, a2 time.Time) (oauth.BrowserSession, error) {
 	return result(f, "BrowserSession", func() (oauth.BrowserSession, error) { return f.store.BrowserSession(a0, a1, a2) })
