@@ -208,7 +208,9 @@ func authorizeURL(s *servicetest.Service, changes map[string]string) string {
 }
 
 // forAccount asks for the account API too.
-func forAccount() map[string]string { return map[string]string{"scope": "openid " + oauth.ScopeAccount} }
+func forAccount() map[string]string {
+	return map[string]string{"scope": "openid " + oauth.ScopeAccount}
+}
 
 // code is the code that a browser was sent to the client with.
 func (p page) code(t *testing.T) string {

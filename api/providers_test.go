@@ -654,6 +654,13 @@ func TestNativeIDToken(t *testing.T) {
 		}
 		want(t, "OA-03 the same token again", logIn("liar", token, nonce), http.StatusUnauthorized, "invalid_credentials")
 
+		yesterday := time.Now().Add(-24 * time.Hour).Unix()
+		h.liar.Claims = func(c jwt.MapClaims) { c["sub"], c["email"], c["auth_time"] = "ada", "ada@example.com", yesterday }
+		old := servicetest.Claims(t, logIn("liar", h.liar.IDToken(nonce), nonce).Tokens(t).AccessToken)
+		if at, _ := old["auth_time"].(float64); at != float64(yesterday) {
+			t.Errorf("auth_time %v, but the provider states %d", old["auth_time"], yesterday)
+		}
+
 		sub, _ := servicetest.Claims(t, tokens.AccessToken)["sub"].(string)
 		if err := h.Sessions.DisableUser(t.Context(), sub, session.By{Actor: audit.ActorCLI}); err != nil {
 			t.Fatal(err)

@@ -129,6 +129,7 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 		ClientID: b.ClientID,
 		Scope:    b.Scope,
 		AMR:      oauth.AMRProvider(),
+		AuthTime: identity.AuthTimeAt(r.Clock.Now()),
 		Origin:   door.Origin(c),
 	})
 }

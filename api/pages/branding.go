@@ -26,8 +26,18 @@ type Branding struct {
 	Accent, AccentDark string
 	// SupportURL, PrivacyURL and TermsURL are linked at the foot of every page: http, https or mailto (support only).
 	SupportURL, PrivacyURL, TermsURL string
+	// Scopes are the operator's own, in the order in which the consent page shows them.
+	Scopes []Scope
 	// AssetsPath is where ServeAsset is mounted. Default "/assets/".
 	AssetsPath string
+}
+
+// Scope is what a scope of the operator means.
+type Scope struct {
+	Name string
+	// Text says in plain words what a client may do with it. A language file says it in its language, under "scope.NAME". Empty
+	// to show the name.
+	Text string
 }
 
 const (
@@ -45,6 +55,7 @@ type brand struct {
 	Logo, LogoDark                   string
 	StyleSheet, Icon                 string
 	SupportURL, PrivacyURL, TermsURL string
+	Scopes                           []Scope
 }
 
 // addBranding checks the branding and adds everything to the assets that the pages load.
@@ -52,6 +63,7 @@ func (r *Renderer) addBranding(b Branding) (brand, error) {
 	out := brand{
 		Name: clean(cmp.Or(b.Name, defaultName)), Own: b.Name != "" && b.Name != defaultName,
 		SupportURL: b.SupportURL, PrivacyURL: b.PrivacyURL, TermsURL: b.TermsURL,
+		Scopes: b.Scopes,
 	}
 	prefix := cmp.Or(b.AssetsPath, defaultPath)
 	var faults []error
@@ -84,6 +96,11 @@ func (r *Renderer) addBranding(b Branding) (brand, error) {
 			continue
 		}
 		*logo.url = prefix + r.addAsset(extension, contentType, logo.body)
+	}
+	for _, s := range b.Scopes {
+		if s.Name == "" || strings.ContainsAny(s.Name, " \"\\") {
+			fault(fmt.Errorf("scope %q: want SCOPE=TEXT, and a scope without space, quote and backslash", s.Name))
+		}
 	}
 	light, dark, err := accents(b.Accent, b.AccentDark)
 	if err != nil {

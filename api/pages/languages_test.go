@@ -250,3 +250,28 @@ func TestWait(t *testing.T) {
 		}
 	}
 }
+
+func TestOperatorsScopes(t *testing.T) {
+	r, err := New(Branding{Scopes: []Scope{
+		{Name: "orders:write", Text: "Change your <b>orders</b>"}, {Name: "orders:read", Text: "See your orders"}, {Name: "bare"},
+	}}, fstest.MapFS{"de.json": {Data: []byte(`{"scope.orders:read": "Ihre Bestellungen sehen"}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := Consent{Scopes: []string{"x", "bare", "orders:read", "openid", "orders:write", "email"}}
+	for lang, want := range map[string][]string{
+		"en": {"Know who you are here", "See your email address", "Change your <b>orders</b>", "See your orders", "bare", "x"},
+		"de": {"<b>orders</b>", "Ihre Bestellungen sehen", "bare"},
+	} {
+		got := text(parse(t, render(t, r, lang, asked).Body.String()))
+		for _, line := range want {
+			before, after, found := strings.Cut(got, line)
+			if got = after; !found {
+				t.Errorf("%s: no %q after %q", lang, line, before)
+			}
+		}
+	}
+	if _, err := New(Branding{Scopes: []Scope{{Name: "two words"}}}, nil); err == nil {
+		t.Error("a scope with a space was accepted")
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -150,6 +151,34 @@ func (view) SubmitScript() template.JS { return submitScript }
 
 // RevealScript is the script of pages with a password, the bytes that the policy's hash is of.
 func (view) RevealScript() template.JS { return revealScript }
+
+// Scopes returns what the client asks for in the order of the operator: first what everybody knows, then the operator's own
+// scopes, then any other.
+func (v view) Scopes(asked []string) []string {
+	place := func(scope string) int {
+		if at := slices.IndexFunc(v.Brand.Scopes, func(s Scope) bool { return s.Name == scope }); at >= 0 {
+			return at
+		}
+		if v.ScopeGlyph(scope) != "scope" {
+			return -1
+		}
+		return len(v.Brand.Scopes)
+	}
+	return slices.SortedStableFunc(slices.Values(asked), func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+}
+
+// Scope returns what a scope means in plain words, "" if nobody has said.
+func (v view) Scope(scope string) string {
+	if text := v.texts.Scope(scope); text != "" {
+		return text
+	}
+	for _, s := range v.Brand.Scopes {
+		if s.Name == scope {
+			return clean(s.Text)
+		}
+	}
+	return ""
+}
 
 // ScopeGlyph returns the name of the glyph for a scope.
 func (view) ScopeGlyph(scope string) string {

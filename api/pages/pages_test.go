@@ -583,7 +583,7 @@ func TestRender(t *testing.T) {
 	})
 	t.Run("ok/another replica, same assets", func(t *testing.T) {
 		other := newRenderer(t, Branding{})
-		if r.brand != other.brand {
+		if !reflect.DeepEqual(r.brand, other.brand) {
 			t.Errorf("%v and %v", r.brand, other.brand)
 		}
 	})

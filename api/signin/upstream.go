@@ -125,11 +125,7 @@ func (h *Login) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	authTime := identity.AuthTime
-	if authTime.IsZero() || authTime.After(now) {
-		authTime = now
-	}
-	return h.loggedIn(c, f, userID, oauth.AMRProvider(), authTime, oauth.Proof{
+	return h.loggedIn(c, f, userID, oauth.AMRProvider(), identity.AuthTimeAt(now), oauth.Proof{
 		Provider: identity.Provider,
 		Subject:  identity.Subject,
 	})

@@ -209,6 +209,7 @@ func settings(c *Config) []setting {
 		{"privacy_url", "privacy policy, linked at the foot of the hosted pages", false, text(&c.PrivacyURL)},
 		{"terms_url", "terms of use, linked at the foot of the hosted pages", false, text(&c.TermsURL)},
 		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
+		{"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them", false, list(&c.Scopes)},
 		{"trusted_proxies", "addresses or networks of proxies whose X-Forwarded-For is trusted", false, list(&c.TrustedProxies)},
 		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
 		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},

@@ -124,6 +124,7 @@ type Login struct {
 	ClientID      string
 	Scope         string
 	AMR           []string
+	AuthTime      time.Time // when the provider has authenticated the user; zero: now
 	Origin        audit.Origin
 }
 
@@ -150,7 +151,7 @@ func (s *Server) start(ctx context.Context, client Client, l Login, scope string
 	issued, err := s.sessions.Start(ctx, session.Login{
 		User: l.User, CheckPassword: l.CheckPassword, Refund: l.Refund, Provider: l.Provider, Subject: l.Subject,
 		ClientID: client.ID, Scope: scope,
-		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, Origin: l.Origin,
+		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, AuthTime: l.AuthTime, Origin: l.Origin,
 	})
 	if err != nil {
 		return nil, err

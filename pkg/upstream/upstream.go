@@ -48,6 +48,15 @@ type Identity struct {
 	AuthTime time.Time
 }
 
+// AuthTimeAt is when the user was authenticated, as far as it is known at a time: a provider that does not say it has done so
+// for this login, and one whose clock is ahead did it now.
+func (i Identity) AuthTimeAt(now time.Time) time.Time {
+	if i.AuthTime.IsZero() || i.AuthTime.After(now) {
+		return now
+	}
+	return i.AuthTime
+}
+
 // Tokens are what a provider lets us call its own services with.
 type Tokens struct {
 	Access    seal.Secret

@@ -65,6 +65,7 @@ func pageFaults(c Config) (faults []error) {
 		{"support_url", Config{SupportURL: c.SupportURL}},
 		{"privacy_url", Config{PrivacyURL: c.PrivacyURL}},
 		{"terms_url", Config{TermsURL: c.TermsURL}},
+		{"scopes", Config{Scopes: c.Scopes}},
 	} {
 		if _, err := newPages(setting.only); err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", setting.name, err))

@@ -70,6 +70,8 @@ type Config struct {
 	PrivacyURL      string
 	TermsURL        string
 	LanguagesDir    string // of further or changed languages
+	// Scopes are what the operator's scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them.
+	Scopes []string
 }
 
 // DefaultConfig is what is in force where nothing is set.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/api/signin"
@@ -18,6 +19,10 @@ func newPages(c Config) (*pages.Renderer, error) {
 		SupportURL: c.SupportURL,
 		PrivacyURL: c.PrivacyURL,
 		TermsURL:   c.TermsURL,
+	}
+	for _, scope := range c.Scopes {
+		name, text, _ := strings.Cut(scope, "=")
+		b.Scopes = append(b.Scopes, pages.Scope{Name: strings.TrimSpace(name), Text: strings.TrimSpace(text)})
 	}
 	for _, logo := range []struct {
 		file string
