@@ -51,10 +51,11 @@ var _ store.Store = (*DB)(nil)
 
 // DB is an open database.
 type DB struct {
-	pool    *pgxpool.Pool
-	reports *pgxpool.Pool   // for what reads many rows: few connections, with the planner's own choice of plans
-	config  *pgx.ConnConfig // of the listener, and of migrations
-	wake    wake
+	pool      *pgxpool.Pool
+	refreshes *pgxpool.Pool   // of the same connections' share: a crowd of anything else leaves refreshes theirs
+	reports   *pgxpool.Pool   // for what reads many rows: few connections, with the planner's own choice of plans
+	config    *pgx.ConnConfig // of the listener, and of migrations
+	wake      wake
 }
 
 // Options are for what the URL does not say. The zero value is usable.
@@ -68,7 +69,8 @@ type Options struct {
 // connect and does not migrate. No error of this package holds the URL or any part of its password.
 //
 // Besides the parameters of libpq the URL takes those of pgxpool, such as pool_max_conns (default: 2 for each core, and
-// 2). Beside the pool there are at most two connections for lists and reports, and one that listens.
+// 2). Of these, two are for refreshes alone if there are four or more. Beside them there are at most two connections for
+// lists and reports, and one that listens.
 //
 // Behind a pooler that hands out connections by transaction, such as PgBouncer, use
 // default_query_exec_mode=cache_describe (exec is taken for it). Then nothing is set on the connections, because a
@@ -88,20 +90,36 @@ func Open(ctx context.Context, databaseURL string, o Options) (*DB, error) {
 			return err
 		}
 	}
+	ofRefreshes := config.Copy()
+	ofRefreshes.MaxConns = maxRefreshes
+	ofRefreshes.MinConns, ofRefreshes.MinIdleConns = min(config.MinConns, 1), 0
+	shared := config.MaxConns < 2*maxRefreshes
+	if !shared {
+		config.MaxConns -= maxRefreshes
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, failed("open database", err)
 	}
+	refreshes := pool
+	if !shared {
+		if refreshes, err = pgxpool.NewWithConfig(ctx, ofRefreshes); err != nil {
+			pool.Close()
+			return nil, failed("open database", err)
+		}
+	}
 	reports, err := pgxpool.NewWithConfig(ctx, forReports(config))
 	if err != nil {
+		refreshes.Close()
 		pool.Close()
 		return nil, failed("open database", err)
 	}
 	return &DB{
-		pool:    pool,
-		reports: reports,
-		config:  config.ConnConfig,
-		wake:    newWake(),
+		pool:      pool,
+		refreshes: refreshes,
+		reports:   reports,
+		config:    config.ConnConfig,
+		wake:      newWake(),
 	}, nil
 }
 
@@ -126,6 +144,10 @@ func withoutPointPlans(c *pgx.ConnConfig) {
 		}
 	}
 }
+
+// maxRefreshes is the number of connections that are for refreshes alone. Refreshes of one replica that come together share a
+// statement, so there is one at a time, and now and then one that repeats an answer.
+const maxRefreshes = 2
 
 // maxReports is the number of connections for lists and reports. A long one never takes a connection away from a refresh.
 const maxReports = 2
@@ -265,6 +287,7 @@ func (db *DB) Checkpoint(context.Context) error { return nil }
 func (db *DB) Close() error {
 	db.wake.stop()
 	db.reports.Close()
+	db.refreshes.Close()
 	db.pool.Close()
 	return nil
 }

@@ -114,7 +114,7 @@ func (db *DB) rotateMany(ctx context.Context, rotations []session.Rotation, out 
 		generations[i], to[i], iats[i] = int64(r.From), int64(r.To), r.At.Unix()
 		at[i], idle[i], hashes[i] = when(r.At), when(r.IdleExpiresAt), requestHash(&r.RequestHash)
 	}
-	return db.repeat(ctx, pgconn.SafeToRetry, "rotate sessions", []step{{
+	return repeat(ctx, db.refreshes, pgconn.SafeToRetry, "rotate sessions", []step{{
 		sql:  rotateMany,
 		args: []any{binaryFormat(), sids, nonces, clients, generations, to, at, idle, iats, hashes},
 		scan: func(rows pgx.Rows) error {
@@ -147,7 +147,7 @@ func (db *DB) Repeat(ctx context.Context, r session.Rotation) (*session.Session,
 // presented runs a statement that returns a session or none.
 func (db *DB) presented(ctx context.Context, doing, sql string, args ...any) (*session.Session, error) {
 	var s *session.Session
-	err := db.run(ctx, doing, one(sql, func(rows pgx.Rows) error {
+	err := db.refresh(ctx, doing, one(sql, func(rows pgx.Rows) error {
 		r := row{columns: rows.RawValues()}
 		s = r.session()
 		r.person(s)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
@@ -278,5 +280,41 @@ func BenchmarkRotate(b *testing.B) {
 			}
 			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "rotations/s")
 		})
+	}
+}
+
+// TestRefreshesHaveTheirOwnConnections takes every connection that there is for anything else: refreshes go on.
+func TestRefreshesHaveTheirOwnConnections(t *testing.T) {
+	db, _ := open(t)
+	u, s := login(t, db)
+	var held []*pgxpool.Conn
+	for range db.pool.Config().MaxConns {
+		c, err := db.pool.Acquire(t.Context())
+		must(t, err)
+		held = append(held, c)
+	}
+	defer func() {
+		for _, c := range held {
+			c.Release()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	got, err := db.Rotate(ctx, []session.Rotation{rotation(s)})
+	must(t, err)
+	if got[0] == nil {
+		t.Fatal("not rotated")
+	}
+	again := rotation(*got[0])
+	_, err = db.Rotate(ctx, []session.Rotation{again, again})
+	must(t, err)
+	_, err = db.Repeat(ctx, again)
+	must(t, err)
+	_, err = db.Session(ctx, s.ID)
+	must(t, err)
+	waiting, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if _, err := db.UserByID(waiting, u.ID); err == nil {
+		t.Error("there was a connection for something else, and nothing was tested")
 	}
 }

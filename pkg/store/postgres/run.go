@@ -73,6 +73,11 @@ func (db *DB) report(ctx context.Context, doing string, s step) error {
 	return repeat(ctx, db.reports, again, doing, []step{s})
 }
 
+// refresh is run for what refreshes need.
+func (db *DB) refresh(ctx context.Context, doing string, steps ...step) error {
+	return repeat(ctx, db.refreshes, undone, doing, steps)
+}
+
 // repeat carries out the steps in one transaction, several times if need be, as long as again says so of the failure.
 func (db *DB) repeat(ctx context.Context, again func(err error) bool, doing string, steps []step) error {
 	return repeat(ctx, db.pool, again, doing, steps)

@@ -87,3 +87,21 @@ func (db *DB) CheckPlans(t *testing.T) {
 		t.Errorf("only %d statements were seen", checked)
 	}
 }
+
+// HoldWriter takes the connection that writes, as a slow transaction does, until release is called.
+func (db *DB) HoldWriter(t *testing.T) (release func()) {
+	t.Helper()
+	held, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		err := db.writer.useInTurn(context.WithoutCancel(t.Context()), func(*conn) error {
+			close(held)
+			<-done
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-held
+	return func() { close(done) }
+}

@@ -163,7 +163,7 @@ func (db *DB) Rotate(ctx context.Context, rotations []session.Rotation) (rows []
 		}
 		return []*session.Session{row}, nil
 	}
-	err = db.write(ctx, "rotate sessions", func(c *conn) (err error) {
+	err = db.refresh(ctx, "rotate sessions", func(c *conn) (err error) {
 		rows, err = rotateAll(c, rotations)
 		return err
 	})

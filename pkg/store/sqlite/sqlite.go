@@ -253,7 +253,17 @@ var errRollback = errors.New("roll back")
 // write runs do in a transaction that is committed if do returns nil. It holds the one write lock from the start, so nothing
 // that do reads can change before it writes.
 func (db *DB) write(ctx context.Context, doing string, do func(c *conn) error) error {
-	err := db.writer.use(ctx, func(c *conn) error { return c.transaction(do) })
+	return db.writeBy(ctx, db.writer.useInTurn, doing, do)
+}
+
+// refresh is write for what refreshes need: of all that wait to write, they go first.
+func (db *DB) refresh(ctx context.Context, doing string, do func(c *conn) error) error {
+	return db.writeBy(ctx, db.writer.use, doing, do)
+}
+
+func (db *DB) writeBy(ctx context.Context, use func(context.Context, func(c *conn) error) error, doing string,
+	do func(c *conn) error) error {
+	err := use(ctx, func(c *conn) error { return c.transaction(do) })
 	if errors.Is(err, errRollback) {
 		return nil
 	}
@@ -284,13 +294,14 @@ var errClosed = errors.New("database is closed")
 // pool lends connections to one goroutine each.
 type pool struct {
 	source string
-	slots  chan *conn // a nil connection is one that has yet to be opened
+	slots  chan *conn    // a nil connection is one that has yet to be opened
+	turn   chan struct{} // holds an element while somebody has it who came in turn
 	done   chan struct{}
 	once   sync.Once
 }
 
 func newPool(size int, source string) *pool {
-	p := &pool{source: source, slots: make(chan *conn, size), done: make(chan struct{})}
+	p := &pool{source: source, slots: make(chan *conn, size), turn: make(chan struct{}, 1), done: make(chan struct{})}
 	for range size {
 		p.slots <- nil
 	}
@@ -326,6 +337,23 @@ func (p *pool) use(ctx context.Context, do func(c *conn) error) (err error) {
 	err = do(c)
 	sound = !c.failed
 	return err
+}
+
+// useInTurn is use for those who let others go first: they wait for each other, and only one of them at a time waits for the
+// connection.
+func (p *pool) useInTurn(ctx context.Context, do func(c *conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.done:
+		return errClosed
+	}
+	defer func() { <-p.turn }()
+	return p.use(ctx, do)
 }
 
 // close waits for every connection to come back, and closes it.

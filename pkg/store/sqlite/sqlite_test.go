@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -726,4 +727,68 @@ func canary(typ reflect.Type) reflect.Value {
 	default:
 	}
 	return v
+}
+
+// TestRefreshesGoFirst lets many writes wait when a refresh comes: it does not wait for them.
+func TestRefreshesGoFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "handstamp.db")
+	synctest.Test(t, func(t *testing.T) {
+		db := migrated(t, path)
+		u, err := createUser(t.Context(), db, "a@example.test")
+		check(t, err)
+		row := session.Session{
+			ID:            session.NewID(now()),
+			UserID:        u.ID,
+			ClientID:      "default",
+			Generation:    1,
+			IdleExpiresAt: now().Add(time.Hour),
+			ExpiresAt:     now().Add(time.Hour),
+			RotatedAt:     now(),
+			AuthTime:      now(),
+			CreatedAt:     now(),
+		}
+		_, err = db.Start(t.Context(), session.Start{Session: row, BlockUntil: now(), Event: audit.Event{At: now(), UserID: u.ID}})
+		check(t, err)
+
+		release := db.HoldWriter(t)
+		var writes atomic.Int64
+		var group sync.WaitGroup
+		for i := range 50 {
+			group.Go(func() {
+				_, err := db.BeginLogin(t.Context(), user.Try{Email: fmt.Sprintf("%d@example.test", i), At: now()},
+					user.Throttle{Burst: 5, Every: time.Minute})
+				if err != nil {
+					t.Error(err)
+				}
+				writes.Add(1)
+			})
+		}
+		synctest.Wait()
+		for name, refresh := range map[string]func() error{
+			"one": func() error {
+				r := session.Rotation{ID: row.ID, ClientID: "default", From: 1, To: 2, At: now(), IdleExpiresAt: now()}
+				_, err := db.Rotate(t.Context(), []session.Rotation{r})
+				return err
+			},
+			"several": func() error {
+				_, err := db.Rotate(t.Context(), make([]session.Rotation, 3))
+				return err
+			},
+			"repeat": func() error {
+				_, err := db.Repeat(t.Context(), session.Rotation{ID: row.ID, ClientID: "default", From: 2, At: now()})
+				return err
+			},
+		} {
+			group.Go(func() {
+				err := refresh()
+				if n := writes.Load(); err != nil || n > 2 {
+					t.Errorf("%s: %v, after %d other writes", name, err, n)
+				}
+			})
+		}
+		synctest.Wait()
+		release()
+		group.Wait()
+		check(t, db.Close())
+	})
 }
