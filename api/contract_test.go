@@ -897,8 +897,10 @@ func (c *checked) throttled(db servicetest.Database) {
 	c.t.Helper()
 	s := servicetest.Start(c.t, db, func(cfg *service.Config) {
 		cfg.LoginAttempts = 1
-		cfg.SignupIPLimit, cfg.SignupIPEvery = 1, time.Hour
+		cfg.SignupIPLimit, cfg.SignupIPEvery, cfg.FeedStreams = 1, time.Hour, 1
 	})
+	mustOpenStream(c.t, s, getFeed(c.t, s, "").Cursor, "").mustNext(c.t, "retry")
+	c.exchange(s, 503, "GET", "/v1/blocklist/stream", nil, "")
 	p := signUp(c.t, s)
 	c.json(s, 429, "POST", "/v1/signup", "", object{"email": newEmail(), "password": servicetest.Password})
 	wrong := object{"email": p.email, "password": "not the password"}

@@ -2,8 +2,12 @@ package api_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +17,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/store/sqlite"
 )
 
 // from makes a browser come from an address, and call itself something.
@@ -237,4 +242,110 @@ func TestSignupsDoNotOwnTheHasher(t *testing.T) {
 			t.Errorf("on the page: %d", shown.status)
 		}
 	})
+}
+
+// The blocklist is public. Callers who read slowly, or who want many streams, cost nobody else anything.
+func TestFeedIsBounded(t *testing.T) {
+	t.Parallel()
+	db := servicetest.SQLite(t)
+	s := servicetest.Start(t, db, func(c *service.Config) {
+		c.TrustedProxies = []string{"127.0.0.1"}
+		c.FeedReaders, c.FeedReadersPerAddress, c.FeedStreams, c.FeedStreamsPerAddress = 300, 10, 5, 3
+	})
+	p := signUp(t, s)
+	fillBlocklist(t, db, 200_000)
+	servicetest.Eventually(t, "the list is read", func() bool { return s.Blocklist.Set().Len() >= 200_000 })
+	runtime.GC()
+	before := memory()
+
+	// 300 callers who do not read, ten from each address.
+	slow := func(ip string) *net.TCPConn {
+		t.Helper()
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		tcp := conn.(*net.TCPConn)
+		if err := tcp.SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "GET /v1/blocklist HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %s\r\n\r\n", ip); err != nil {
+			t.Fatal(err)
+		}
+		return tcp
+	}
+	status := func(conn *net.TCPConn) string {
+		t.Helper()
+		line := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(conn, line); err != nil {
+			t.Fatal(err)
+		}
+		return string(line[len("HTTP/1.1 "):])
+	}
+	for i := range 300 {
+		if got := status(slow(fmt.Sprintf("203.0.113.%d", i/10))); got != "200" {
+			t.Fatalf("caller %d: %s", i, got)
+		}
+	}
+	if got := status(slow("203.0.113.0")); got != "503" {
+		t.Errorf("one more from an address: %s", got)
+	}
+	if grown := int64(memory()) - int64(before); grown > 64<<20 {
+		t.Errorf("300 callers who do not read take %d MiB", grown>>20)
+	}
+	started := time.Now()
+	want(t, "me", s.Get(t, "/v1/me", p.AccessToken), http.StatusOK, "")
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("/v1/me took %s", took)
+	}
+	refused := s.Get(t, "/v1/blocklist", "")
+	want(t, "one more in all", refused, http.StatusServiceUnavailable, "busy")
+	if refused.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+
+	stream := func(ip string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/blocklist/stream", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Forwarded-For", ip)
+		r.Header.Set("Last-Event-ID", s.Blocklist.Cursor())
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response.StatusCode
+	}
+	for i, wanted := range []int{200, 200, 200, 503} {
+		if got := stream("203.0.113.1"); got != wanted {
+			t.Errorf("stream %d of an address: %d, want %d", i+1, got, wanted)
+		}
+	}
+	for i, wanted := range []int{200, 200, 503} {
+		if got := stream(fmt.Sprintf("198.51.100.%d", i)); got != wanted {
+			t.Errorf("stream %d of others: %d, want %d", i+1, got, wanted)
+		}
+	}
+}
+
+// fillBlocklist adds entries to an SQLite database beside the service.
+func fillBlocklist(t testing.TB, db servicetest.Database, n int) {
+	t.Helper()
+	beside, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL, sqlite.Prefix)+"?_pragma=busy_timeout(10000)&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	_, err = beside.ExecContext(t.Context(), `BEGIN IMMEDIATE;
+		UPDATE feed SET head = head + 1;
+		WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+		INSERT INTO blocklist (key, not_before, drop_after, sequence) SELECT randomblob(16), ?2, ?2, (SELECT head FROM feed) FROM n;
+		COMMIT`, n, time.Now().Add(time.Hour).Unix())
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -29,6 +29,9 @@ func ParseTrustedProxies(list []string) (TrustedProxies, error) {
 	return out, nil
 }
 
+// Contains reports whether an address is a trusted proxy's.
+func (t TrustedProxies) Contains(a netip.Addr) bool { return t.contains(a) }
+
 func (t TrustedProxies) contains(a netip.Addr) bool {
 	for _, p := range t {
 		if p.Contains(a) {

@@ -18,31 +18,30 @@ import (
 
 // blocklist is GET /v1/blocklist: all entries, or with ?after=CURSOR those added since.
 func (r *Room) blocklist(c echo.Context) error {
+	if !r.Limits.Readers.Enter(c.RealIP()) {
+		return tooMany()
+	}
+	defer r.Limits.Readers.Leave(c.RealIP())
 	ctx := c.Request().Context()
 	if err := r.Blocklist.Fresh(ctx); err != nil {
 		return err
 	}
-	asOf := r.Blocklist.HeardAt()
-	var change blocklist.Change
-	if after := c.QueryParam("after"); after != "" {
-		changes, _, err := r.Blocklist.Since(ctx, after)
-		if err != nil {
-			return err
-		}
-		change = merge(after, changes)
-	} else {
-		change = r.Blocklist.Snapshot()
-	}
-	h := c.Response().Header()
 	signed := strings.Contains(c.Request().Header.Get("Accept"), signedFeed)
-	etag := `"` + change.Cursor + `"`
-	if signed { // which may not be believed for ever, so it is another one each minute
-		etag = fmt.Sprintf(`"%s-%d"`, change.Cursor, r.Door.Now().Unix()/60)
-	}
-	h.Set("ETag", etag)
+	h := c.Response().Header()
 	h.Set("Cache-Control", "no-cache") // a cache must ask each time, and is answered 304 while nothing has changed
 	h.Add("Vary", "Accept")
-	if door.MatchesETag(c.Request(), etag) {
+	after := c.QueryParam("after")
+	if after == "" {
+		return r.snapshot(c, signed)
+	}
+	asOf := r.Blocklist.HeardAt()
+	changes, _, err := r.Blocklist.Since(ctx, after)
+	if err != nil {
+		return err
+	}
+	change := merge(after, changes)
+	h.Set("ETag", r.etag(change.Cursor, signed))
+	if door.MatchesETag(c.Request(), h.Get("ETag")) {
 		return c.NoContent(http.StatusNotModified)
 	}
 	feed := r.feed(change, asOf)
@@ -58,6 +57,51 @@ func (r *Room) blocklist(c echo.Context) error {
 		return err
 	}
 	return writeCompressed(c, signedFeed, []byte(raw))
+}
+
+// snapshot answers the whole list.
+func (r *Room) snapshot(c echo.Context, signed bool) error {
+	h := c.Response().Header()
+	h.Set("ETag", r.etag(r.Blocklist.Cursor(), signed))
+	if door.MatchesETag(c.Request(), h.Get("ETag")) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	document := r.snapshots.take(r.Blocklist)
+	defer r.snapshots.giveBack(document)
+	body, compressed, err := document.body(c.Request().Context(), r, signed, acceptsGzip(c.Request()))
+	if err != nil {
+		return err
+	}
+	h.Set("ETag", r.etag(document.change.Cursor, signed))
+	h.Add("Vary", "Accept-Encoding")
+	if compressed {
+		h.Set("Content-Encoding", "gzip")
+	}
+	contentType := "application/json"
+	if signed {
+		contentType = signedFeed
+	}
+	return door.WriteBytes(c, http.StatusOK, contentType, body)
+}
+
+// etag is the tag of a document that stands at a cursor. One that is signed may not be believed for ever, so it is another one
+// each minute.
+func (r *Room) etag(cursor string, signed bool) string {
+	if signed {
+		return fmt.Sprintf(`"%s-%d"`, cursor, r.Door.Now().Unix()/60)
+	}
+	return `"` + cursor + `"`
+}
+
+// tooMany refuses a caller while enough others are served, or enough from the same address.
+func tooMany() *door.Problem {
+	return &door.Problem{
+		Status:     http.StatusServiceUnavailable,
+		Code:       "busy",
+		Title:      "Too many read at once",
+		Detail:     "try again after the time in Retry-After",
+		RetryAfter: time.Second,
+	}
 }
 
 const (

@@ -22,19 +22,28 @@ func writeCompressed(c echo.Context, contentType string, body []byte) error {
 	if len(body) < compressFrom || !acceptsGzip(c.Request()) {
 		return door.WriteBytes(c, http.StatusOK, contentType, body)
 	}
-	var small bytes.Buffer
-	w, err := gzip.NewWriterLevel(&small, gzip.BestSpeed) // entries are hashes: only base64 can be squeezed out of them
+	small, err := squeeze(body)
 	if err != nil {
 		return err
 	}
+	h.Set("Content-Encoding", "gzip")
+	return door.WriteBytes(c, http.StatusOK, contentType, small)
+}
+
+// squeeze compresses a document. Entries are hashes: only base64 can be squeezed out of them.
+func squeeze(body []byte) ([]byte, error) {
+	var small bytes.Buffer
+	w, err := gzip.NewWriterLevel(&small, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := w.Write(body); err != nil {
-		return err
+		return nil, err
 	}
 	if err := w.Close(); err != nil {
-		return err
+		return nil, err
 	}
-	h.Set("Content-Encoding", "gzip")
-	return door.WriteBytes(c, http.StatusOK, contentType, small.Bytes())
+	return small.Bytes(), nil
 }
 
 func acceptsGzip(r *http.Request) bool {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/statuslist"
 	"github.com/handstamp/handstamp/pkg/token"
 )
@@ -15,6 +16,12 @@ import (
 type Statuses interface {
 	URIs(ctx context.Context) ([]string, error)
 	Document(ctx context.Context, client, number string) (statuslist.Document, error)
+}
+
+// Limits bound how many callers there are at once: in all, and from each address. What they read is public, so anybody may come.
+type Limits struct {
+	Readers *limit.InFlight // of the blocklist
+	Streams *limit.InFlight
 }
 
 // Room serves the feeds.
@@ -28,7 +35,10 @@ type Room struct {
 		Dec()
 	}
 
-	events events
+	Limits Limits
+
+	snapshots snapshots
+	events    events
 }
 
 // Routes returns the rows of the room.

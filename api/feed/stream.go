@@ -24,6 +24,10 @@ const (
 
 // stream is GET /v1/blocklist/stream: server-sent events after the cursor in Last-Event-ID or ?after=.
 func (r *Room) stream(c echo.Context) error {
+	if !r.Limits.Streams.Enter(c.RealIP()) {
+		return tooMany()
+	}
+	defer r.Limits.Streams.Leave(c.RealIP())
 	ctx := c.Request().Context()
 	cursor := c.Request().Header.Get("Last-Event-ID")
 	if cursor == "" {

@@ -194,8 +194,8 @@ func settings(c *Config) []setting {
 			false, number(&c.LoginIPConcurrency)},
 		{"signup_ip_limit", "sign-ups that one address may use at once; 0 for no limit", false, number(&c.SignupIPLimit)},
 		{"signup_ip_interval", "an address gets one more sign-up this often", false, duration(&c.SignupIPEvery)},
-		{"busy_ip_limit", "answers \"busy\" that one address may use up at once before its logins are refused for a while; 0 for no limit",
-			false, number(&c.BusyIPLimit)},
+		{"busy_ip_limit", "answers \"busy\" that one address may use up at once before its logins are refused for a while; 0 for no " +
+			"limit", false, number(&c.BusyIPLimit)},
 		{"busy_ip_interval", "an address gets one more such answer this often", false, duration(&c.BusyIPEvery)},
 		{"refusal_hold", "how long the refusal of a login is held back at most while there are many, so that a client that ignores " +
 			"Retry-After does not ask without a pause; 0 for not at all", false, duration(&c.RefusalHold)},
@@ -210,6 +210,12 @@ func settings(c *Config) []setting {
 		{"terms_url", "terms of use, linked at the foot of the hosted pages", false, text(&c.TermsURL)},
 		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
 		{"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them", false, list(&c.Scopes)},
+		{"feed_readers", "callers who read the blocklist at once; 0 for no limit", false, number(&c.FeedReaders)},
+		{"feed_readers_per_address", "the same for one address; 0 for no limit", false, number(&c.FeedReadersPerAddress)},
+		{"feed_streams", "streams of the blocklist at once; 0 for half of the connections that the limit of open files allows, at " +
+			"most 10000", false, number(&c.FeedStreams)},
+		{"feed_streams_per_address", "the same for one address; 0 for a quarter of feed_streams", false,
+			number(&c.FeedStreamsPerAddress)},
 		{"trusted_proxies", "addresses or networks of proxies whose X-Forwarded-For is trusted", false, list(&c.TrustedProxies)},
 		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
 		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},
@@ -503,6 +509,8 @@ func (c *Config) complete() (faults []error) {
 		{"login_ip_failures", c.LoginIPFailures, 0, 1_000_000}, {"login_ip_concurrency", c.LoginIPConcurrency, 0, 100_000},
 		{"signup_ip_limit", c.SignupIPLimit, 0, 1_000_000}, {"busy_ip_limit", c.BusyIPLimit, 0, 1_000_000},
 		{"refusals_held", c.RefusalsHeld, 0, 1_000_000},
+		{"feed_readers", c.FeedReaders, 0, 1_000_000}, {"feed_readers_per_address", c.FeedReadersPerAddress, 0, 1_000_000},
+		{"feed_streams", c.FeedStreams, 0, 1_000_000}, {"feed_streams_per_address", c.FeedStreamsPerAddress, 0, 1_000_000},
 		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64},
 		{"password_threads", c.Argon2Threads, 1, 16},
 		{"password_concurrency", c.PasswordConcurrency, 0, 1024}, {"password_queue", c.PasswordQueue, 0, 100_000},

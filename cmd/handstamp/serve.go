@@ -162,6 +162,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*opened, error) {
 	}
 	figures := prometheus.NewRegistry()
 	figures.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.fitIntoFiles(openFiles())
 	running, err := service.New(ctx, c.Config, store, log, figures)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -301,7 +302,13 @@ func (p *program) servers(ctx context.Context, c Config, shown *face, own *certi
 			NextProtos:     []string{"h2", "http/1.1"},
 		}
 	}
-	servers := []server{{"service", listener, main}}
+	proxies, err := door.ParseTrustedProxies(c.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	bounded := newConnections(listener, openFiles(), proxies)
+	main.ConnState = bounded.state
+	servers := []server{{"service", bounded, main}}
 	closeAll := func() {
 		for _, s := range servers[1:] {
 			_ = s.listener.Close()

@@ -55,6 +55,7 @@ type List struct {
 	recent  []Change
 	bytes   int           // of the entries in recent
 	changed chan struct{} // closed at the next change
+	reading *reading      // that callers of Fresh wait for
 }
 
 // NewList returns a list that has heard nothing yet, by a clock. Call Sync before relying on it, then Follow.
@@ -196,13 +197,54 @@ func (l *List) wait(ctx context.Context, woken chan<- struct{}) {
 // Set is the list's entries, for checking tokens.
 func (l *List) Set() *verifier.BlockSet { return l.set }
 
-// Fresh makes sure that the list is no older than the staleness bound, and reads the table if necessary. An error
-// means that it is unknown whether a token is blocked.
+// Fresh makes sure that the list is no older than the staleness bound, and reads the table if necessary: once for all who wait
+// meanwhile. An error means that it is unknown whether a token is blocked.
 func (l *List) Fresh(ctx context.Context) error {
-	if time.Since(l.HeardAt()) <= StalenessBound {
-		return nil
+	for came := time.Now(); time.Since(l.HeardAt()) > StalenessBound; {
+		r := l.join(ctx)
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if r.err != nil || !r.began.Before(came) {
+			return r.err
+		}
 	}
-	return l.Sync(ctx)
+	return nil
+}
+
+// reading is one reading of the table that many wait for.
+type reading struct {
+	began time.Time
+	done  chan struct{}
+	err   error // once done
+}
+
+// join returns the reading that is under way, or begins one. It does not end with the caller who began it.
+func (l *List) join(ctx context.Context) *reading {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reading == nil {
+		r := &reading{began: time.Now(), done: make(chan struct{})}
+		l.reading = r
+		ctx := context.WithoutCancel(ctx)
+		go func() { // its owners are those who wait for it; it ends after syncTimeout at the latest
+			r.err = l.Sync(ctx)
+			l.mu.Lock()
+			l.reading = nil
+			l.mu.Unlock()
+			close(r.done)
+		}()
+	}
+	return l.reading
+}
+
+// Cursor is where the list stands.
+func (l *List) Cursor() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cursor
 }
 
 // Changed returns a channel that is closed when the list changes.

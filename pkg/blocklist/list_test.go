@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,4 +294,65 @@ func TestREV05_DropUnderClockChanges(t *testing.T) {
 			t.Error("still there when it is over")
 		}
 	})
+}
+
+// However many wait for a fresh list, the table is read once; and who comes later is told of a failure that is over.
+func TestFreshAsksOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		asked := &slow{Store: s, hold: make(chan struct{})}
+		l := blocklist.NewList(asked, time.Now, slog.New(slog.DiscardHandler))
+		wait := func(ctx context.Context, n int) chan error {
+			outcomes := make(chan error, n)
+			for range n {
+				go func() { outcomes <- l.Fresh(ctx) }()
+			}
+			synctest.Wait()
+			return outcomes
+		}
+		gone, leave := context.WithCancel(t.Context())
+		first := wait(gone, 1)
+		all := wait(t.Context(), 100)
+		leave() // whoever asked first does not take the others along
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("who has left: %v", err)
+		}
+		close(asked.hold)
+		for range cap(all) {
+			must(t, <-all)
+		}
+		if n := asked.n.Load(); n != 1 {
+			t.Errorf("100 who waited made %d queries", n)
+		}
+
+		down := errors.New("down")
+		s.fail(down)
+		asked.hold = make(chan struct{})
+		time.Sleep(2 * blocklist.StalenessBound)
+		all = wait(t.Context(), 100)
+		close(asked.hold)
+		for range cap(all) {
+			if err := <-all; !errors.Is(err, down) {
+				t.Errorf("%v, want the failure", err)
+			}
+		}
+		if n := asked.n.Load(); n != 2 {
+			t.Errorf("100 who waited made %d queries", n-1)
+		}
+		s.fail(nil)
+		must(t, l.Fresh(t.Context()))
+	})
+}
+
+// slow is a table whose readings are held up, and counted.
+type slow struct {
+	blocklist.Store
+	hold chan struct{}
+	n    atomic.Int64
+}
+
+func (s *slow) BlocklistChanges(ctx context.Context, cursor string) (blocklist.Changes, error) {
+	s.n.Add(1)
+	<-s.hold
+	return s.Store.BlocklistChanges(ctx, cursor)
 }

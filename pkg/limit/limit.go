@@ -101,8 +101,8 @@ func (l *Buckets[K]) wait(paid, now time.Time) time.Duration {
 	return max(0, paid.Sub(now)-time.Duration(l.rate.Burst-1)*l.rate.Every)
 }
 
-// Addresses has a bucket for each client address; all of an IPv6 /64 share one. It is safe for concurrent use. Nil limits nothing,
-// and neither is limited what is no address.
+// Addresses has a bucket for each client address; all of an IPv6 /64 share one. What is no address is not limited. It is safe for
+// concurrent use. Nil limits nothing.
 type Addresses struct{ buckets *Buckets[netip.Prefix] }
 
 // NewAddresses returns full buckets.

@@ -55,6 +55,12 @@ type Config struct {
 	RefusalHold         time.Duration
 	RefusalsHeld        int
 
+	// Zero for no bound. The program sets those of streams by the number of files that it may have open.
+	FeedReaders           int
+	FeedReadersPerAddress int
+	FeedStreams           int
+	FeedStreamsPerAddress int
+
 	TrustedProxies []string
 
 	// Providers are those that users may log in through besides a password.
@@ -109,6 +115,9 @@ func DefaultConfig() Config {
 		BusyIPEvery:         10 * time.Millisecond,
 		RefusalHold:         5 * time.Second,
 		RefusalsHeld:        10_000,
+
+		FeedReaders:           256,
+		FeedReadersPerAddress: 16,
 
 		BrandName: "Handstamp",
 	}

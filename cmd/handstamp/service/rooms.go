@@ -14,6 +14,7 @@ import (
 	"github.com/handstamp/handstamp/api/operate"
 	"github.com/handstamp/handstamp/api/signals"
 	"github.com/handstamp/handstamp/api/signin"
+	"github.com/handstamp/handstamp/pkg/limit"
 )
 
 // serving builds the handler.
@@ -162,6 +163,10 @@ func (b *builder) feedRoom() *feed.Room {
 		Blocklist: b.Blocklist,
 		Minter:    b.Minter,
 		Followers: b.Followers,
+		Limits: feed.Limits{
+			Readers: limit.NewInFlight(b.config.FeedReaders, b.config.FeedReadersPerAddress),
+			Streams: limit.NewInFlight(b.config.FeedStreams, b.config.FeedStreamsPerAddress),
+		},
 	}
 	if b.statuses != nil { // a nil pointer in an interface would not be nil
 		room.Statuses = b.statuses
