@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"fmt"
 	"io"
@@ -348,4 +349,105 @@ func fillBlocklist(t testing.TB, db servicetest.Database, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Anybody may push requests for a public client. What is kept of them is what means something, for as long as they can be used,
+// and no more from one address than it can have use for.
+func TestPushedRequestsAreBounded(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, func(c *service.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+		registerClient(t, s, oauth.Client{ID: "app"})
+		registerClient(t, s, oauth.Client{ID: "server", Type: oauth.Confidential, SecretHash: oauth.HashSecret(secretOf("server"))})
+		push := func(ip, client string, more ...string) servicetest.Response {
+			pairs := append([]string{
+				"client_id", client, "response_type", "code", "redirect_uri", appRedirect, "code_challenge", challenge(),
+				"code_challenge_method", "S256", "scope", "openid", "state", "a state",
+			}, more...)
+			if client == "server" {
+				pairs = append(pairs, "client_secret", secretOf("server"))
+			}
+			return s.FormWith(t, "/oauth2/par", header("X-Forwarded-For", ip), pairs...)
+		}
+		var pushed struct {
+			URI string `json:"request_uri"`
+		}
+		r := push("203.0.113.1", "app", "junk", strings.Repeat("x", 2000), "more junk", strings.Repeat("y", 2000))
+		want(t, "push", r, http.StatusCreated, "")
+		r.JSON(t, &pushed)
+		kept, err := s.Store.TakePushedRequest(t.Context(), sha256.Sum256([]byte(pushed.URI)), time.Now())
+		if err != nil || strings.Contains(kept.Parameters, "junk") || !strings.Contains(kept.Parameters, "state=a+state") {
+			t.Errorf("kept: %v, %s", err, kept.Parameters)
+		}
+		var resources []string
+		for range 500 {
+			resources = append(resources, "resource", s.Config.Issuer)
+		}
+		want(t, "a long one", push("203.0.113.1", "app", resources...), http.StatusBadRequest, "invalid_request")
+
+		refused := 0
+		for range 320 {
+			if r := push("203.0.113.1", "app"); r.Status != http.StatusCreated {
+				want(t, "one too many", r, http.StatusServiceUnavailable, "temporarily_unavailable")
+				if r.Header.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Error("one address may push without end")
+		}
+		want(t, "from another address", push("203.0.113.2", "app"), http.StatusCreated, "")
+		for range 320 { // a back end has one address for all its users
+			want(t, "from a client with a secret", push("203.0.113.1", "server"), http.StatusCreated, "")
+		}
+	})
+}
+
+// Each login that is begun at a provider leaves a row. One address may not begin them without end.
+func TestProviderAttemptsAreBounded(t *testing.T) {
+	t.Parallel()
+	h := openHouse(t, servicetest.SQLite(t), func(c *service.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+	begin := func(ip string) servicetest.Response {
+		return h.Do(t, http.MethodGet, strings.TrimPrefix(authorizeURL(h.Service, map[string]string{"provider": "liar"}), h.URL),
+			header("X-Forwarded-For", ip), nil)
+	}
+	var last servicetest.Response
+	for range 5000 {
+		if last = begin("203.0.113.1"); last.Status != http.StatusSeeOther {
+			break
+		}
+	}
+	if last.Status != http.StatusTooManyRequests || last.Header.Get("Retry-After") == "" {
+		t.Errorf("the last one: %d", last.Status)
+	}
+	if r := begin("203.0.113.2"); r.Status != http.StatusSeeOther {
+		t.Errorf("from another address: %d", r.Status)
+	}
+}
+
+// Receivers of events that take connections and never answer delay none of the others.
+func TestSignalsPassDeadReceivers(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s := servicetest.Start(t, db, withPrivateReceivers)
+		hung := make(chan struct{})
+		dead := newEndpoint(t, func(int, http.ResponseWriter) { <-hung })
+		t.Cleanup(func() { close(hung) })
+		alive := newEndpoint(t, accept)
+		for _, e := range []*endpoint{dead, dead, dead, alive} {
+			addReceiver(t, s).created(object{
+				"events_requested": []string{caep},
+				"delivery":         object{"method": "urn:ietf:rfc:8935", "endpoint_url": e.URL + "/events"},
+			})
+		}
+		for n := range 3 {
+			p := signUp(t, s)
+			began := time.Now()
+			logOut(t, s, p)
+			servicetest.Eventually(t, "the event arrives", func() bool { return len(alive.received()) == n+1 })
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("an event arrived after %s", took)
+			}
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/upstream"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // linkLifetime is how long the address that begins to add an identity can be used.
@@ -93,6 +94,9 @@ func attemptCookie(stateHash [32]byte) string {
 // begin sends the browser to a provider. state is the sealed state of the request to come back to, for a callback whose
 // attempt is used up; empty for none.
 func (h *Upstreams) begin(c echo.Context, p *upstream.Provider, r upstream.Request, state string) error {
+	if wait := h.Attempts.Take(c.RealIP()); wait > 0 {
+		return &user.AttemptError{RetryAfter: wait}
+	}
 	ctx := c.Request().Context()
 	r.RedirectURI = h.Door.Issuer() + callbackPath + url.PathEscape(p.ID())
 	begun, err := p.Begin(ctx, r)

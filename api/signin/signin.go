@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/upstream"
@@ -47,6 +48,7 @@ type Upstreams struct {
 	Upstream  upstream.LoginStore
 	Providers *upstream.Providers
 	Clients   Clients
+	Attempts  *limit.Addresses // begun logins at providers, which leave a row each
 }
 
 // Routes returns the rows of the room.

@@ -84,8 +84,11 @@ func (e *AuthorizationError) Error() string { return e.Refusal.Error() }
 // Unwrap returns the refusal.
 func (e *AuthorizationError) Unwrap() error { return e.Refusal }
 
-// maxParameter bounds what a client may have carried through the browser, in bytes.
-const maxParameter = 2048
+// maxParameter bounds what a client may have carried through the browser, in bytes; maxParameters bounds all of it.
+const (
+	maxParameter  = 2048
+	maxParameters = 12 << 10
+)
 
 // Authorize validates an authorization request (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9126; OpenID Connect
 // Core, section 3.1.2.1). *AuthorizationError if the client may be told, *Error if only the user may; any other error
@@ -259,9 +262,25 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 	if err := a.readPrompt(get["prompt"], get["max_age"]); err != nil {
 		return nil, err
 	}
-	kept := url.Values(form)
-	a.Parameters = kept.Encode()
+	if a.Parameters = known(form).Encode(); len(a.Parameters) > maxParameters {
+		return nil, refuse(InvalidRequest, "the request is too long")
+	}
 	return a, nil
+}
+
+// known are the parameters that mean something here. Others are ignored (RFC 6749, section 3.1), and neither carried through the
+// browser nor kept.
+func known(form Form) url.Values {
+	kept := make(url.Values, len(form))
+	for _, name := range []string{
+		"response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge", "code_challenge_method",
+		"response_mode", "prompt", "max_age", "login_hint", "acr_values", "ui_locales", "id_token_hint", "resource", "provider",
+	} {
+		if values, ok := form[name]; ok {
+			kept[name] = values
+		}
+	}
+	return kept
 }
 
 func (a *Authorization) readPrompt(prompt, maxAge string) error {

@@ -133,7 +133,7 @@ type BrowserSessionStore interface {
 	BrowserClients(ctx context.Context, b BrowserSession, at time.Time) ([]string, error)
 	// EndBrowserSession ends one, and every session that its codes gave, and blocks their sids; it says which. Nil if it is unknown.
 	EndBrowserSession(ctx context.Context, h Hash, e session.Ending) ([]session.ID, error)
-	// SweepBrowser deletes at most limit codes, browser sessions and pushed requests that expired before a time, and says how many.
+	// SweepBrowser deletes at most limit codes and browser sessions that expired before a time, and says how many.
 	SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
@@ -143,6 +143,8 @@ type PushedRequestStore interface {
 	SavePushedRequest(ctx context.Context, r PushedRequest) error
 	// TakePushedRequest removes and returns a request that is alive at a time, for one caller. ErrRequestNotFound.
 	TakePushedRequest(ctx context.Context, h Hash, at time.Time) (PushedRequest, error)
+	// SweepPushedRequests deletes at most limit requests that expired before a time, and says how many.
+	SweepPushedRequests(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 // ConsentStore is what consents need of a database.

@@ -31,6 +31,11 @@ func (s *Server) push(ctx context.Context, r Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if s.config.Pushes != nil {
+		if wait := s.config.Pushes(client, r.Origin.IP); wait > 0 {
+			return "", &Error{Code: TemporarilyUnavailable, Description: "too many requests are pushed", RetryAfter: wait}
+		}
+	}
 	form := Form{}
 	for name, values := range r.Form {
 		if name != "client_secret" {

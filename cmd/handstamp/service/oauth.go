@@ -2,7 +2,9 @@ package service
 
 import (
 	"context"
+	"time"
 
+	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
@@ -21,6 +23,27 @@ func (b *builder) oauth(context.Context) error {
 		AccessTokenLifetime: b.config.AccessTokenLifetime,
 		Statuses:            b.statuses,
 		Clock:               b.config.Clock,
+		Pushes:              pushes(),
 	}, b.Store, b.Store, b.Clients, b.Sessions, b.Minter, b.forAnyone)
 	return nil
+}
+
+// pushes bounds pushed authorization requests: those of one client, and those of public clients from one address, since anybody
+// may push for a public client. Each is kept for a minute.
+func pushes() func(c oauth.Client, ip string) time.Duration {
+	clients := limit.NewBuckets[string](limit.Rate{Burst: 3000, Every: 20 * time.Millisecond})
+	addresses := limit.NewAddresses(limit.Rate{Burst: 300, Every: 200 * time.Millisecond})
+	return func(c oauth.Client, ip string) time.Duration {
+		if c.Type == oauth.Public {
+			if wait := addresses.Take(ip); wait > 0 {
+				return wait
+			}
+		}
+		return clients.Take(c.ID)
+	}
+}
+
+// attempts bounds logins at providers that are begun from one address. Each is kept for ten minutes.
+func attempts() *limit.Addresses {
+	return limit.NewAddresses(limit.Rate{Burst: 600, Every: 100 * time.Millisecond})
 }

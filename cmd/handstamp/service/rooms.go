@@ -62,6 +62,7 @@ func (b *builder) public() []api.Room {
 		Upstream:  b.Store,
 		Providers: b.providers,
 		Clients:   b.Clients,
+		Attempts:  attempts(),
 	}
 	return []api.Room{
 		b.documentsRoom(),

@@ -41,6 +41,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		}{
 			{v.Store.SweepSessions, now},
 			{v.Store.SweepBrowser, now.Add(-codeMemory)},
+			{v.Store.SweepPushedRequests, now},
 			{v.Store.SweepUpstream, now.Add(-lifetimes.ClockMargin)},
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)

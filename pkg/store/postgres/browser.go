@@ -260,7 +260,12 @@ func (db *DB) RevokeConsent(ctx context.Context, userID, clientID string, e sess
 
 // SweepBrowser implements oauth.BrowserStore.
 func (db *DB) SweepBrowser(ctx context.Context, before time.Time, limit int) (int, error) {
-	return db.sweep(ctx, "sweep browser flow", before, limit, sweepCodes, sweepBrowserSessions, sweepPushedRequests)
+	return db.sweep(ctx, "sweep browser flow", before, limit, sweepCodes, sweepBrowserSessions)
+}
+
+// SweepPushedRequests implements oauth.BrowserStore.
+func (db *DB) SweepPushedRequests(ctx context.Context, before time.Time, limit int) (int, error) {
+	return db.sweep(ctx, "sweep pushed requests", before, limit, sweepPushedRequests)
 }
 
 // What is swept by the same rule, one statement for each table.

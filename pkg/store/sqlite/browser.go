@@ -305,7 +305,12 @@ func (db *DB) SweepBrowser(ctx context.Context, before time.Time, limit int) (in
 		`DELETE FROM authorization_codes WHERE hash IN (SELECT hash FROM authorization_codes WHERE expires_at < ? ORDER BY `+
 			`expires_at LIMIT ?)`,
 		`DELETE FROM browser_sessions WHERE hash IN (SELECT hash FROM browser_sessions WHERE expires_at < ? ORDER BY expires_at `+
-			`LIMIT ?)`,
+			`LIMIT ?)`)
+}
+
+// SweepPushedRequests implements [oauth.BrowserStore].
+func (db *DB) SweepPushedRequests(ctx context.Context, before time.Time, limit int) (int, error) {
+	return db.sweep(ctx, "sweep pushed requests", before, limit,
 		`DELETE FROM pushed_requests WHERE hash IN (SELECT hash FROM pushed_requests WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`)
 }
 

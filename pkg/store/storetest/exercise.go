@@ -105,6 +105,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{}))
 	got(st.SweepRows(ctx, now(), 5))
 	got(st.SweepBrowser(ctx, now(), 5))
+	got(st.SweepPushedRequests(ctx, now(), 5))
 
 	must(st.SaveAttempt(ctx, upstream.Attempt{StateHash: [32]byte{1}, ExpiresAt: later}))
 	got(st.TakeAttempt(ctx, [32]byte{1}, now()))

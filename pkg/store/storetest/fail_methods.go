@@ -392,6 +392,11 @@ func (f *Failing) SweepEvents(a0 context.Context, a1 time.Time, a2 int) (int, er
 	return result(f, "SweepEvents", func() (int, error) { return f.store.SweepEvents(a0, a1, a2) })
 }
 
+// SweepPushedRequests implements [store.Store].
+func (f *Failing) SweepPushedRequests(a0 context.Context, a1 time.Time, a2 int) (int, error) {
+	return result(f, "SweepPushedRequests", func() (int, error) { return f.store.SweepPushedRequests(a0, a1, a2) })
+}
+
 // SweepRows implements [store.Store].
 func (f *Failing) SweepRows(a0 context.Context, a1 time.Time, a2 int) (int, error) {
 	return result(f, "SweepRows", func() (int, error) { return f.store.SweepRows(a0, a1, a2) })
