@@ -10,12 +10,13 @@ RUN mkdir -p /root-fs/etc/ssl/certs /root-fs/tmp /root-fs/var/lib /state/handsta
 	&& echo 'nonroot:x:65532:65532:nonroot:/var/lib/handstamp:/sbin/nologin' > /root-fs/etc/passwd \
 	&& echo 'nonroot:x:65532:' > /root-fs/etc/group \
 	&& cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
-	&& chmod 1777 /root-fs/tmp && chmod 700 /state/handstamp
+	&& chmod 1777 /root-fs/tmp && chmod 770 /state/handstamp
 
 FROM scratch
 COPY --from=build /root-fs /
-COPY --from=build --chown=65532:65532 /state /var/lib
-# The service makes SQLite's data/ and the secrets in keys/ here; the rest of the file system may be read-only.
+COPY --from=build --chown=65532:0 /state /var/lib
+# The service makes SQLite's data/ and the secrets in keys/ here; the rest of the file system may be read-only. Any user ID will
+# do that has the group 0 (OpenShift), or any at all on a volume that it may write to (fsGroup of Kubernetes).
 WORKDIR /var/lib/handstamp
 VOLUME /var/lib/handstamp
 USER 65532:65532

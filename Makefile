@@ -29,6 +29,10 @@ run: ## start the service with SQLite on 127.0.0.1:8080
 build: ## build bin/handstamp, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/handstamp ./cmd/handstamp
 
+.PHONY: install
+install: ## put handstamp into the bin directory of Go
+	CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' ./cmd/handstamp
+
 .PHONY: test
 test: ## run every test, on SQLite and on PostgreSQL
 	scripts/with-clients scripts/with-postgres go test -timeout 20m -parallel $(PARALLEL) $(ARGS) $(PACKAGES)

@@ -35,7 +35,7 @@ func unshared(path string) bool {
 	switch path {
 	case "/oauth2/token", "/oauth2/revoke", "/oauth2/userinfo":
 		return false
-	case "/healthz", "/readyz", "/v1/forward-auth":
+	case "/healthz", "/readyz", "/v1/forward-auth", "/", "/favicon.ico", "/.well-known/change-password":
 		return true
 	}
 	return strings.HasPrefix(path, "/oauth2/") || strings.HasPrefix(path, "/assets/") || strings.HasPrefix(path, "/v1/ssf/")

@@ -517,9 +517,13 @@ func withProvider(c *service.Config) {
 
 func (c *checked) documents(s *servicetest.Service) {
 	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi.yaml",
-		"/healthz", "/readyz"} {
+		"/healthz", "/readyz", "/"} {
 		c.exchange(s, http.StatusOK, http.MethodGet, path, nil, "")
 	}
+	c.exchange(s, http.StatusFound, http.MethodGet, "/favicon.ico", nil, "")
+	c.exchange(s, http.StatusFound, http.MethodGet, "/.well-known/change-password", nil, "")
+	c.exchange(s, http.StatusSeeOther, http.MethodGet, "/oauth2/login", nil, "")
+	c.exchange(s, http.StatusSeeOther, http.MethodGet, "/oauth2/signup", nil, "")
 	for _, path := range []string{"/.well-known/jwks.json", "/v1/blocklist"} {
 		r := c.exchange(s, http.StatusOK, http.MethodGet, path, nil, "")
 		c.exchange(s, http.StatusNotModified, http.MethodGet, path, header("If-None-Match", r.Header.Get("ETag")), "")

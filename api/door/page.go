@@ -172,6 +172,12 @@ func (d *Door) writeRefusal(c echo.Context, e *oauth.AuthorizationError) error {
 	})
 }
 
+// ServeIcon leads to the picture of the service, for what asks for it at its usual address.
+func (d *Door) ServeIcon(c echo.Context) error {
+	NoStore(c.Response().Header()) // another logo has another address
+	return c.Redirect(http.StatusFound, d.config.Pages.IconURL())
+}
+
 // ServeAsset serves a file that the pages refer to.
 func (d *Door) ServeAsset(c echo.Context) error {
 	d.config.Pages.ServeAsset(c.Response(), c.Request())

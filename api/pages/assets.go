@@ -23,6 +23,9 @@ func (r *Renderer) addAsset(extension, contentType string, body []byte) string {
 	return name
 }
 
+// IconURL is the address of the picture that stands for the service in tabs and bookmarks.
+func (r *Renderer) IconURL() string { return r.brand.Icon }
+
 // ServeAsset serves the style sheet, the glyphs and the logo: GET and HEAD of everything under the assets path.
 func (r *Renderer) ServeAsset(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()

@@ -206,6 +206,17 @@ type LoggedOut struct {
 
 func (LoggedOut) describe() description { return description{template: "loggedout"} }
 
+// Home is the page at the address of the service itself. LoginURL (#login-link) is where a person goes on; without one
+// the page says that logging in begins at an application. The others (#metadata-link, #keys-link, #contract-link) are for
+// developers.
+type Home struct {
+	Issuer                            string
+	LoginURL                          string
+	MetadataURL, KeysURL, ContractURL string
+}
+
+func (Home) describe() description { return description{template: "home"} }
+
 // Forgot is the page form#forgot with the input email and the button #forgot-submit.
 type Forgot struct {
 	Form

@@ -19,6 +19,9 @@ import (
 
 // loginPage is GET /oauth2/login: from the sign-up page back to the login page.
 func (h *Login) loginPage(c echo.Context) error {
+	if c.QueryParam("request") == "" {
+		return h.Door.Redirect(c, "", "/") // a bookmark: nobody knows any more which application it was for
+	}
 	f, err := h.resume(c, c.QueryParam("request"))
 	if err != nil {
 		return err
@@ -124,6 +127,9 @@ func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, au
 
 // signupPage is GET /oauth2/signup.
 func (h *Login) signupPage(c echo.Context) error {
+	if c.QueryParam("request") == "" {
+		return h.Door.Redirect(c, "", "/")
+	}
 	f, err := h.resume(c, c.QueryParam("request"))
 	if err != nil {
 		return err

@@ -208,6 +208,10 @@ func settings(c *Config) []setting {
 		{"support_url", "help page, linked at the foot of the hosted pages", false, text(&c.SupportURL)},
 		{"privacy_url", "privacy policy, linked at the foot of the hosted pages", false, text(&c.PrivacyURL)},
 		{"terms_url", "terms of use, linked at the foot of the hosted pages", false, text(&c.TermsURL)},
+		{"home_url", "your application: where a person goes on who opens the address of the service, or a bookmark of its login page", false,
+			text(&c.HomeURL)},
+		{"change_password_url", "page of your application where a person changes the password (/.well-known/change-password); default home_url",
+			false, text(&c.ChangePasswordURL)},
 		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
 		{"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them", false, list(&c.Scopes)},
 		{"feed_readers", "callers who read the blocklist at once; 0 for no limit", false, number(&c.FeedReaders)},
@@ -521,6 +525,12 @@ func (c *Config) complete() (faults []error) {
 	}
 	if _, err := door.ParseTrustedProxies(c.TrustedProxies); err != nil {
 		fault("trusted_proxies", "%w", err)
+	}
+	for name, address := range map[string]string{"home_url": c.HomeURL, "change_password_url": c.ChangePasswordURL} {
+		u, err := url.Parse(address)
+		if address != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+			fault(name, "%q is not an address such as https://shop.example/login", address)
+		}
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		fault("log_level", "%q is not one of debug, info, warn, error", c.LogLevel)

@@ -30,7 +30,8 @@ func hearSignals() (reload <-chan os.Signal, forget func()) {
 func reloaded() []string {
 	return []string{
 		"providers", "signup", "password_min_length", "brand_name", "brand_logo", "brand_logo_dark", "brand_accent",
-		"brand_accent_dark", "support_url", "privacy_url", "terms_url", "languages_dir", "scopes", "trusted_proxies", "tls_cert", "tls_key",
+		"brand_accent_dark", "support_url", "privacy_url", "terms_url", "languages_dir", "scopes", "home_url", "change_password_url",
+		"trusted_proxies", "tls_cert", "tls_key",
 		"log_level",
 	}
 }

@@ -261,6 +261,8 @@ func TestSettingsPrecedence(t *testing.T) {
 		"trusted_proxies":   {"10.0.0.0/8", "10.1.0.0/16", "10.2.0.1,10.3.0.0/16"}, "audience": {"a", "b", "c,d"},
 		"migrate": {"true", "false", "true"}, "signup": {"false", "true", "false"}, "status_list": {"true", "false", "true"},
 		"signals_private_network": {"true", "false", "true"},
+		"home_url":                {"https://a.example", "https://b.example", "https://c.example"},
+		"change_password_url":     {"https://a.example", "https://b.example", "https://c.example"},
 		"refusal_hold":            {"1s", "2s", "3s"},
 	}
 	c := defaultConfig()

@@ -258,11 +258,11 @@ func (c Config) withAddress(addr string) Config {
 func (p *program) announce(c Config) {
 	fmt.Fprintf(p.stdout, `Handstamp %s is ready at %s
 
-Try it:
-  curl -s %s/v1/signup -H 'Content-Type: application/json' -d '{"email":"ann@example.com","password":"violet-otter-93"}'
+Try it, in a second terminal:
+  curl -s %s/v1/signup -H 'Content-Type: application/json' -d '{"email":"me@example.com","password":"violet-otter-93"}'
   curl -s %s/.well-known/jwks.json
 
-The contract is at %s/openapi.yaml. Stop with Ctrl-C.
+The contract is at %s/openapi.yaml, and the README has a walk of five minutes. Stop with Ctrl-C.
 `, version(), c.Issuer, c.Issuer, c.Issuer, c.Issuer)
 }
 

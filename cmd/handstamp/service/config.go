@@ -78,6 +78,9 @@ type Config struct {
 	LanguagesDir    string // of further or changed languages
 	// Scopes are what the operator's scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them.
 	Scopes []string
+
+	HomeURL           string // where a person goes on who has come to the service itself
+	ChangePasswordURL string // where a person changes the password
 }
 
 // DefaultConfig is what is in force where nothing is set.

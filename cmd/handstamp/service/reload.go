@@ -43,5 +43,6 @@ func (c Config) with(others Config) Config {
 	c.BrandAccent, c.BrandAccentDark = others.BrandAccent, others.BrandAccentDark
 	c.SupportURL, c.PrivacyURL, c.TermsURL = others.SupportURL, others.PrivacyURL, others.TermsURL
 	c.LanguagesDir = others.LanguagesDir
+	c.HomeURL, c.ChangePasswordURL = others.HomeURL, others.ChangePasswordURL
 	return c
 }

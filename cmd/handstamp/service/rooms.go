@@ -155,6 +155,9 @@ func (b *builder) documentsRoom() *documents.Room {
 		Keys:        b.Keys,
 		StatusLists: b.statuses != nil,
 		Contract:    api.Contract(),
+		Door:        b.door,
+		HomeURL:     b.config.HomeURL,
+		PasswordURL: b.config.ChangePasswordURL,
 	}
 }
 
