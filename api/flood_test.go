@@ -451,3 +451,59 @@ func TestSignalsPassDeadReceivers(t *testing.T) {
 		}
 	})
 }
+
+// A page that is loaded anew, and each tab, has a session of its own, and none ends for another. The person sees one line for them,
+// and ends them with it.
+func TestTabsAreOneDevice(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		p := signUp(t, w.Service)
+		b := newBrowser(t, w.Service)
+		var tabs []servicetest.Tokens
+		tab := func(page page) {
+			t.Helper()
+			tabs = append(tabs, redeem(t, w.Service, page.code(t), "client_id", "web").Tokens(t))
+		}
+		tab(b.logIn(b.open(authorizeURL(w.Service, map[string]string{"client_id": "web"})), p.email))
+		for range 9 {
+			tab(b.open(authorizeURL(w.Service, map[string]string{"client_id": "web", "prompt": "none"})))
+		}
+		lines := func() (mine []string) {
+			t.Helper()
+			var list struct {
+				Sessions []struct {
+					ID       string
+					ClientID string `json:"client_id"`
+				}
+			}
+			w.Get(t, "/v1/sessions", p.AccessToken).JSON(t, &list)
+			if len(list.Sessions) != 2 && len(list.Sessions) != 1 {
+				t.Errorf("%d lines", len(list.Sessions))
+			}
+			for _, one := range list.Sessions {
+				if one.ClientID == "web" {
+					mine = append(mine, one.ID)
+				}
+			}
+			return mine
+		}
+		if got := lines(); len(got) != 1 {
+			t.Fatalf("%d lines for ten tabs", len(got))
+		}
+		refresh := func(tokens servicetest.Tokens) servicetest.Response {
+			return w.Form(t, "/oauth2/token", "grant_type", "refresh_token", "refresh_token", tokens.RefreshToken, "client_id", "web")
+		}
+		for i := range tabs {
+			r := refresh(tabs[i])
+			want(t, "a tab that slept", r, http.StatusOK, "")
+			tabs[i] = r.Tokens(t)
+		}
+		one := lines()[0]
+		want(t, "end", w.JSON(t, http.MethodDelete, "/v1/sessions/"+one, p.AccessToken, nil), http.StatusNoContent, "")
+		for _, tokens := range tabs {
+			want(t, "a tab of the device that was ended", refresh(tokens), http.StatusBadRequest, "invalid_grant")
+		}
+		if got := lines(); len(got) != 0 {
+			t.Errorf("%d lines are left", len(got))
+		}
+	})
+}

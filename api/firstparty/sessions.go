@@ -10,7 +10,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// sessionBody is one of the user's logins.
+// sessionBody is one of the user's logins: a session, or several that the same browser login gave the same client.
 type sessionBody struct {
 	ID            string    `json:"id"`
 	ClientID      string    `json:"client_id"`
@@ -33,13 +33,13 @@ func (r *Account) sessions(c echo.Context) error {
 	}
 	body := struct {
 		Sessions []sessionBody `json:"sessions"`
-	}{make([]sessionBody, len(list))}
-	for i, s := range list {
-		body.Sessions[i] = sessionBody{
+	}{[]sessionBody{}}
+	for _, s := range session.Devices(list, claims.SessionID) {
+		body.Sessions = append(body.Sessions, sessionBody{
 			ID: s.ID.String(), ClientID: s.ClientID, CreatedAt: s.CreatedAt.UTC(), LastRefreshAt: s.RotatedAt.UTC(),
 			ExpiresAt: s.ExpiresAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), IP: s.IP, UserAgent: s.UserAgent, AMR: s.AMR,
 			Current: s.ID.String() == claims.SessionID,
-		}
+		})
 	}
 	return door.WriteJSON(c, http.StatusOK, "application/json", body)
 }
@@ -58,7 +58,7 @@ func (r *Account) endSession(c echo.Context) error {
 	if s.UserID != door.ClaimsOf(c).Subject {
 		return session.ErrNotFound
 	}
-	if err := r.Sessions.End(ctx, s, session.ReasonRevoked, by(c)); err != nil {
+	if err := r.Sessions.EndDevice(ctx, s, session.ReasonRevoked, by(c)); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

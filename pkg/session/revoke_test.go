@@ -24,6 +24,11 @@ func (e *endings) EndSession(_ context.Context, _ session.ID, how session.Ending
 	return e.err == nil, e.err
 }
 
+func (e *endings) EndDevice(_ context.Context, _ string, _ session.ID, how session.Ending) ([]session.ID, error) {
+	e.got = how
+	return nil, e.err
+}
+
 func (e *endings) EndSessions(_ context.Context, _ string, _ session.ID, how session.Ending) ([]session.ID, error) {
 	e.got = how
 	return nil, e.err
@@ -84,6 +89,12 @@ func TestEnder(t *testing.T) {
 		"ok/one session": {
 			func(ctx context.Context, n *session.Ender) error {
 				return n.End(ctx, session.Session{ID: id, UserID: "usr_1", ClientID: "shop"}, session.ReasonRevoked, by)
+			},
+			session.ReasonRevoked, event(audit.KindSessionEnded, id.String(), session.ReasonRevoked),
+		},
+		"ok/a device": {
+			func(ctx context.Context, n *session.Ender) error {
+				return n.EndDevice(ctx, session.Session{ID: id, UserID: "usr_1", ClientID: "shop"}, session.ReasonRevoked, by)
 			},
 			session.ReasonRevoked, event(audit.KindSessionEnded, id.String(), session.ReasonRevoked),
 		},

@@ -131,6 +131,9 @@ type Session struct {
 	CreatedAt       time.Time
 	StatusNumber    int64 // where the session's access tokens stand in the status lists; zero if nowhere
 
+	// Browser is the browser login that the session came from; zero for none. Only [ChainStore.Sessions] tells it.
+	Browser [32]byte
+
 	// ClientDisabled and ClientGrace are facts of the client's row, read in the same statement.
 	ClientDisabled bool
 	ClientGrace    *time.Duration // nil: the service's grace period
@@ -239,6 +242,9 @@ type ChainStore interface {
 type EndingStore interface {
 	// EndSession ends a session and blocks its sid; false and no event if it is unknown or already over.
 	EndSession(ctx context.Context, id ID, e Ending) (bool, error)
+	// EndDevice ends a user's session as EndSession does, and with it those of the same browser login at the same client. It says
+	// which; none and no event if the session is unknown, another user's, or already over.
+	EndDevice(ctx context.Context, userID string, id ID, e Ending) ([]ID, error)
 	// EndSessions ends all live sessions of a user but one (zero: all of them), blocks their sids, and says which.
 	EndSessions(ctx context.Context, userID string, except ID, e Ending) ([]ID, error)
 	// EndSessionsBefore ends and blocks at most limit live sessions that were created before a time and have an ID behind

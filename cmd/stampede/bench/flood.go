@@ -162,7 +162,8 @@ func (b *bench) floodSettings(ctx context.Context) ([]string, error) {
 	}
 	var env []string
 	for _, s := range []string{"signup_ip_limit=0", "busy_ip_limit=0", "login_ip_concurrency=100000",
-		"feed_streams=10000", "feed_streams_per_address=10000"} {
+		"feed_streams=10000", "feed_streams_per_address=10000",
+		"trusted_proxies=127.0.0.1"} {
 		name, value, _ := strings.Cut(s, "=")
 		if bytes.Contains(printed, []byte("\n"+name+":")) {
 			env = append(env, "HANDSTAMP_"+strings.ToUpper(name)+"="+value)

@@ -93,6 +93,16 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 	return ended, err
 }
 
+// EndDevice implements session.Store.
+func (db *DB) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) ([]session.ID, error) {
+	const sql = endWhich + ` AND (s.id = $16::uuid OR EXISTS (SELECT FROM sessions o WHERE o.id = $16::uuid
+			AND o.user_id = s.user_id AND o.client_id = s.client_id AND o.browser_session = s.browser_session))` +
+		endThem + someEnded + endTold
+	var ended []pgtype.UUID
+	err := db.run(ctx, "end device", one(sql, to(&ended, nil), append(ending(userID, session.ID{}, e), uuid(id))...))
+	return ids(ended), err
+}
+
 // EndSessions implements session.Store.
 func (db *DB) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	const sql = endWhich + endThem + someEnded + endTold

@@ -187,7 +187,7 @@ func (db *DB) Session(ctx context.Context, id session.ID) (session.Session, erro
 
 // Sessions implements session.Store.
 func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) ([]session.Session, error) {
-	const sql = `SELECT ` + sessionColumns + ` FROM sessions s LEFT JOIN clients c ON c.id = s.client_id
+	const sql = `SELECT ` + sessionColumns + `, s.browser_session FROM sessions s LEFT JOIN clients c ON c.id = s.client_id
 		WHERE s.user_id = $1 AND ` + live + ` AND s.revoked_at IS NULL AND s.idle_expires_at > $2 AND s.expires_at > $2
 			AND c.deleted_at IS NULL
 		ORDER BY s.created_at DESC, s.id DESC`
@@ -197,7 +197,9 @@ func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) ([]sess
 		args: []any{binaryFormat(), userID, when(at)},
 		scan: func(rows pgx.Rows) error {
 			r := row{columns: rows.RawValues()}
-			sessions = append(sessions, *r.session())
+			s := r.session()
+			copy(s.Browser[:], r.next(-1))
+			sessions = append(sessions, *s)
 			return r.err
 		},
 	})

@@ -290,11 +290,13 @@ func (db *DB) Session(ctx context.Context, id session.ID) (s session.Session, er
 // Sessions implements [session.Store].
 func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) (sessions []session.Session, err error) {
 	err = db.read(ctx, "list sessions", func(c *conn) error {
-		return c.query(`SELECT `+sessionColumns+sessionFacts+` FROM sessions WHERE user_id = ?2 AND `+alive+`
+		return c.query(`SELECT `+sessionColumns+sessionFacts+`, browser_session FROM sessions WHERE user_id = ?2 AND `+alive+`
 			AND NOT EXISTS (SELECT 1 FROM clients WHERE clients.id = sessions.client_id AND deleted_at IS NOT NULL)
 			ORDER BY created_at DESC, id DESC`, func(r *row) error {
 			var s session.Session
 			scanSession(r, &s)
+			browser, _ := r.values[len(r.values)-1].([]byte)
+			copy(s.Browser[:], browser)
 			sessions = append(sessions, s)
 			return nil
 		}, at, userID)
@@ -317,6 +319,22 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 		return record(c, e.Event)
 	})
 	return ended && err == nil, err
+}
+
+// EndDevice implements [session.Store].
+func (db *DB) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) (ids []session.ID, err error) {
+	err = db.announce(ctx, "end device", func(c *conn) error {
+		ids, err = endSome(c, `(id = ?4 OR (client_id, browser_session) =
+			(SELECT client_id, browser_session FROM sessions WHERE id = ?4 AND user_id = ?2))`, userID, id[:], e)
+		if err != nil || len(ids) == 0 {
+			return cmp.Or(err, errRollback)
+		}
+		return record(c, e.Event)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 // EndSessions implements [session.Store].

@@ -571,6 +571,48 @@ func testBrowserSessions(s *suite) {
 		}
 	})
 
+	s.run("ok/the end of a device is that of its tabs", func(s *suite) {
+		b := s.browserSession(s.user().ID)
+		tabs := []session.Session{s.redeem(b), s.redeem(b), s.redeem(b)}
+		elsewhere, direct := s.redeem(s.browserSession(b.UserID)), s.session(b.UserID)
+		stranger := s.redeem(s.browserSession(s.user().ID))
+		list, err := s.second.Sessions(s.Context(), b.UserID, at)
+		s.must(err)
+		for _, one := range list {
+			if fromHere := oauth.Hash(one.Browser) == b.Hash; fromHere != slices.ContainsFunc(tabs, func(t session.Session) bool {
+				return t.ID == one.ID
+			}) || (one.ID == direct.ID) != (one.Browser == [32]byte{}) {
+				s.Errorf("session %s is of browser %x", one.ID, one.Browser)
+			}
+		}
+		end := s.ending(b.UserID, at, audit.KindSessionEnded, session.ReasonRevoked)
+		ids, err := s.first.EndDevice(s.Context(), b.UserID, stranger.ID, end)
+		s.must(err)
+		s.sameIDs("another user's", ids)
+		ids, err = s.first.EndDevice(s.Context(), b.UserID, tabs[1].ID, end)
+		s.must(err)
+		s.sameIDs("ended", ids, tabs[0].ID, tabs[1].ID, tabs[2].ID)
+		ids, err = s.first.EndDevice(s.Context(), b.UserID, tabs[1].ID, end)
+		s.must(err)
+		s.sameIDs("ended again", ids)
+		if n := s.countEvents(b.UserID, audit.KindSessionEnded); n != 1 {
+			s.Errorf("%d events", n)
+		}
+		ids, err = s.first.EndDevice(s.Context(), b.UserID, direct.ID, end)
+		s.must(err)
+		s.sameIDs("one that no browser login gave", ids, direct.ID)
+		for _, alive := range []session.Session{elsewhere, stranger} {
+			if got, err := s.second.Session(s.Context(), alive.ID); err != nil || !got.RevokedAt.IsZero() {
+				s.Errorf("session %s has ended, %v", alive.ID, err)
+			}
+		}
+		for _, id := range []session.ID{tabs[0].ID, tabs[2].ID, direct.ID} {
+			if got, err := s.second.Session(s.Context(), id); err != nil || got.RevokedAt.IsZero() {
+				s.Errorf("session %s lives, %v", id, err)
+			}
+		}
+	})
+
 	s.run("ok/the end of one session is not that of its browser session", func(s *suite) {
 		b := s.browserSession(s.user().ID)
 		row, code := s.redeem(b), s.code(b)
@@ -619,7 +661,9 @@ func testBrowserSessions(s *suite) {
 		c.ExpiresAt = stored(before)
 		s.must(s.first.SaveCode(s.Context(), c))
 		s.sweep(20, 4, func(st store.Store, limit int) (int, error) { return st.SweepBrowser(s.Context(), before, limit) })
-		s.sweep(10, 4, func(st store.Store, limit int) (int, error) { return st.SweepPushedRequests(s.Context(), before, limit) })
+		s.sweep(10, 4, func(st store.Store, limit int) (int, error) {
+			return st.SweepPushedRequests(s.Context(), before, limit)
+		})
 		_, err := s.first.Code(s.Context(), c.Hash)
 		s.must(err)
 		_, err = s.first.BrowserSession(s.Context(), b.Hash, before.Add(-time.Second))

@@ -162,6 +162,11 @@ func (f *Failing) EndBrowserSession(a0 context.Context, a1 oauth.Hash, a2 sessio
 	return result(f, "EndBrowserSession", func() ([]session.ID, error) { return f.store.EndBrowserSession(a0, a1, a2) })
 }
 
+// EndDevice implements [store.Store].
+func (f *Failing) EndDevice(a0 context.Context, a1 string, a2 session.ID, a3 session.Ending) ([]session.ID, error) {
+	return result(f, "EndDevice", func() ([]session.ID, error) { return f.store.EndDevice(a0, a1, a2, a3) })
+}
+
 // EndSession implements [store.Store].
 func (f *Failing) EndSession(a0 context.Context, a1 session.ID, a2 session.Ending) (bool, error) {
 	return result(f, "EndSession", func() (bool, error) { return f.store.EndSession(a0, a1, a2) })
