@@ -558,11 +558,22 @@ func TestAS12_PushedRequests(t *testing.T) {
 		at := func(client string) string {
 			return s.URL + "/oauth2/authorize?" + url.Values{"client_id": {client}, "request_uri": {pushed.RequestURI}}.Encode()
 		}
-		if p := newBrowser(t, s).open(at("app")); !p.has("login") {
-			t.Fatalf("%d %s", p.status, p.body)
+		// A prefetch, a reload and a second tab begin with it; one of them gets the code (FAPI 2.0, section 5.3.2.2).
+		s.SignUp(t, "ann@example.com")
+		newBrowser(t, s).open(at("app"))
+		b := newBrowser(t, s)
+		first, second := b.open(at("app")), b.open(at("app"))
+		if !first.has("login") || !second.has("login") {
+			t.Fatalf("%d %s", second.status, second.body)
+		}
+		code := b.logIn(second, "ann@example.com").code(t)
+		want(t, "the code", redeem(t, s, code), http.StatusOK, "")
+		if p := b.logIn(first, "ann@example.com"); p.location != nil || p.status != http.StatusBadRequest ||
+			!strings.Contains(p.body, "request_uri") {
+			t.Fatalf("answered twice: %d %v", p.status, p.location)
 		}
 		if p := newBrowser(t, s).open(at("app")); p.has("login") || p.location != nil {
-			t.Fatal("used twice")
+			t.Fatal("used again")
 		}
 		push().JSON(t, &pushed)
 		if p := newBrowser(t, s).open(at("other")); p.has("login") || p.location != nil {

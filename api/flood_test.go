@@ -374,7 +374,7 @@ func TestPushedRequestsAreBounded(t *testing.T) {
 		r := push("203.0.113.1", "app", "junk", strings.Repeat("x", 2000), "more junk", strings.Repeat("y", 2000))
 		want(t, "push", r, http.StatusCreated, "")
 		r.JSON(t, &pushed)
-		kept, err := s.Store.TakePushedRequest(t.Context(), sha256.Sum256([]byte(pushed.URI)), time.Now())
+		kept, err := s.Store.VisitPushedRequest(t.Context(), sha256.Sum256([]byte(pushed.URI)), time.Now(), time.Now())
 		if err != nil || strings.Contains(kept.Parameters, "junk") || !strings.Contains(kept.Parameters, "state=a+state") {
 			t.Errorf("kept: %v, %s", err, kept.Parameters)
 		}

@@ -133,7 +133,7 @@ func (d *Door) Respond(c echo.Context, client, redirectURI, mode string, values 
 		})
 	}
 	if mode == oauth.ModeFragment { // a registered redirect URI has none of its own
-		return d.Redirect(c, client, redirectURI+"#"+values.Encode())
+		return d.Redirect(c, client, redirectURI+"#"+encode(values))
 	}
 	return d.Redirect(c, client, WithQuery(redirectURI, values))
 }
@@ -149,7 +149,21 @@ func WithQuery(uri string, values url.Values) string {
 	case !strings.HasSuffix(uri, "?") && !strings.HasSuffix(uri, "&"):
 		uri += "&"
 	}
-	return uri + values.Encode()
+	return uri + encode(values)
+}
+
+// Proxies bound the header of an answer, nginx by default to 4096 bytes: what is long is encoded as short as can be, and an address
+// that is too long all the same goes into a page.
+const (
+	longQuery   = 1024
+	maxLocation = 3000
+)
+
+func encode(values url.Values) string {
+	if encoded := values.Encode(); len(encoded) <= longQuery {
+		return encoded
+	}
+	return oauth.EncodeQuery(values)
 }
 
 // Redirect sends the browser to a client or a provider, whose name the user may see. It answers 303: a browser must not
@@ -157,9 +171,12 @@ func WithQuery(uri string, values url.Values) string {
 // further redirections to the policy of the form's page, so it gets a page from which the chain begins anew.
 func (d *Door) Redirect(c echo.Context, name, to string) error {
 	r := c.Request()
-	if r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "navigate" && pages.CanGoOnward(to) {
+	if len(to) <= maxLocation && r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "navigate" && pages.CanGoOnward(to) {
 		c.Response().Header().Set("Refresh", "0; url="+to)
 		return d.WritePage(c, http.StatusOK, "", pages.Onward{URL: to, Client: pages.Client{Name: name}})
+	}
+	if len(to) > maxLocation && pages.CanGoOnward(to) {
+		return d.WritePage(c, http.StatusOK, "", pages.Onward{URL: to, AtOnce: true, Client: pages.Client{Name: name}})
 	}
 	pages.SetHeaders(c.Response().Header(), pages.Policy{})
 	return c.Redirect(http.StatusSeeOther, to)

@@ -292,7 +292,7 @@ func ReadForm(c echo.Context) (oauth.Request, error) {
 	return r, nil
 }
 
-// basicAuth reads a client's ID and secret, which are form-encoded inside the Basic scheme (RFC 6749, section 2.3.1).
+// basicAuth reads a client's ID and secret, which should be form-encoded inside the Basic scheme (RFC 6749, section 2.3.1).
 func basicAuth(r *http.Request) (*oauth.BasicAuth, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
@@ -305,10 +305,18 @@ func basicAuth(r *http.Request) (*oauth.BasicAuth, error) {
 	if !ok {
 		return nil, &oauth.Error{Code: oauth.InvalidClient, Description: "the Authorization header is not of the Basic scheme"}
 	}
-	id, errID := url.QueryUnescape(id)
-	secret, errSecret := url.QueryUnescape(secret)
-	if errID != nil || errSecret != nil || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+	b := &oauth.BasicAuth{RawID: id, RawSecret: secret}
+	var errID, errSecret error
+	b.ID, errID = url.QueryUnescape(id)
+	b.Secret, errSecret = url.QueryUnescape(secret)
+	switch {
+	case errID != nil: // not encoded, then
+		b.ID, b.Secret = id, secret
+	case errSecret != nil:
+		b.Secret = "" // nobody's
+	}
+	if !utf8.ValidString(b.ID) || strings.ContainsRune(b.ID, 0) {
 		return nil, &oauth.Error{Code: oauth.InvalidClient, Description: "the Authorization header is malformed"}
 	}
-	return &oauth.BasicAuth{ID: id, Secret: secret}, nil
+	return b, nil
 }

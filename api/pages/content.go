@@ -294,6 +294,7 @@ type Onward struct {
 	// URL to go to, http or https.
 	URL    string
 	Client Client
+	AtOnce bool // the page itself leads on, for a URL that is too long for a header
 }
 
 func (Onward) describe() description { return description{template: "onward"} }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -59,6 +60,7 @@ type Authorization struct {
 	UILocales    string
 	Provider     string // go straight to this provider
 	IDTokenHint  string
+	Pushed       Hash // the pushed request that it is; zero for none
 
 	// Parameters is the request as it was validated, form-encoded, to be carried through the pages and validated again.
 	Parameters string
@@ -98,26 +100,37 @@ func (s *Server) Authorize(ctx context.Context, form Form) (*Authorization, erro
 	if err != nil {
 		return nil, err
 	}
-	if uri := form["request_uri"]; len(uri) == 1 && strings.HasPrefix(uri[0], requestURIPrefix) {
-		pushed, err := s.takePushed(ctx, client, uri[0])
-		if err != nil {
-			return nil, err
-		}
-		form = pushed
-		if client, redirectURI, err = s.authorizingClient(ctx, form); err != nil {
-			return nil, err
-		}
+	uri := pushedURI(form)
+	if uri == "" {
+		return s.authorize(client, redirectURI, form)
 	}
-	return s.authorize(client, redirectURI, form)
+	if form, err = s.visitPushed(ctx, client, uri); err != nil {
+		return nil, err
+	}
+	return s.resume(ctx, form, uri)
 }
 
 // Resume validates again the Parameters of a request that was validated before: the client may have been changed meanwhile.
 func (s *Server) Resume(ctx context.Context, form Form) (*Authorization, error) {
+	uri := pushedURI(form)
+	if uri != "" {
+		form = maps.Clone(form)
+		delete(form, "request_uri")
+	}
+	return s.resume(ctx, form, uri)
+}
+
+// resume validates the parameters of a request, which came by a request_uri unless that is empty.
+func (s *Server) resume(ctx context.Context, form Form, uri string) (*Authorization, error) {
 	client, redirectURI, err := s.authorizingClient(ctx, form)
 	if err != nil {
 		return nil, err
 	}
-	return s.authorize(client, redirectURI, form)
+	a, err := s.authorize(client, redirectURI, form)
+	if err == nil && uri != "" {
+		a.isPushed(uri)
+	}
+	return a, err
 }
 
 // authorize validates what the client may be told about.
@@ -125,6 +138,9 @@ func (s *Server) authorize(client Client, redirectURI string, form Form) (*Autho
 	a, err := s.validateAuthorization(client, redirectURI, form)
 	if err != nil {
 		state, _ := form.One("state")
+		if len(state) > maxParameter { // it is what was refused
+			state = ""
+		}
 		mode, _ := form.One("response_mode")
 		if mode != ModeFormPost && mode != ModeFragment {
 			mode = ModeQuery
@@ -157,7 +173,7 @@ func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, stri
 	if err != nil {
 		return Client{}, "", err
 	}
-	if len(form["request_uri"]) == 1 && strings.HasPrefix(form["request_uri"][0], requestURIPrefix) {
+	if pushedURI(form) != "" {
 		return client, "", nil // everything else stands in the pushed request
 	}
 	uri, err := form.One("redirect_uri")
@@ -253,7 +269,7 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 	if a.Challenge, err = challenge(client, get["code_challenge"], get["code_challenge_method"]); err != nil {
 		return nil, err
 	}
-	if a.Scope, err = grantedScope(client, get["scope"]); err != nil {
+	if a.Scope, err = grantedScope(client, understoodScope(client, get["scope"])); err != nil {
 		return nil, err
 	}
 	if a.Audience, err = s.grantedAudience(s.audiences(client), a.Scope, Request{Form: form}.resources()); err != nil {
@@ -262,7 +278,7 @@ func (s *Server) validateAuthorization(client Client, redirectURI string, form F
 	if err := a.readPrompt(get["prompt"], get["max_age"]); err != nil {
 		return nil, err
 	}
-	if a.Parameters = known(form).Encode(); len(a.Parameters) > maxParameters {
+	if a.Parameters = EncodeQuery(known(form)); len(a.Parameters) > maxParameters {
 		return nil, refuse(InvalidRequest, "the request is too long")
 	}
 	return a, nil
@@ -302,6 +318,18 @@ func (a *Authorization) readPrompt(prompt, maxAge string) error {
 	}
 	a.MaxAge = time.Duration(seconds) * time.Second
 	return nil
+}
+
+// understoodScope leaves out of an OpenID request the values that the client is not registered for: they should be ignored (OpenID
+// Connect Core, section 3.1.2.1). The token response says what was granted.
+func understoodScope(c Client, asked string) string {
+	values := strings.Fields(asked)
+	if !slices.Contains(values, "openid") || !slices.Contains(c.Scopes, "openid") {
+		return asked
+	}
+	return strings.Join(slices.DeleteFunc(values, func(v string) bool {
+		return validScopeValue(v) && !slices.Contains(c.Scopes, v) && (v != ScopeAccount || !c.MayAccount())
+	}), " ")
 }
 
 // challenge is the code_challenge of a request, empty if the client may leave it out and does. Without a method it would be a plain

@@ -43,6 +43,7 @@ type Code struct {
 	BrowserSession Hash   // that the code was given in
 	IP             string // of the person at the browser, and what the browser calls itself
 	UserAgent      string
+	Pushed         Hash // the pushed request that it answers; zero for none. It is not kept
 	CreatedAt      time.Time
 	ExpiresAt      time.Time
 	UsedAt         time.Time  // zero until redeemed
@@ -109,7 +110,8 @@ type BrowserStore interface {
 
 // CodeStore is what authorization codes need of a database.
 type CodeStore interface {
-	// SaveCode keeps a code until it is swept.
+	// SaveCode keeps a code until it is swept, and uses up the pushed request that it answers (Code.Pushed), if it answers one:
+	// ErrRequestNotFound if that has been used up or swept.
 	SaveCode(ctx context.Context, c Code) error
 	// Code reads a code, used or not. ErrCodeNotFound.
 	Code(ctx context.Context, h Hash) (Code, error)
@@ -139,10 +141,11 @@ type BrowserSessionStore interface {
 
 // PushedRequestStore is what pushed authorization requests need of a database.
 type PushedRequestStore interface {
-	// SavePushedRequest keeps a pushed request until it is taken or swept.
+	// SavePushedRequest keeps a pushed request until it is used up or swept.
 	SavePushedRequest(ctx context.Context, r PushedRequest) error
-	// TakePushedRequest removes and returns a request that is alive at a time, for one caller. ErrRequestNotFound.
-	TakePushedRequest(ctx context.Context, h Hash, at time.Time) (PushedRequest, error)
+	// VisitPushedRequest returns a request that is alive at a time, and keeps it alive until another: a browser has begun with it.
+	// ErrRequestNotFound.
+	VisitPushedRequest(ctx context.Context, h Hash, at, until time.Time) (PushedRequest, error)
 	// SweepPushedRequests deletes at most limit requests that expired before a time, and says how many.
 	SweepPushedRequests(ctx context.Context, before time.Time, limit int) (int, error)
 }

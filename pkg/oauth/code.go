@@ -23,11 +23,16 @@ const codeLifetime = 60 * time.Second
 func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, origin audit.Origin) (code string, err error) {
 	code = "hsa_" + rand.Text()
 	now := s.config.Clock.Now()
-	return code, s.browser.SaveCode(ctx, Code{
-		Hash: sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
+	err = s.browser.SaveCode(ctx, Code{
+		Pushed: a.Pushed,
+		Hash:   sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
 		Scope: a.Scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,
 		IP: origin.IP, UserAgent: origin.UserAgent, CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
 	})
+	if errors.Is(err, ErrRequestNotFound) {
+		err = unknownRequest()
+	}
+	return code, err
 }
 
 // authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is

@@ -106,7 +106,12 @@ func (s *Server) audiences(c Client) []string {
 // the scope account it may ask for the issuer, which is the account API and no resource server.
 func (s *Server) grantedAudience(allowed []string, scope string, resources []string) ([]string, error) {
 	account := slices.Contains(strings.Fields(scope), ScopeAccount)
-	for _, r := range resources {
+	resources = slices.Clone(resources)
+	for i, r := range resources {
+		if r == s.config.Issuer+"/" && !slices.Contains(allowed, r) { // the slash that URL libraries add
+			r = s.config.Issuer
+			resources[i] = r
+		}
 		if !slices.Contains(allowed, r) && (!account || r != s.config.Issuer) {
 			return nil, refuse(InvalidTarget, "the resource is unknown or not granted to the client")
 		}

@@ -42,8 +42,9 @@ type Request struct {
 	Arrived        func() time.Duration // how long ago the request came in; see session.Refresh
 }
 
-// BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1).
-type BasicAuth struct{ ID, Secret string }
+// BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1). RawID and RawSecret are what
+// stood there, for clients that don't encode what they send.
+type BasicAuth struct{ ID, Secret, RawID, RawSecret string }
 
 // grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it.
 type grant func(s *Server, ctx context.Context, c Client, r Request) (*TokenResponse, error)
@@ -96,7 +97,11 @@ func (s *Server) authenticate(ctx context.Context, r Request) (Client, error) {
 	if err != nil {
 		return Client{}, err
 	}
-	if r.Basic != nil {
+	basic, err := s.basic(ctx, r.Basic)
+	if err != nil {
+		return Client{}, err
+	}
+	if r.Basic = basic; basic != nil {
 		switch {
 		case secret != "":
 			return Client{}, refuse(InvalidRequest, "the client authenticates in two ways at once")
@@ -132,6 +137,19 @@ func (s *Server) authenticate(ctx context.Context, r Request) (Client, error) {
 		return Client{}, failed
 	}
 	return client, nil
+}
+
+// basic returns the credentials of a header as the client has meant them: in the form that the standard says, unless only the other
+// names a client.
+func (s *Server) basic(ctx context.Context, b *BasicAuth) (*BasicAuth, error) {
+	if b == nil || b.RawID == "" || b.ID == b.RawID && b.Secret == b.RawSecret {
+		return b, nil
+	}
+	_, err := s.clients.Client(ctx, b.ID)
+	if errors.Is(err, ErrClientNotFound) {
+		return &BasicAuth{ID: b.RawID, Secret: b.RawSecret}, nil
+	}
+	return b, err
 }
 
 // authenticateConfidential is authenticate for endpoints that serve only clients with a secret.

@@ -15,14 +15,24 @@ import (
 
 // SaveCode implements oauth.BrowserStore.
 func (db *DB) SaveCode(ctx context.Context, c oauth.Code) error {
-	const sql = `INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce,
-		amr, acr, auth_time, browser_session,
-			created_at, expires_at, ip, user_agent)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
-	return db.run(ctx, "save authorization code",
-		do(sql, c.Hash[:], c.ClientID, c.UserID, c.RedirectURI, c.Challenge, c.Scope, list(c.Audience), c.Nonce,
+	const sql = `WITH used AS (
+			DELETE FROM pushed_requests WHERE hash = $17::bytea RETURNING 1
+		)
+		INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr,
+			auth_time, browser_session, created_at, expires_at, ip, user_agent)
+		SELECT $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text[], $8::text, $9::text[], $10::text,
+			$11::timestamptz, $12::bytea, $13::timestamptz, $14::timestamptz, $15::text, $16::text
+		WHERE $17::bytea IS NULL OR EXISTS (SELECT FROM used)
+		RETURNING true`
+	var saved bool
+	err := db.run(ctx, "save authorization code",
+		one(sql, to(&saved), c.Hash[:], c.ClientID, c.UserID, c.RedirectURI, c.Challenge, c.Scope, list(c.Audience), c.Nonce,
 			list(c.AMR), c.ACR, when(c.AuthTime), some(c.BrowserSession), when(c.CreatedAt), when(c.ExpiresAt),
-			c.IP, c.UserAgent))
+			c.IP, c.UserAgent, some(c.Pushed)))
+	if err == nil && !saved {
+		return oauth.ErrRequestNotFound
+	}
+	return err
 }
 
 // Code implements oauth.BrowserStore.
@@ -181,13 +191,14 @@ func (db *DB) SavePushedRequest(ctx context.Context, r oauth.PushedRequest) erro
 	return db.run(ctx, "save pushed request", do(sql, r.Hash[:], r.ClientID, r.Parameters, when(r.ExpiresAt)))
 }
 
-// TakePushedRequest implements oauth.BrowserStore.
-func (db *DB) TakePushedRequest(ctx context.Context, h oauth.Hash, at time.Time) (oauth.PushedRequest, error) {
-	const sql = `DELETE FROM pushed_requests WHERE hash = $1 AND expires_at > $2 RETURNING client_id, parameters, expires_at`
+// VisitPushedRequest implements oauth.BrowserStore.
+func (db *DB) VisitPushedRequest(ctx context.Context, h oauth.Hash, at, until time.Time) (oauth.PushedRequest, error) {
+	const sql = `UPDATE pushed_requests SET expires_at = GREATEST(expires_at, $3) WHERE hash = $1 AND expires_at > $2
+		RETURNING client_id, parameters, expires_at`
 	r := oauth.PushedRequest{Hash: h}
 	var found bool
-	err := db.run(ctx, "take pushed request",
-		one(sql, existing(&found, &r.ClientID, &r.Parameters, instant{&r.ExpiresAt}), h[:], when(at)))
+	err := db.run(ctx, "visit pushed request",
+		one(sql, existing(&found, &r.ClientID, &r.Parameters, instant{&r.ExpiresAt}), h[:], when(at), when(until)))
 	switch {
 	case err != nil:
 		return oauth.PushedRequest{}, err

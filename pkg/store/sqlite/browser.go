@@ -21,6 +21,15 @@ func some(h oauth.Hash) []byte {
 // SaveCode implements [oauth.BrowserStore].
 func (db *DB) SaveCode(ctx context.Context, code oauth.Code) error {
 	return db.write(ctx, "save authorization code", func(c *conn) error {
+		if code.Pushed != (oauth.Hash{}) {
+			n, err := c.exec(`DELETE FROM pushed_requests WHERE hash = ?`, code.Pushed[:])
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return oauth.ErrRequestNotFound
+			}
+		}
 		_, err := c.exec(`
 			INSERT INTO authorization_codes (hash, client_id, user_id, redirect_uri, challenge, scope, audience, nonce, amr, acr,
 				auth_time, browser_session, created_at, expires_at, ip, user_agent)
@@ -213,12 +222,14 @@ func (db *DB) SavePushedRequest(ctx context.Context, r oauth.PushedRequest) erro
 	})
 }
 
-// TakePushedRequest implements [oauth.BrowserStore].
-func (db *DB) TakePushedRequest(ctx context.Context, h oauth.Hash, at time.Time) (oauth.PushedRequest, error) {
+// VisitPushedRequest implements [oauth.BrowserStore].
+func (db *DB) VisitPushedRequest(ctx context.Context, h oauth.Hash, at, until time.Time) (oauth.PushedRequest, error) {
 	p := oauth.PushedRequest{Hash: h}
-	err := db.write(ctx, "take pushed request", func(c *conn) error {
-		found, err := c.one(`DELETE FROM pushed_requests WHERE hash = ? AND expires_at > ? RETURNING client_id, parameters, expires_at`,
-			func(r *row) { r.scan(&p.ClientID, &p.Parameters, &p.ExpiresAt) }, h[:], at)
+	err := db.write(ctx, "visit pushed request", func(c *conn) error {
+		found, err := c.one(`
+			UPDATE pushed_requests SET expires_at = max(expires_at, ?3) WHERE hash = ?1 AND expires_at > ?2
+			RETURNING client_id, parameters, expires_at`,
+			func(r *row) { r.scan(&p.ClientID, &p.Parameters, &p.ExpiresAt) }, h[:], at, until)
 		if err == nil && !found {
 			return oauth.ErrRequestNotFound
 		}

@@ -710,17 +710,35 @@ func testPushedRequests(s *suite) {
 	}
 	missing := func(s *suite, h oauth.Hash, at time.Time) {
 		s.Helper()
-		if _, err := s.second.TakePushedRequest(s.Context(), h, at); !errors.Is(err, oauth.ErrRequestNotFound) {
-			s.Errorf("TakePushedRequest: %v, want ErrRequestNotFound", err)
+		if _, err := s.second.VisitPushedRequest(s.Context(), h, at, at.Add(time.Hour)); !errors.Is(err, oauth.ErrRequestNotFound) {
+			s.Errorf("VisitPushedRequest: %v, want ErrRequestNotFound", err)
 		}
 	}
+	answer := func(st store.Store, r oauth.PushedRequest) (oauth.Code, error) {
+		c := s.newCode(s.newBrowserSession(user.NewID(now())))
+		c.Pushed = r.Hash
+		return c, st.SaveCode(s.Context(), c)
+	}
 
-	s.run("ok/taken once", func(s *suite) {
+	s.run("ok/visited until it is answered", func(s *suite) {
 		r := newRequest()
 		s.must(s.first.SavePushedRequest(s.Context(), r))
-		got, err := s.second.TakePushedRequest(s.Context(), r.Hash, r.ExpiresAt.Add(-time.Microsecond))
+		late := r.ExpiresAt.Add(-time.Microsecond)
+		want := r
+		want.ExpiresAt = stored(late.Add(time.Hour))
+		for _, st := range []store.Store{s.first, s.second} {
+			got, err := st.VisitPushedRequest(s.Context(), r.Hash, late, late.Add(time.Hour))
+			s.must(err)
+			s.same("request", got, want)
+		}
+		got, err := s.first.VisitPushedRequest(s.Context(), r.Hash, now(), now().Add(time.Second))
 		s.must(err)
-		s.same("request", got, r)
+		s.same("not shortened", got, want)
+		c, err := answer(s.second, r)
+		s.must(err)
+		if _, err := s.first.Code(s.Context(), c.Hash); err != nil {
+			s.Errorf("Code: %v", err)
+		}
 		missing(s, r.Hash, now())
 	})
 	s.run("fail/unknown or expired", func(s *suite) {
@@ -729,20 +747,25 @@ func testPushedRequests(s *suite) {
 		s.must(s.first.SavePushedRequest(s.Context(), r))
 		missing(s, r.Hash, r.ExpiresAt)
 	})
-	s.run("ok/AS-12/of all who take one succeeds", func(s *suite) {
+	s.run("ok/AS-12/of all who answer one succeeds", func(s *suite) {
 		for range 5 {
 			r := newRequest()
 			s.must(s.first.SavePushedRequest(s.Context(), r))
 			var won atomic.Int64
 			s.parallel(20, func(_ int, st store.Store) error {
-				_, err := st.TakePushedRequest(s.Context(), r.Hash, now())
+				c, err := answer(st, r)
 				if errors.Is(err, oauth.ErrRequestNotFound) {
+					if _, err := st.Code(s.Context(), c.Hash); !errors.Is(err, oauth.ErrCodeNotFound) {
+						s.Errorf("a code for a request that was used up: %v", err)
+					}
 					return nil
 				}
-				won.Add(1)
+				if err == nil {
+					won.Add(1)
+				}
 				return err
 			})
-			s.same("taken", won.Load(), int64(1))
+			s.same("answered", won.Load(), int64(1))
 		}
 	})
 }

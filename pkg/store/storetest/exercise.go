@@ -67,7 +67,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.RedeemCode(ctx, code.Hash, session.Start{Session: row, Limit: 5, BlockUntil: now(), Event: event}))
 	got(st.EndBrowserSession(ctx, b.Hash, e))
 	must(st.SavePushedRequest(ctx, oauth.PushedRequest{Hash: oauth.Hash{4}, ExpiresAt: later}))
-	got(st.TakePushedRequest(ctx, oauth.Hash{4}, now()))
+	got(st.VisitPushedRequest(ctx, oauth.Hash{4}, now(), later))
 	must(st.SaveConsent(ctx, oauth.Consent{UserID: u.ID, ClientID: "c", GrantedAt: now()}, event))
 	got(st.Consent(ctx, u.ID, "c"))
 	got(st.Consents(ctx, u.ID))

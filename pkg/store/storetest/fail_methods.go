@@ -437,11 +437,6 @@ func (f *Failing) TakeIn(a0 context.Context, a1 string, a2 sharedsignal.Subject)
 	return f.do("TakeIn", func() error { return f.store.TakeIn(a0, a1, a2) })
 }
 
-// TakePushedRequest implements [store.Store].
-func (f *Failing) TakePushedRequest(a0 context.Context, a1 oauth.Hash, a2 time.Time) (oauth.PushedRequest, error) {
-	return result(f, "TakePushedRequest", func() (oauth.PushedRequest, error) { return f.store.TakePushedRequest(a0, a1, a2) })
-}
-
 // Tokens implements [store.Store].
 func (f *Failing) Tokens(a0 context.Context, a1 string, a2 string) (upstream.TokenRow, error) {
 	return result(f, "Tokens", func() (upstream.TokenRow, error) { return f.store.Tokens(a0, a1, a2) })
@@ -485,6 +480,11 @@ func (f *Failing) Users(a0 context.Context, a1 string, a2 int) ([]user.User, err
 // Verify implements [store.Store].
 func (f *Failing) Verify(a0 context.Context, a1 string, a2 string, a3 time.Time, a4 time.Duration) error {
 	return f.do("Verify", func() error { return f.store.Verify(a0, a1, a2, a3, a4) })
+}
+
+// VisitPushedRequest implements [store.Store].
+func (f *Failing) VisitPushedRequest(a0 context.Context, a1 oauth.Hash, a2 time.Time, a3 time.Time) (oauth.PushedRequest, error) {
+	return result(f, "VisitPushedRequest", func() (oauth.PushedRequest, error) { return f.store.VisitPushedRequest(a0, a1, a2, a3) })
 }
 
 // Wait implements [store.Store].
