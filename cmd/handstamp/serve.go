@@ -64,10 +64,6 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// gcPercent trades memory for time: the live heap is a few megabytes, so that four times as much is still little, and
-// the collector runs a third as often.
-const gcPercent = 300
-
 // quiet is for how long no password is hashed before the memory that hashing took goes back to the operating system.
 const quiet = 2 * time.Second
 
@@ -100,6 +96,14 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 	log := newLevelLogger(c, level, p.stderr)
 	if p.env["GOGC"] == "" {
 		debug.SetGCPercent(gcPercent)
+		memory, rest := context.WithCancel(ctx)
+		var looking sync.WaitGroup
+		defer looking.Wait()
+		defer rest()
+		looking.Go(func() { minimizeMemory(memory) })
+	}
+	if limit := softLimit(containerLimits()); limit > 0 && p.env["GOMEMLIMIT"] == "" {
+		debug.SetMemoryLimit(limit)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
