@@ -8,9 +8,6 @@ import (
 	"testing"
 )
 
-// signingInput is about as long as that of an access token.
-const signingInput = 600
-
 // BenchmarkBareSign is what a signature costs without a token around it: the least that the service can spend on a refresh.
 func BenchmarkBareSign(b *testing.B) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
