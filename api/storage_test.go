@@ -117,7 +117,7 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 		"POST /oauth2/token, code": func() attempt {
 			p, b := signUp(t, s), newBrowser(t, s)
 			code := b.logIn(b.open(authorizeURL(s, app)), p.email).code(t)
-			return attempt{request: func() servicetest.Response { return redeem(t, s, code) }, ok: 200, retry: []int{400}}
+			return attempt{request: func() servicetest.Response { return redeem(t, s, code) }, ok: 200}
 		},
 		"POST /oauth2/token, client's own": func() attempt {
 			return attempt{request: form("/oauth2/token", basic("backend"), "grant_type", "client_credentials"), ok: 200}

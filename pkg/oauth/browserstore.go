@@ -120,6 +120,9 @@ type CodeStore interface {
 	// it is unknown or expired at Start.Session.CreatedAt, or if the browser session that it was given in (zero: none) has
 	// ended; ErrCodeUsed.
 	RedeemCode(ctx context.Context, h Hash, s session.Start) (session.Started, error)
+	// ReleaseCode makes a code one that was never redeemed, if a session of this ID used it up that nobody has refreshed. The
+	// session is gone. It is for a redemption whose answer nobody got.
+	ReleaseCode(ctx context.Context, h Hash, id session.ID) error
 }
 
 // BrowserSessionStore is what browser sessions need of a database.

@@ -83,7 +83,11 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		AuthTime: code.AuthTime,
 		Origin:   code.origin(r.Origin),
 	}, func(ctx context.Context, start session.Start) (session.Started, error) {
-		return s.browser.RedeemCode(ctx, hash, start)
+		started, err := s.browser.RedeemCode(ctx, hash, start)
+		if err != nil && !errors.Is(err, ErrCodeUsed) && !errors.Is(err, ErrCodeNotFound) { // it may have been done nevertheless
+			s.release(ctx, hash, start.Session.ID)
+		}
+		return started, err
 	})
 	if errors.Is(err, ErrCodeUsed) { // another request was faster
 		if code, err = s.browser.Code(ctx, hash); err != nil {
@@ -95,13 +99,28 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		return nil, err
 	}
 	response, err := s.respond(ctx, c, issued, issued.Scope, audience)
+	if err == nil {
+		err = s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
+	}
 	if err != nil {
+		s.release(ctx, hash, issued.ID)
 		return nil, err
 	}
 	if !c.Allows(GrantRefreshToken) {
 		response.RefreshToken = ""
 	}
-	return response, s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
+	return response, nil
+}
+
+// releaseTimeout bounds the attempt to give a code back.
+const releaseTimeout = 2 * time.Second
+
+// release gives a code back whose redemption has failed on our side, so that the client can repeat it. Where that fails too, the
+// repetition is refused, and the user logs in again.
+func (s *Server) release(ctx context.Context, code Hash, id session.ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_ = s.browser.ReleaseCode(ctx, code, id) // the caller is told of the failure before
 }
 
 // origin is where the session of a code begins: at the person's browser, not at the back end that redeems the code. The request is

@@ -89,6 +89,17 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start)
 	return started, nil
 }
 
+// ReleaseCode implements oauth.BrowserStore.
+func (db *DB) ReleaseCode(ctx context.Context, h oauth.Hash, id session.ID) error {
+	const sql = `WITH unheard AS (
+			DELETE FROM sessions s USING authorization_codes a
+			WHERE a.hash = $1 AND a.session_id = s.id AND s.id = $2 AND s.generation = 1 AND s.revoked_at IS NULL
+			RETURNING s.id
+		)
+		UPDATE authorization_codes a SET used_at = NULL, session_id = NULL FROM unheard u WHERE a.hash = $1 AND a.session_id = u.id`
+	return db.run(ctx, "release authorization code", do(sql, h[:], uuid(id)))
+}
+
 // SaveBrowserSession implements oauth.BrowserStore. What the replaced one of the same user gave goes on as given by the new one.
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
 	const sql = `WITH u AS (

@@ -110,6 +110,20 @@ func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, s session.Start) (st
 	return started, nil
 }
 
+// ReleaseCode implements [oauth.BrowserStore].
+func (db *DB) ReleaseCode(ctx context.Context, h oauth.Hash, id session.ID) error {
+	return db.write(ctx, "release authorization code", func(c *conn) error {
+		n, err := c.exec(`
+			DELETE FROM sessions WHERE id = ?2 AND generation = 1 AND revoked_at IS NULL
+				AND EXISTS (SELECT 1 FROM authorization_codes a WHERE a.hash = ?1 AND a.session_id = ?2)`, h[:], id[:])
+		if err != nil || n == 0 {
+			return err
+		}
+		_, err = c.exec(`UPDATE authorization_codes SET used_at = NULL, session_id = NULL WHERE hash = ?`, h[:])
+		return err
+	})
+}
+
 // SaveBrowserSession implements [oauth.BrowserStore]. What the replaced one of the same user gave goes on as given by
 // the new one.
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {

@@ -218,6 +218,30 @@ func testCodes(s *suite) {
 		s.same("code", got, c)
 	})
 
+	s.run("ok/released after a redemption that nobody heard of", func(s *suite) {
+		c := s.code(s.browserSession(s.user().ID))
+		start := s.redeeming(c)
+		_, err := s.first.RedeemCode(s.Context(), c.Hash, start)
+		s.must(err)
+		s.must(s.second.ReleaseCode(s.Context(), c.Hash, s.redeeming(c).Session.ID)) // another redemption's
+		s.wantNoCode(c, oauth.ErrCodeUsed)
+		s.must(s.second.ReleaseCode(s.Context(), c.Hash, start.Session.ID))
+		if _, err := s.first.Session(s.Context(), start.Session.ID); !errors.Is(err, session.ErrNotFound) {
+			s.Errorf("the session that nobody heard of: %v", err)
+		}
+		again := s.redeeming(c)
+		started, err := s.first.RedeemCode(s.Context(), c.Hash, again)
+		s.must(err)
+		if !started.Created {
+			s.Errorf("%+v", started)
+		}
+		row := s.read(again.Session.ID)
+		s.rotate(row, now().Add(time.Second))
+		s.must(s.second.ReleaseCode(s.Context(), c.Hash, row.ID)) // somebody has its tokens
+		s.wantNoCode(c, oauth.ErrCodeUsed)
+		s.read(row.ID)
+	})
+
 	s.run("ok/without a browser session", func(s *suite) {
 		s.redeem(oauth.BrowserSession{UserID: s.user().ID, AuthTime: now()})
 	})

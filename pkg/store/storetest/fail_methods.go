@@ -267,6 +267,11 @@ func (f *Failing) RedeemCode(a0 context.Context, a1 oauth.Hash, a2 session.Start
 	return result(f, "RedeemCode", func() (session.Started, error) { return f.store.RedeemCode(a0, a1, a2) })
 }
 
+// ReleaseCode implements [store.Store].
+func (f *Failing) ReleaseCode(a0 context.Context, a1 oauth.Hash, a2 session.ID) error {
+	return f.do("ReleaseCode", func() error { return f.store.ReleaseCode(a0, a1, a2) })
+}
+
 // RemoveIdentity implements [store.Store].
 func (f *Failing) RemoveIdentity(a0 context.Context, a1 upstream.Removal) error {
 	return f.do("RemoveIdentity", func() error { return f.store.RemoveIdentity(a0, a1) })
