@@ -105,7 +105,11 @@ func AsPageError(err error) *PageError {
 	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge:
 		what = pages.FaultRequest
 	}
-	return &PageError{Status: problem.Status, What: what, Code: problem.Code, Detail: problem.Detail, Err: err}
+	detail := problem.Detail
+	if problem.Field != "" { // of which the detail is said
+		detail = problem.Field + " " + detail
+	}
+	return &PageError{Status: problem.Status, What: what, Code: problem.Code, Detail: detail, Err: err}
 }
 
 // NonEmpty returns the values of a parameter that is left out when it is empty.

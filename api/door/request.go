@@ -236,7 +236,7 @@ func readValues(encoded, fault string) (url.Values, error) {
 	}
 	for name, all := range values {
 		if !isText(name) || slices.ContainsFunc(all, func(text string) bool { return !isText(text) }) {
-			return nil, InvalidRequest(Cut(strings.ToValidUTF8(name, "?")), "a parameter is not valid text")
+			return nil, InvalidRequest(Cut(strings.ToValidUTF8(name, "?")), "is not valid text")
 		}
 	}
 	return values, nil

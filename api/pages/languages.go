@@ -34,6 +34,7 @@ type languages struct {
 type texts struct {
 	tag     string
 	catalog map[string]string // complete: what the language lacks is English
+	english map[string]string // the built-in one
 }
 
 func loadLanguages(extra fs.FS) (*languages, error) {
@@ -59,7 +60,7 @@ func loadLanguages(extra fs.FS) (*languages, error) {
 		}
 		full := maps.Clone(catalogs[english])
 		maps.Copy(full, catalogs[name])
-		l.byTag[name] = texts{tag: name, catalog: full}
+		l.byTag[name] = texts{tag: name, catalog: full, english: builtIn}
 		l.tags = append(l.tags, name)
 		parsed = append(parsed, language.Make(name))
 	}
@@ -212,6 +213,23 @@ func (t texts) Say(m Message, part string) string {
 		key = fallback
 	}
 	return fill(t.text(key), append(slices.Clone(m.args), "wait", t.wait(m.wait)), clean)
+}
+
+// Detail returns a detail for developers in the page's language, if it is one of those that pages show, and as it is if not. Those
+// of English are told by their text: "detail.NAME", of which some begin with the name of a parameter.
+func (t texts) Detail(s string) string {
+	s = clean(s)
+	name, rest, _ := strings.Cut(s, " ")
+	for key, english := range t.english {
+		switch {
+		case !strings.HasPrefix(key, "detail."):
+		case english == s:
+			return t.text(key)
+		case english == "{name} "+rest:
+			return t.T(key, "name", name)
+		}
+	}
+	return s
 }
 
 // wait puts a duration into words, rounded up to what people count in.

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"html"
 	"io/fs"
 	"maps"
 	"regexp"
@@ -108,6 +109,9 @@ func TestEveryTextThatPagesUseExists(t *testing.T) {
 		used["wait."+unit] = true
 	}
 	for key := range catalog {
+		if strings.HasPrefix(key, "detail.") {
+			used[key] = true // by its text
+		}
 		if !used[key] && !strings.HasPrefix(key, "scope.") && !strings.HasPrefix(key, "language.") {
 			t.Errorf("nothing uses %s", key)
 		}
@@ -273,5 +277,22 @@ func TestOperatorsScopes(t *testing.T) {
 	}
 	if _, err := New(Branding{Scopes: []Scope{{Name: "two words"}}}, nil); err == nil {
 		t.Error("a scope with a space was accepted")
+	}
+}
+
+func TestDetail(t *testing.T) {
+	r := newRenderer(t, Branding{})
+	for detail, want := range map[string]string{
+		"the client is not known here": "die Anwendung ist hier nicht bekannt",
+		"client_id is missing":         "client_id fehlt",
+		"<b> is given more than once":  "<b> kommt mehrmals vor",
+		"what a provider says":         "what a provider says",
+	} {
+		for lang, text := range map[string]string{"de": want, "en": detail} {
+			page := render(t, r, lang, Error{What: FaultRequest.With(), Detail: detail}).Body.String()
+			if !strings.Contains(html.UnescapeString(page), `dir="auto">`+text+"<") {
+				t.Errorf("%s: no %q", lang, text)
+			}
+		}
 	}
 }
