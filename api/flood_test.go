@@ -336,7 +336,8 @@ func TestFeedIsBounded(t *testing.T) {
 // fillBlocklist adds entries to an SQLite database beside the service.
 func fillBlocklist(t testing.TB, db servicetest.Database, n int) {
 	t.Helper()
-	beside, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL, sqlite.Prefix)+"?_pragma=busy_timeout(10000)&_txlock=immediate")
+	beside, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(db.URL, sqlite.Prefix)+
+		"?_pragma=busy_timeout(10000)&_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,8 +453,8 @@ func TestSignalsPassDeadReceivers(t *testing.T) {
 	})
 }
 
-// A page that is loaded anew, and each tab, has a session of its own, and none ends for another. The person sees one line for them,
-// and ends them with it.
+// A page that is loaded anew, and each tab, has a session of its own, and none ends for another. The person sees one line for
+// them, and ends them with it.
 func TestTabsAreOneDevice(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := signUp(t, w.Service)

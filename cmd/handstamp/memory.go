@@ -25,7 +25,7 @@ func percentOf(live uint64) int {
 	if live == 0 {
 		return gcPercent
 	}
-	return int(max(30, min(gcPercent, 100*gcSlack/live))) //nolint:gosec // bounded
+	return int(max(30, min(gcPercent, 100*gcSlack/live)))
 }
 
 // minimizeMemory sets the collector by the live heap until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,11 +48,16 @@ type bench struct {
 	hasher *password.Hasher
 	gate   *user.Gate
 	failed int // wrong passwords that were counted
-	held   int // refusals that were held back
+	mu     sync.Mutex
+	held   int // refusals that were held back; guarded by mu
 }
 
 // Hold implements the pacer of the gate.
-func (b *bench) Hold(context.Context) { b.held++ }
+func (b *bench) Hold(context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held++
+}
 
 // over runs a test in a bubble, over a database of its own.
 func over(t *testing.T, name string, test func(b *bench)) {

@@ -116,7 +116,7 @@ func DefaultConfig() Config {
 		SignupIPEvery:       30 * time.Second,
 		BusyIPLimit:         500,
 		BusyIPEvery:         10 * time.Millisecond,
-		RefusalHold:         5 * time.Second,
+		RefusalHold:         8 * time.Second,
 		RefusalsHeld:        10_000,
 
 		FeedReaders:           256,
