@@ -18,6 +18,7 @@ import (
 // Event is what is logged of a request: filled on the way, written once at the end.
 type Event struct {
 	RequestID string
+	IP        string // the client's
 	UserID    string
 	ClientID  string
 	SessionID string
@@ -30,7 +31,7 @@ const eventKey = "handstamp.event"
 func EventOf(c echo.Context) *Event {
 	e, ok := c.Get(eventKey).(*Event)
 	if !ok {
-		e = &Event{}
+		e = &Event{IP: c.RealIP()}
 		c.Set(eventKey, e)
 	}
 	return e
@@ -40,7 +41,7 @@ func EventOf(c echo.Context) *Event {
 func (d *Door) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		e := &Event{RequestID: rand.Text()[:20]}
+		e := &Event{RequestID: rand.Text()[:20], IP: c.RealIP()}
 		c.Set(eventKey, e)
 		h := c.Response().Header()
 		h.Set("X-Request-Id", e.RequestID)
@@ -94,7 +95,7 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 		slog.String("route", route),
 		slog.Int("status", status),
 		slog.Int64("duration_us", took.Microseconds()),
-		slog.String("ip", c.RealIP()),
+		slog.String("ip", e.IP),
 	)
 	for _, named := range [...]struct{ key, value string }{
 		{"user_id", e.UserID},
@@ -143,5 +144,6 @@ func unprintable(r rune) bool {
 
 // Origin is where a request came from, for audit rows and sessions.
 func Origin(c echo.Context) audit.Origin {
-	return audit.Origin{IP: c.RealIP(), UserAgent: Cut(c.Request().UserAgent()), RequestID: EventOf(c).RequestID}
+	e := EventOf(c)
+	return audit.Origin{IP: e.IP, UserAgent: Cut(c.Request().UserAgent()), RequestID: e.RequestID}
 }

@@ -49,13 +49,17 @@ type BasicAuth struct{ ID, Secret, RawID, RawSecret string }
 // grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it.
 type grant func(s *Server, ctx context.Context, c Client, r Request) (*TokenResponse, error)
 
-// grants is the table of the token endpoint.
-func grants() map[string]grant {
-	return map[string]grant{
-		GrantAuthorizationCode: (*Server).authorizationCode,
-		GrantRefreshToken:      (*Server).refresh,
-		GrantClientCredentials: (*Server).clientCredentials,
+// grantOf is the table of the token endpoint; nil for a grant type that it has not.
+func grantOf(name string) grant {
+	switch name {
+	case GrantAuthorizationCode:
+		return (*Server).authorizationCode
+	case GrantRefreshToken:
+		return (*Server).refresh
+	case GrantClientCredentials:
+		return (*Server).clientCredentials
 	}
+	return nil
 }
 
 // Token answers the token endpoint (RFC 6749, section 3.2). Every error is an *Error.
@@ -72,8 +76,8 @@ func (s *Server) token(ctx context.Context, r Request) (*TokenResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	handle, ok := grants()[name]
-	if !ok {
+	handle := grantOf(name)
+	if handle == nil {
 		return nil, refuse(UnsupportedGrantType, "the grant type is not supported")
 	}
 	client, err := s.authenticate(ctx, r)
