@@ -365,6 +365,26 @@ func testLoginAttempts(s *suite) {
 		wait(s, "the session is over", u.Email, row.IP, at, time.Minute)
 	})
 
+	s.run("fail/an address where no session of the user lives any more is a stranger's", func(s *suite) {
+		for name, end := range map[string]func(row session.Session) time.Time{
+			"ended": func(row session.Session) time.Time {
+				_, err := s.first.EndSession(s.Context(), row.ID, s.ending(row.UserID, at, audit.KindSessionEnded, session.ReasonLogout))
+				s.must(err)
+				return at
+			},
+			"idle":    func(row session.Session) time.Time { return row.IdleExpiresAt },
+			"expired": func(row session.Session) time.Time { return row.ExpiresAt },
+		} {
+			u := s.user()
+			row := s.session(u.ID)
+			when := end(row)
+			for range throttle.Burst {
+				wait(s, name, u.Email, row.IP, when, 0)
+			}
+			wait(s, name+", and a stranger", u.Email, "203.0.113.9", when, time.Minute)
+		}
+	})
+
 	s.run("ok/a device of the user has attempts of its own", func(s *suite) {
 		u, other := s.user(), s.user()
 		known := user.Device{ID: [16]byte{1}, Credential: user.CredentialOf(u.PasswordHash)}
