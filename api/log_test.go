@@ -28,6 +28,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
+	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 	"github.com/handstamp/handstamp/pkg/upstream/upstreamtest"
 )
@@ -391,7 +392,8 @@ func TestLOG01_Secrets(t *testing.T) {
 		l.add("password", servicetest.Password, nextPassword, wrongPassword)
 
 		for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration",
-			"/.well-known/oauth-authorization-server", "/openapi.yaml", "/healthz", "/readyz", "/v1/blocklist"} {
+			"/.well-known/oauth-authorization-server", "/openapi.yaml", "/healthz", "/readyz", "/v1/blocklist", "/",
+			"/favicon.ico", "/.well-known/change-password"} {
 			l.Get(t, path, "")
 		}
 		l.Do(t, http.MethodGet, "/v1/blocklist/stream", header("Last-Event-ID", "nonsense"), nil)
@@ -781,6 +783,14 @@ func TestLOG04_MetricLabels(t *testing.T) {
 					case "kind":
 						if !slices.Contains([]string{oauth.KindLogout, sharedsignal.KindPush}, label.GetValue()) {
 							t.Errorf("%s has the kind %s", f.GetName(), label.GetValue())
+						}
+					case "outcome":
+						if !slices.Contains(session.Outcomes(), session.Outcome(label.GetValue())) {
+							t.Errorf("%s has the outcome %s", f.GetName(), label.GetValue())
+						}
+					case "reason":
+						if strings.Trim(label.GetValue(), "abcdefghijklmnopqrstuvwxyz_") != "" {
+							t.Errorf("%s has the reason %s", f.GetName(), label.GetValue())
 						}
 					case "result":
 						results := []outbox.Result{outbox.Delivered, outbox.PutOff, outbox.Dead}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/outbox"
 )
 
 // A client whose server takes connections and never answers delays no logout token of another client.
@@ -59,7 +60,7 @@ func TestLogoutTokensPassDeadReceivers(t *testing.T) {
 		}
 		// The last one arrives before it is counted.
 		servicetest.Eventually(t, "each delivery is counted", func() bool {
-			return counter(t, s, "handstamp_delivery_attempts_total") >= float64(len(aliveOnes))
+			return counter(t, s, "handstamp_delivery_attempts_total", oauth.KindLogout, string(outbox.Delivered)) >= float64(len(aliveOnes))
 		})
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,16 +252,23 @@ func TestPW03_StuffingAndSpraying(t *testing.T) {
 	})
 }
 
-// counter is the value of a counter of a replica.
-func counter(t testing.TB, s *servicetest.Service, name string) float64 {
+// counter is the value of a counter of a replica that has the labels, given by their values.
+func counter(t testing.TB, s *servicetest.Service, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := s.Metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, l := range m.GetLabel() {
+				values = append(values, l.GetValue())
+			}
+			missing := func(want string) bool { return !slices.Contains(values, want) }
+			if f.GetName() == name && !slices.ContainsFunc(labels, missing) {
+				return m.GetCounter().GetValue()
+			}
 		}
 	}
 	t.Fatalf("no figure %s", name)

@@ -1,7 +1,6 @@
 package door
 
 import (
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 type Event struct {
 	RequestID string
 	IP        string // the client's
+	TraceID   string // of a proxy's trace
 	UserID    string
 	ClientID  string
 	SessionID string
@@ -41,7 +41,8 @@ func EventOf(c echo.Context) *Event {
 func (d *Door) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		e := &Event{RequestID: rand.Text()[:20], IP: c.RealIP()}
+		e := d.newEvent(c.Request())
+		e.IP = c.RealIP()
 		c.Set(eventKey, e)
 		h := c.Response().Header()
 		h.Set("X-Request-Id", e.RequestID)
@@ -88,7 +89,7 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 	if !d.config.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 13)
 	attrs = append(attrs,
 		slog.String("request_id", e.RequestID),
 		slog.String("method", Cut(c.Request().Method)),
@@ -98,6 +99,7 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 		slog.String("ip", e.IP),
 	)
 	for _, named := range [...]struct{ key, value string }{
+		{"trace_id", e.TraceID},
 		{"user_id", e.UserID},
 		{"client_id", e.ClientID},
 		{"session_id", e.SessionID},

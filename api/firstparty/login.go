@@ -41,6 +41,7 @@ func (r *Login) login(c echo.Context) error {
 		Password: b.Password,
 		Device:   r.Devices.Find(c, email),
 	}, from)
+	door.EventOf(c).UserID = user.Refused(err)
 	if err != nil {
 		return err
 	}

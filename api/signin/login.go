@@ -57,6 +57,7 @@ func (h *Login) loginForm(c echo.Context) error {
 		Password: v.Get("password"),
 		Device:   h.Passwords.Devices.Find(c, email),
 	}, door.Origin(c))
+	door.EventOf(c).UserID = user.Refused(err)
 	if m := h.loginMessage(c, err); m.ID != "" {
 		return again(m)
 	}

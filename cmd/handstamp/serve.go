@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -119,7 +120,7 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 	}
 	shown.log = log
 
-	running, err := open(ctx, c, log)
+	running, err := open(ctx, c, shown, log)
 	if err != nil && !service.Down(err) {
 		return err
 	}
@@ -137,7 +138,7 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 		stop()
 	}()
 	if err != nil {
-		if running, err = await(ctx, c, err, log); err == nil {
+		if running, err = await(ctx, c, shown, err, log); err == nil {
 			face.show(running)
 		}
 	}
@@ -159,7 +160,7 @@ type opened struct {
 }
 
 // open opens the database and builds the service over it.
-func open(ctx context.Context, c Config, log *slog.Logger) (*opened, error) {
+func open(ctx context.Context, c Config, shown *certificate, log *slog.Logger) (*opened, error) {
 	store, err := service.OpenCurrentStore(ctx, c.Config, log)
 	if err != nil {
 		return nil, err
@@ -167,6 +168,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*opened, error) {
 	figures := prometheus.NewRegistry()
 	figures.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.fitIntoFiles(openFiles())
+	figures.MustRegister(ownFigures(shown)...)
 	running, err := service.New(ctx, c.Config, store, log, figures)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -174,8 +176,28 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*opened, error) {
 	return &opened{running, figures}, nil
 }
 
+// ownFigures are those of the program.
+func ownFigures(shown *certificate) []prometheus.Collector {
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "handstamp_build_info", Help: "1, with the version of the program and of Go.",
+	}, []string{"version", "go_version"})
+	build.WithLabelValues(version(), runtime.Version()).Set(1)
+	return []prometheus.Collector{
+		build,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "handstamp_certificate_end_timestamp_seconds",
+			Help: "When the TLS certificate expires; 0 without one. Alert a week before.",
+		}, func() float64 {
+			if end := shown.ends(); !end.IsZero() {
+				return float64(end.Unix())
+			}
+			return 0
+		}),
+	}
+}
+
 // await opens again and again, until the database is no longer down.
-func await(ctx context.Context, c Config, err error, log *slog.Logger) (running *opened, _ error) {
+func await(ctx context.Context, c Config, shown *certificate, err error, log *slog.Logger) (running *opened, _ error) {
 	for pause := firstPause; service.Down(err) && ctx.Err() == nil; pause = min(2*pause, longestPause) {
 		log.WarnContext(ctx, "waiting for the database", "error", err, "next_try_in", pause.String())
 		select {
@@ -183,7 +205,7 @@ func await(ctx context.Context, c Config, err error, log *slog.Logger) (running 
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		running, err = open(ctx, c, log)
+		running, err = open(ctx, c, shown, log)
 	}
 	return running, err
 }

@@ -24,6 +24,43 @@ type Config struct {
 	ClockMargin         time.Duration // how far the clocks of verifiers and replicas may differ
 
 	Clock *clock.Clock // nil for the machine's
+
+	// Refreshed, if not nil, hears of each refresh that the database has decided.
+	Refreshed func(Outcome)
+}
+
+// Outcome is how a refresh went. The texts are stable.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeRotated  Outcome = "rotated"
+	OutcomeRepeated Outcome = "repeated"  // the same answer again: the first was lost, or two tabs refreshed at once
+	OutcomeLateCopy Outcome = "late_copy" // refused, and nothing changed
+	OutcomeReuse    Outcome = "reuse"     // two parties had the token, and the session has ended
+	OutcomeEnded    Outcome = "ended"     // refused: the session was over, or is another client's
+)
+
+// Outcomes are all of them.
+func Outcomes() []Outcome {
+	return []Outcome{OutcomeRotated, OutcomeRepeated, OutcomeLateCopy, OutcomeReuse, OutcomeEnded}
+}
+
+// outcomeOf is that of a refresh which ended with an error or none. It is empty if nothing was decided.
+func outcomeOf(repeated bool, err error) Outcome {
+	switch {
+	case err == nil && repeated:
+		return OutcomeRepeated
+	case err == nil:
+		return OutcomeRotated
+	case errors.Is(err, ErrLate):
+		return OutcomeLateCopy
+	case errors.Is(err, ErrReuse):
+		return OutcomeReuse
+	case errors.Is(err, ErrEnded), errors.Is(err, ErrWrongClient):
+		return OutcomeEnded
+	}
+	return ""
 }
 
 // Outlived is how long after its mint an access token has expired on every clock. What blocks it must live as long.
@@ -78,6 +115,7 @@ func (m *Manager) heard(ctx context.Context, err error) {
 type Issued struct {
 	Session
 	RefreshToken string
+	Repeated     bool // the refresh token was given out before
 }
 
 func (m *Manager) issued(s Session) Issued {
@@ -178,6 +216,14 @@ func (m *Manager) Refresh(ctx context.Context, r Refresh) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
+	issued, err := m.refresh(ctx, p, r)
+	if o := outcomeOf(issued.Repeated, err); o != "" && m.config.Refreshed != nil {
+		m.config.Refreshed(o)
+	}
+	return issued, err
+}
+
+func (m *Manager) refresh(ctx context.Context, p Presented, r Refresh) (Issued, error) {
 	now := m.config.Clock.Now()
 	step := Rotation{
 		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
@@ -242,7 +288,9 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 			return Issued{}, fmt.Errorf("%s: %w", verdict, err)
 		}
 		if row != nil {
-			return m.answer(ctx, *row, p, r, step)
+			issued, err := m.answer(ctx, *row, p, r, step)
+			issued.Repeated = verdict == Repeat
+			return issued, err
 		}
 	}
 	return Issued{}, fmt.Errorf("session changed %d times while it was refreshed", refreshAttempts)

@@ -23,6 +23,15 @@ import (
 // ErrSchema says that the database was not migrated, or by a newer program.
 var ErrSchema = errors.New("database schema does not fit this program")
 
+// Stats are figures of connections to a database, of one process.
+type Stats struct {
+	Connections int           // open at most
+	InUse       int           // with a statement now
+	Waits       int64         // calls that had to wait for a connection, since the start
+	Waited      time.Duration // how long in all
+	Failures    int64         // calls that failed for a reason of storage, since the start
+}
+
 // Store is a database.
 type Store interface {
 	audit.Store
@@ -46,6 +55,10 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 	// Ping fails if the database does not answer or does not take writes.
 	Ping(ctx context.Context) error
+	// Stats are figures of this process's connections.
+	Stats() Stats
+	// Deliveries counts what waits to be delivered, by the kinds of outbox and sharedsignal.
+	Deliveries(ctx context.Context) (map[string]int, error)
 	// Checkpoint does what a database needs now and then. It is called every minute.
 	Checkpoint(ctx context.Context) error
 	// Close waits for running statements and lets go of the database.

@@ -15,6 +15,22 @@ import (
 // tell a stranger who has an account.
 var ErrInvalidCredentials = errors.New("e-mail address or password is wrong")
 
+// refusedError is ErrInvalidCredentials, and for the log the user whose address was tried.
+type refusedError struct{ userID string }
+
+func (*refusedError) Error() string { return ErrInvalidCredentials.Error() }
+
+func (*refusedError) Unwrap() error { return ErrInvalidCredentials }
+
+// Refused returns the ID of the user whose login was refused, for the operator's log; empty if no user has the address. It must
+// not reach the caller.
+func Refused(err error) string {
+	if r, ok := errors.AsType[*refusedError](err); ok {
+		return r.userID
+	}
+	return ""
+}
+
 // AttemptError says when an address may try again. It matches ErrTooManyAttempts, and it is the same for addresses
 // that nobody has.
 type AttemptError struct{ RetryAfter time.Duration }
@@ -112,7 +128,7 @@ func (a *Authenticator) authenticate(ctx context.Context, place *password.Place,
 		if err := a.store.Record(ctx, audit.LoginFailed(now, u.ID, reason, origin)); err != nil {
 			return Authenticated{}, fmt.Errorf("record failed login: %w", err)
 		}
-		return Authenticated{}, ErrInvalidCredentials
+		return Authenticated{}, &refusedError{u.ID}
 	}
 	u, err = a.rehash(ctx, place, u, c.Password)
 	if err != nil {

@@ -33,6 +33,12 @@ func deliveryFigures(registry *prometheus.Registry) outbox.Observe {
 		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800},
 	}, []string{"kind"})
 	registry.MustRegister(attempts, age)
+	for _, kind := range []string{oauth.KindLogout, sharedsignal.KindPush} {
+		age.WithLabelValues(kind)
+		for _, result := range []outbox.Result{outbox.Delivered, outbox.PutOff, outbox.Dead} {
+			attempts.WithLabelValues(kind, string(result))
+		}
+	}
 	return func(kind string, r outbox.Result, took time.Duration) {
 		attempts.WithLabelValues(kind, string(r)).Inc()
 		if r == outbox.Delivered {

@@ -41,6 +41,7 @@ type Service struct {
 	API       *api.API
 	log       *slog.Logger
 	builder   *builder // builds again what can be replaced
+	figures   *figures
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -79,8 +80,9 @@ type builder struct {
 
 // New builds every part and starts what runs in the background. The caller closes the service, which closes the store.
 func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registry *prometheus.Registry) (*Service, error) {
+	counts := newFigures(registry)
 	b := &builder{
-		Service:  &Service{Store: s, log: log},
+		Service:  &Service{Store: tally{s, counts}, log: log, figures: counts},
 		config:   c,
 		registry: registry,
 	}
@@ -97,6 +99,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		b.delivery,
 		b.hosted,
 		b.serving,
+		b.watched,
 	} {
 		if err := step(ctx); err != nil {
 			if b.Keys != nil {

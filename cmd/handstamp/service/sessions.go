@@ -26,6 +26,8 @@ func SessionEnder(c Config, s session.EndingStore) *session.Ender {
 
 // sessions builds the manager of sessions.
 func (b *builder) sessions(context.Context) error {
-	b.Sessions = session.NewManager(b.Store, b.master, sessionConfig(b.config))
+	c := sessionConfig(b.config)
+	c.Refreshed = func(o session.Outcome) { b.figures.refreshes.WithLabelValues(string(o)).Inc() }
+	b.Sessions = session.NewManager(b.Store, b.master, c)
 	return nil
 }

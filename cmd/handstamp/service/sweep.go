@@ -57,6 +57,14 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		if err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "expired rows cannot be swept", "error", err)
 		}
+		if err == nil {
+			v.figures.swept.Store(now.Unix())
+		}
+		if waiting, err := v.Store.Deliveries(ctx); err == nil {
+			for kind, n := range waiting {
+				v.figures.waiting.WithLabelValues(kind).Set(float64(n))
+			}
+		}
 		if err := v.Store.Checkpoint(ctx); err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "the database's log cannot be moved to its main file", "error", err)
 		}

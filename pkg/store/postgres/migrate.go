@@ -69,9 +69,10 @@ func (db *DB) Schema(ctx context.Context) (current, newest int64, err error) {
 		return 0, 0, failed("read migrations", err)
 	}
 	var ours bool
-	err = db.run(ctx, "read schema version",
+	// Not counted as a failure: that there is no such table is an answer.
+	err = repeat(ctx, db.pool, undone, "read schema version", []step{
 		one("SELECT COALESCE(max(version_id), 0), EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('sessions') AND "+
-			"attname = 'iat_floor') FROM goose_db_version WHERE is_applied", to(&current, &ours)))
+			"attname = 'iat_floor') FROM goose_db_version WHERE is_applied", to(&current, &ours))})
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == codeUndefinedTable {
 		return 0, newest, nil
 	}

@@ -6,7 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 )
 
 // LeaseRows implements outbox.Source. The oldest row of each destination is found by jumping from destination to
@@ -59,6 +61,14 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 		return db.run(ctx, "finish outbox row", do(remove, r.ID, when(r.LeasedUntil)))
 	}
 	return db.run(ctx, "finish outbox row", do(keep, r.ID, when(r.LeasedUntil), when(o.RetryAt), when(o.DeadAt), o.Reason))
+}
+
+// Deliveries implements store.Store.
+func (db *DB) Deliveries(ctx context.Context) (map[string]int, error) {
+	const sql = `SELECT (SELECT count(*) FROM outbox WHERE kind = $1 AND dead_at IS NULL), (SELECT count(*) FROM signal_events)`
+	var logouts, pushes int
+	err := db.report(ctx, "count deliveries", one(sql, to(&logouts, &pushes), oauth.KindLogout))
+	return map[string]int{oauth.KindLogout: logouts, sharedsignal.KindPush: pushes}, err
 }
 
 // SweepRows implements outbox.Store. It also moves what a transaction that began before the migration has left in the

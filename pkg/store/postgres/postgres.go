@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,6 +57,7 @@ type DB struct {
 	reports   *pgxpool.Pool   // for what reads many rows: few connections, with the planner's own choice of plans
 	config    *pgx.ConnConfig // of the listener, and of migrations
 	wake      wake
+	failures  atomic.Int64
 }
 
 // Options are for what the URL does not say. The zero value is usable.
@@ -282,6 +284,23 @@ func (db *DB) Now(ctx context.Context) (at time.Time, err error) {
 
 // Checkpoint implements store.Store. The server does by itself what it needs.
 func (db *DB) Checkpoint(context.Context) error { return nil }
+
+// Stats implements store.Store.
+func (db *DB) Stats() store.Stats {
+	s := store.Stats{Failures: db.failures.Load()}
+	pools := []*pgxpool.Pool{db.pool, db.reports}
+	if db.refreshes != db.pool {
+		pools = append(pools, db.refreshes)
+	}
+	for _, p := range pools {
+		stat := p.Stat()
+		s.Connections += int(stat.MaxConns())
+		s.InUse += int(stat.AcquiredConns())
+		s.Waits += stat.EmptyAcquireCount()
+		s.Waited += stat.EmptyAcquireWaitTime()
+	}
+	return s
+}
 
 // Close implements store.Store.
 func (db *DB) Close() error {

@@ -114,7 +114,7 @@ func (db *DB) rotateMany(ctx context.Context, rotations []session.Rotation, out 
 		generations[i], to[i], iats[i] = int64(r.From), int64(r.To), r.At.Unix()
 		at[i], idle[i], hashes[i] = when(r.At), when(r.IdleExpiresAt), requestHash(&r.RequestHash)
 	}
-	return repeat(ctx, db.refreshes, pgconn.SafeToRetry, "rotate sessions", []step{{
+	return db.counted(repeat(ctx, db.refreshes, pgconn.SafeToRetry, "rotate sessions", []step{{
 		sql:  rotateMany,
 		args: []any{binaryFormat(), sids, nonces, clients, generations, to, at, idle, iats, hashes},
 		scan: func(rows pgx.Rows) error {
@@ -128,7 +128,7 @@ func (db *DB) rotateMany(ctx context.Context, rotations []session.Rotation, out 
 			out[order[ord-1]] = s
 			return nil
 		},
-	}})
+	}}))
 }
 
 // Repeat implements session.Store.

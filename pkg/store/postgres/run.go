@@ -70,17 +70,25 @@ func (db *DB) report(ctx context.Context, doing string, s step) error {
 		e, refused := errors.AsType[*pgconn.PgError](err)
 		return !refused || undone(err) || strings.HasPrefix(e.Code, classIntervention)
 	}
-	return repeat(ctx, db.reports, again, doing, []step{s})
+	return db.counted(repeat(ctx, db.reports, again, doing, []step{s}))
 }
 
 // refresh is run for what refreshes need.
 func (db *DB) refresh(ctx context.Context, doing string, steps ...step) error {
-	return repeat(ctx, db.refreshes, undone, doing, steps)
+	return db.counted(repeat(ctx, db.refreshes, undone, doing, steps))
 }
 
 // repeat carries out the steps in one transaction, several times if need be, as long as again says so of the failure.
 func (db *DB) repeat(ctx context.Context, again func(err error) bool, doing string, steps []step) error {
-	return repeat(ctx, db.pool, again, doing, steps)
+	return db.counted(repeat(ctx, db.pool, again, doing, steps))
+}
+
+// counted counts failures, but those of callers who have left.
+func (db *DB) counted(err error) error {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		db.failures.Add(1)
+	}
+	return err
 }
 
 func repeat(ctx context.Context, pool *pgxpool.Pool, again func(err error) bool, doing string, steps []step) error {

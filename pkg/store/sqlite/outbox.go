@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
+	"github.com/handstamp/handstamp/pkg/sharedsignal"
 )
 
 // LeaseRows implements [outbox.Source]. The oldest row of each destination is found by jumping from destination to
@@ -62,6 +64,20 @@ func (db *DB) FinishRow(ctx context.Context, r outbox.Row, o outbox.Outcome) err
 			r.ID, r.LeasedUntil, o.RetryAt, o.DeadAt, o.Reason)
 		return err
 	})
+}
+
+// Deliveries implements store.Store.
+func (db *DB) Deliveries(ctx context.Context) (map[string]int, error) {
+	var logouts, pushes int64
+	err := db.read(ctx, "count deliveries", func(c *conn) error {
+		if _, err := c.one(`SELECT count(*) FROM outbox WHERE kind = ? AND dead_at IS NULL`, func(r *row) { r.scan(&logouts) },
+			oauth.KindLogout); err != nil {
+			return err
+		}
+		_, err := c.one(`SELECT count(*) FROM signal_events WHERE at > 0`, func(r *row) { r.scan(&pushes) })
+		return err
+	})
+	return map[string]int{oauth.KindLogout: int(logouts), sharedsignal.KindPush: int(pushes)}, err
 }
 
 // SweepRows implements [outbox.Store].

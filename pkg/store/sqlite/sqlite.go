@@ -49,7 +49,8 @@ type DB struct {
 	wake wake
 
 	// wrote is when the last change was committed, in Unix nanoseconds; zero after one that failed.
-	wrote atomic.Int64
+	wrote    atomic.Int64
+	failures atomic.Int64
 }
 
 // Open opens the file that a URL names, "sqlite:PATH", and makes it and its directory if need be. It does not migrate.
@@ -273,12 +274,32 @@ func (db *DB) writeBy(ctx context.Context, use func(context.Context, func(c *con
 	case failed:
 		db.wrote.Store(0)
 	}
-	return wrap(doing, err)
+	return db.failed(doing, err)
 }
 
 // read runs do on a connection that cannot write.
 func (db *DB) read(ctx context.Context, doing string, do func(c *conn) error) error {
-	return wrap(doing, db.readers.use(ctx, do))
+	return db.failed(doing, db.readers.use(ctx, do))
+}
+
+// failed is wrap, and counts failures of storage.
+func (db *DB) failed(doing string, err error) error {
+	if _, ok := errors.AsType[*sqlite.Error](err); ok {
+		db.failures.Add(1)
+	}
+	return wrap(doing, err)
+}
+
+// Stats implements store.Store.
+func (db *DB) Stats() store.Stats {
+	s := store.Stats{Failures: db.failures.Load()}
+	for _, p := range []*pool{db.writer, db.readers, db.watcher} {
+		s.Connections += cap(p.slots)
+		s.InUse += cap(p.slots) - len(p.slots)
+		s.Waits += p.waits.Load()
+		s.Waited += time.Duration(p.waited.Load())
+	}
+	return s
 }
 
 func wrap(doing string, err error) error {
@@ -298,6 +319,8 @@ type pool struct {
 	turn   chan struct{} // holds an element while somebody has it who came in turn
 	done   chan struct{}
 	once   sync.Once
+
+	waits, waited atomic.Int64 // calls that waited, and how long, in nanoseconds
 }
 
 func newPool(size int, source string) *pool {
@@ -313,13 +336,9 @@ func (p *pool) use(ctx context.Context, do func(c *conn) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var c *conn
-	select {
-	case c = <-p.slots:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.done:
-		return errClosed
+	c, err := p.take(ctx)
+	if err != nil {
+		return err
 	}
 	sound := false // stays so if do panics
 	defer func() {
@@ -354,6 +373,31 @@ func (p *pool) useInTurn(ctx context.Context, do func(c *conn) error) error {
 	}
 	defer func() { <-p.turn }()
 	return p.use(ctx, do)
+}
+
+// take waits for a connection, or until ctx ends.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	select {
+	case <-p.done:
+		return nil, errClosed
+	default:
+	}
+	select {
+	case c := <-p.slots:
+		return c, nil
+	default:
+	}
+	began := time.Now() //nolint:forbidigo // measures how long
+	p.waits.Add(1)
+	defer func() { p.waited.Add(int64(time.Since(began))) }()
+	select {
+	case c := <-p.slots:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.done:
+		return nil, errClosed
+	}
 }
 
 // close waits for every connection to come back, and closes it.

@@ -132,6 +132,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	_, _, err = st.EndSessionsBefore(ctx, now().Add(-5000*24*time.Hour), session.ID{}, 5, e)
 	must(err)
 	must(st.Checkpoint(ctx))
+	got(st.Deliveries(ctx))
 	got(st.EndSessions(ctx, u.ID, session.ID{}, e))
 	got(st.DeleteUser(ctx, u.ID, e))
 }

@@ -136,5 +136,8 @@ func results[T, U any](f *Failing, method string, call func() (T, U, error)) (fi
 	return one, two, nil
 }
 
+// Stats implements [store.Store].
+func (f *Failing) Stats() store.Stats { return f.store.Stats() }
+
 // Close implements [store.Store]. It never fails.
 func (f *Failing) Close() error { return f.store.Close() }

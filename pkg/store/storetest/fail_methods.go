@@ -137,6 +137,11 @@ func (f *Failing) DeleteUser(a0 context.Context, a1 string, a2 session.Ending) (
 	return result(f, "DeleteUser", func() ([]session.ID, error) { return f.store.DeleteUser(a0, a1, a2) })
 }
 
+// Deliveries implements [store.Store].
+func (f *Failing) Deliveries(a0 context.Context) (map[string]int, error) {
+	return result(f, "Deliveries", func() (map[string]int, error) { return f.store.Deliveries(a0) })
+}
+
 // DisableClient implements [store.Store].
 func (f *Failing) DisableClient(a0 context.Context, a1 string, a2 time.Time, a3 blocklist.Entry, a4 audit.Event) error {
 	return f.do("DisableClient", func() error { return f.store.DisableClient(a0, a1, a2, a3, a4) })

@@ -15,7 +15,7 @@ type untouchable struct{ store.Store }
 func TestFail(t *testing.T) {
 	methods := reflect.TypeFor[store.Store]()
 	for method := range methods.Methods() {
-		if method.Name == "Close" {
+		if method.Name == "Close" || method.Name == "Stats" { // they return no error
 			continue
 		}
 		t.Run("fail/before/"+method.Name, func(t *testing.T) {

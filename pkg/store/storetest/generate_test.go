@@ -52,7 +52,7 @@ func failingMethods() []byte {
 		return t.String()
 	}
 	for m := range reflect.TypeFor[store.Store]().Methods() {
-		if m.Name == "Close" {
+		if m.Name == "Close" || m.Name == "Stats" { // they return no error
 			continue
 		}
 		var in, args, out []string
