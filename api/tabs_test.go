@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -198,15 +199,14 @@ func TestFormAnswersBrowsersWithAPage(t *testing.T) {
 			values.Set("email", p.email)
 			values.Set("password", servicetest.Password)
 			header := map[string]string{"Origin": w.URL, "Sec-Fetch-Site": "same-origin"}
-			for name, v := range fetch {
-				header[name] = v
-			}
+			maps.Copy(header, fetch)
 			return b.post(action, values, header)
 		}
 		navigates := map[string]string{"Sec-Fetch-Mode": "navigate"}
 		got := post(authorizeURL(w.Service, map[string]string{"client_id": "web"}), navigates)
 		refresh, found := strings.CutPrefix(got.header.Get("Refresh"), "0; url="+appRedirect+"?code=")
-		if got.status != http.StatusOK || !found || refresh == "" || !got.has("onward-link") || !strings.Contains(got.body, "app.example") {
+		if got.status != http.StatusOK || !found || refresh == "" || !got.has("onward-link") ||
+			!strings.Contains(got.body, "app.example") {
 			t.Errorf("%d %v\n%s", got.status, got.header, got.body)
 		}
 		post(authorizeURL(w.Service, map[string]string{"client_id": "web"}), nil).code(t)
@@ -235,16 +235,17 @@ func TestProviderLoginIsRecent(t *testing.T) {
 			ok      bool
 			asked   string // of the provider, in the end
 		}{
-			"ok/nothing is demanded":            {ago(24 * time.Hour), nil, true, ""},
-			"ok/recent enough":                  {ago(time.Minute), map[string]string{"max_age": "3600"}, true, "max_age=3600"},
-			"fail/too old":                      {ago(2 * time.Hour), map[string]string{"max_age": "3600"}, false, "prompt=login"},
-			"fail/not stated":                   {nil, map[string]string{"max_age": "3600"}, false, "max_age=3600"},
-			"ok/prompt=login, now":              {ago(0), map[string]string{"prompt": "login"}, true, "prompt=login"},
-			"ok/prompt=login, not stated":       {nil, map[string]string{"prompt": "login"}, true, "prompt=login"},
-			"fail/prompt=login, of yesterday":   {ago(24 * time.Hour), map[string]string{"prompt": "login"}, false, "prompt=login"},
-			"fail/max_age=0, of an hour ago":    {ago(time.Hour), map[string]string{"max_age": "0"}, false, "prompt=login"},
-			"ok/max_age=0, now":                 {ago(0), map[string]string{"max_age": "0"}, true, "max_age=0"},
-			"fail/both, older than one of them": {ago(10 * time.Second), map[string]string{"max_age": "1", "prompt": "login"}, false, "max_age=1"},
+			"ok/nothing is demanded":          {ago(24 * time.Hour), nil, true, ""},
+			"ok/recent enough":                {ago(time.Minute), map[string]string{"max_age": "3600"}, true, "max_age=3600"},
+			"fail/too old":                    {ago(2 * time.Hour), map[string]string{"max_age": "3600"}, false, "prompt=login"},
+			"fail/not stated":                 {nil, map[string]string{"max_age": "3600"}, false, "max_age=3600"},
+			"ok/prompt=login, now":            {ago(0), map[string]string{"prompt": "login"}, true, "prompt=login"},
+			"ok/prompt=login, not stated":     {nil, map[string]string{"prompt": "login"}, true, "prompt=login"},
+			"fail/prompt=login, of yesterday": {ago(24 * time.Hour), map[string]string{"prompt": "login"}, false, "prompt=login"},
+			"fail/max_age=0, of an hour ago":  {ago(time.Hour), map[string]string{"max_age": "0"}, false, "prompt=login"},
+			"ok/max_age=0, now":               {ago(0), map[string]string{"max_age": "0"}, true, "max_age=0"},
+			"fail/both, older than one of them": {ago(10 * time.Second), map[string]string{"max_age": "1", "prompt": "login"}, false,
+				"max_age=1"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				at(c.stated)

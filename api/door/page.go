@@ -156,8 +156,8 @@ func WithQuery(uri string, values url.Values) string {
 	return uri + encode(values)
 }
 
-// Proxies bound the header of an answer, nginx by default to 4096 bytes: what is long is encoded as short as can be, and an address
-// that is too long all the same goes into a page.
+// Proxies bound the header of an answer, nginx by default to 4096 bytes: what is long is encoded as short as can be,
+// and an address that is too long all the same goes into a page.
 const (
 	longQuery   = 1024
 	maxLocation = 3000
@@ -175,7 +175,8 @@ func encode(values url.Values) string {
 // further redirections to the policy of the form's page, so it gets a page from which the chain begins anew.
 func (d *Door) Redirect(c echo.Context, name, to string) error {
 	r := c.Request()
-	if len(to) <= maxLocation && r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "navigate" && pages.CanGoOnward(to) {
+	if len(to) <= maxLocation && r.Method == http.MethodPost && r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
+		pages.CanGoOnward(to) {
 		c.Response().Header().Set("Refresh", "0; url="+to)
 		return d.WritePage(c, http.StatusOK, "", pages.Onward{URL: to, Client: pages.Client{Name: name}})
 	}

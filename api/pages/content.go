@@ -108,7 +108,7 @@ type Login struct {
 	Providers            []Provider
 }
 
-func (p Login) describe() description { return p.Form.withPassword("login") }
+func (p Login) describe() description { return p.withPassword("login") }
 
 // Signup is the page form#signup with the inputs name (optional), email and password and the button #signup-submit.
 type Signup struct {
@@ -121,7 +121,7 @@ type Signup struct {
 	Providers   []Provider
 }
 
-func (p Signup) describe() description { return p.Form.withPassword("signup") }
+func (p Signup) describe() description { return p.withPassword("signup") }
 
 // MFA is the page form#mfa with the input code and the button #mfa-submit, and one link #method-{method} for each
 // alternative.
@@ -234,7 +234,7 @@ type Reset struct {
 	MinPassword int
 }
 
-func (p Reset) describe() description { return p.Form.withPassword("reset") }
+func (p Reset) describe() description { return p.withPassword("reset") }
 
 // Verify is the page form#verify with the button #verify-submit, behind the link in a mail: mail scanners open links, so
 // that only the button may do anything.

@@ -215,8 +215,8 @@ func (t texts) Say(m Message, part string) string {
 	return fill(t.text(key), append(slices.Clone(m.args), "wait", t.wait(m.wait)), clean)
 }
 
-// Detail returns a detail for developers in the page's language, if it is one of those that pages show, and as it is if not. Those
-// of English are told by their text: "detail.NAME", of which some begin with the name of a parameter.
+// Detail returns a detail for developers in the page's language, if it is one of those that pages show, and as it is if
+// not. Those of English are told by their text: "detail.NAME", of which some begin with the name of a parameter.
 func (t texts) Detail(s string) string {
 	s = clean(s)
 	name, rest, _ := strings.Cut(s, " ")

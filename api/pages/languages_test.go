@@ -201,7 +201,8 @@ func TestOperatorsLanguages(t *testing.T) {
 	}
 	t.Run("ok/texts are text", func(t *testing.T) {
 		root := parse(t, render(t, r, "en", Login{Client: Client{Name: "{client}<b>"}}).Body.String())
-		if len(elements(root, "script")) > 1 || len(elements(root, "b")) > 0 || !strings.Contains(text(root), `<script>alert(1)</script>{client}<b>`) {
+		if len(elements(root, "script")) > 1 || len(elements(root, "b")) > 0 ||
+			!strings.Contains(text(root), `<script>alert(1)</script>{client}<b>`) {
 			t.Error(text(root))
 		}
 	})

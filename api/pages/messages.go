@@ -38,18 +38,19 @@ const (
 
 // What the page [Error] is about.
 const (
-	FaultRequest             MessageID = "fault.request"      // the authorization request is malformed
-	FaultClient              MessageID = "fault.client"       // the client is unknown or disabled
-	FaultRedirectURI         MessageID = "fault.redirect_uri" // not one that the client has registered
-	FaultExpired             MessageID = "fault.expired"      // the login took too long, or its state is gone
-	FaultExpiredPage         MessageID = "fault.expired_page" // the same, and the request is known: the page can be had again
-	FaultCrossSite           MessageID = "fault.cross_site"   // the post didn't come from our own page
-	FaultForbidden           MessageID = "fault.forbidden"    // logged in, but not allowed to use the client
-	FaultDisabled            MessageID = "fault.disabled"     // the user is disabled
-	FaultNotFound            MessageID = "fault.not_found"
-	FaultLink                MessageID = "fault.link"         // the link of a mail is used up, expired or damaged
-	FaultRateLimited         MessageID = "fault.rate_limited" // wait
-	FaultUnavailable         MessageID = "fault.unavailable"  // wait; 503: nothing was changed or the outcome is unknown; safe to retry
+	FaultRequest     MessageID = "fault.request"      // the authorization request is malformed
+	FaultClient      MessageID = "fault.client"       // the client is unknown or disabled
+	FaultRedirectURI MessageID = "fault.redirect_uri" // not one that the client has registered
+	FaultExpired     MessageID = "fault.expired"      // the login took too long, or its state is gone
+	FaultExpiredPage MessageID = "fault.expired_page" // the same, and the request is known: the page can be had again
+	FaultCrossSite   MessageID = "fault.cross_site"   // the post didn't come from our own page
+	FaultForbidden   MessageID = "fault.forbidden"    // logged in, but not allowed to use the client
+	FaultDisabled    MessageID = "fault.disabled"     // the user is disabled
+	FaultNotFound    MessageID = "fault.not_found"
+	FaultLink        MessageID = "fault.link"         // the link of a mail is used up, expired or damaged
+	FaultRateLimited MessageID = "fault.rate_limited" // wait
+	// wait; 503: nothing was changed or the outcome is unknown; safe to retry
+	FaultUnavailable         MessageID = "fault.unavailable"
 	FaultInternal            MessageID = "fault.internal"
 	FaultSignupClosed        MessageID = "fault.signup_closed"
 	FaultProviderDenied      MessageID = "fault.provider_denied"      // provider; the user or the provider said no

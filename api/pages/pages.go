@@ -12,7 +12,8 @@
 //	})
 //
 // The pages are plain forms. They work without script: one shows what is typed into a password, one sends [FormPost] by
-// itself. They load nothing from elsewhere, and keep their state in hidden inputs. Element IDs are stable and part of the contract.
+// itself. They load nothing from elsewhere, and keep their state in hidden inputs. Element IDs are stable and part of
+// the contract.
 package pages
 
 import (

@@ -48,8 +48,9 @@ func (h *Logout) endSessionPage(c echo.Context) error {
 	return h.endBrowserSession(c, request, b)
 }
 
-// readLogout reads a request that came with a browser session (zero: none). What is wrong with it proves nothing and leads nowhere,
-// but is no reason to keep the user logged in: the detail says what it was. An error is a storage failure.
+// readLogout reads a request that came with a browser session (zero: none). What is wrong with it proves nothing and
+// leads nowhere, but is no reason to keep the user logged in: the detail says what it was. An error is a storage
+// failure.
 func (h *Logout) readLogout(c echo.Context, values url.Values, b oauth.BrowserSession) (logoutRequest, error) {
 	r := logoutRequest{parameters: values}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -97,8 +98,8 @@ func (h *Logout) readLogout(c echo.Context, values url.Values, b oauth.BrowserSe
 	return r, nil
 }
 
-// clientsOf are the clients that a request may be of which names none: those with a session that was begun in this browser. They matter
-// only if there is an address to return to.
+// clientsOf are the clients that a request may be of which names none: those with a session that was begun in this
+// browser. They matter only if there is an address to return to.
 func (h *Logout) clientsOf(c echo.Context, values url.Values, b oauth.BrowserSession) ([]string, error) {
 	if b.UserID == "" || values.Get("post_logout_redirect_uri") == "" {
 		return nil, nil

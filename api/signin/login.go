@@ -79,7 +79,8 @@ func (h *Login) confirmation(c echo.Context, f flow, page pages.Login) (pages.Lo
 		return page, nil
 	}
 	wanted := h.wanted(f)
-	if u.Email != "" && (page.Email == "" || user.EmailKey(page.Email) == user.EmailKey(u.Email)) && (wanted == "" || wanted == u.ID) {
+	if u.Email != "" && (page.Email == "" || user.EmailKey(page.Email) == user.EmailKey(u.Email)) &&
+		(wanted == "" || wanted == u.ID) {
 		page.Email, page.DifferentURL = u.Email, loginPath
 	}
 	return page, err

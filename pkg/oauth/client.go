@@ -233,7 +233,8 @@ func (c Client) validateTokens(fault func(format string, args ...any)) {
 	if c.Algorithm != "" && !slices.Contains(algorithms, c.Algorithm) {
 		fault("algorithm: %q is not one of %s", c.Algorithm, strings.Join(algorithms, ", "))
 	}
-	if c.IDTokenAlgorithm != "" && c.IDTokenAlgorithm != AlgorithmOfAccessTokens && !slices.Contains(algorithms, c.IDTokenAlgorithm) {
+	if c.IDTokenAlgorithm != "" && c.IDTokenAlgorithm != AlgorithmOfAccessTokens &&
+		!slices.Contains(algorithms, c.IDTokenAlgorithm) {
 		fault("id-token-signed-response-alg: %q is not one of %s", c.IDTokenAlgorithm, strings.Join(algorithms, ", "))
 	}
 	if c.PKCEOptional && c.Type == Public {

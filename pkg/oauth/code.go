@@ -24,10 +24,20 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, 
 	code = "hsa_" + rand.Text()
 	now := s.config.Clock.Now()
 	err = s.browser.SaveCode(ctx, Code{
-		Pushed: a.Pushed,
-		Hash:   sha256.Sum256([]byte(code)), ClientID: a.Client.ID, UserID: b.UserID, RedirectURI: a.RedirectURI, Challenge: a.Challenge,
-		Scope: a.Scope, Audience: a.Audience, Nonce: a.Nonce, AMR: b.AMR, ACR: b.ACR, AuthTime: b.AuthTime, BrowserSession: b.Hash,
-		IP: origin.IP, UserAgent: origin.UserAgent, CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
+		Pushed:         a.Pushed,
+		Hash:           sha256.Sum256([]byte(code)),
+		ClientID:       a.Client.ID,
+		UserID:         b.UserID,
+		RedirectURI:    a.RedirectURI,
+		Challenge:      a.Challenge,
+		Scope:          a.Scope,
+		Audience:       a.Audience,
+		Nonce:          a.Nonce,
+		AMR:            b.AMR,
+		ACR:            b.ACR,
+		AuthTime:       b.AuthTime,
+		BrowserSession: b.Hash,
+		IP:             origin.IP, UserAgent: origin.UserAgent, CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
 	})
 	if errors.Is(err, ErrRequestNotFound) {
 		err = unknownRequest()
@@ -123,8 +133,8 @@ func (s *Server) release(ctx context.Context, code Hash, id session.ID) {
 	_ = s.browser.ReleaseCode(ctx, code, id) // the caller is told of the failure before
 }
 
-// origin is where the session of a code begins: at the person's browser, not at the back end that redeems the code. The request is
-// that of the redemption.
+// origin is where the session of a code begins: at the person's browser, not at the back end that redeems the code. The
+// request is that of the redemption.
 func (c Code) origin(redemption audit.Origin) audit.Origin {
 	if c.IP == "" { // a code of an earlier version
 		return redemption
@@ -145,8 +155,8 @@ func (c Code) accepts(client Client, redirectURI, verifier string) error {
 	return nil
 }
 
-// proven reports whether the verifier is the challenge's. A verifier for a code without challenge means that an attacker has taken
-// the challenge out of the client's request (RFC 9700, section 4.8.2).
+// proven reports whether the verifier is the challenge's. A verifier for a code without challenge means that an
+// attacker has taken the challenge out of the client's request (RFC 9700, section 4.8.2).
 func (c Code) proven(client Client, verifier string) bool {
 	if c.Challenge == "" {
 		return verifier == "" && client.PKCEOptional

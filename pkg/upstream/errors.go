@@ -78,7 +78,14 @@ func (p *Provider) fail(kind error, doing string, cause error) *Error {
 
 // refuse makes an error out of the error code and description that a provider sent (RFC 6749, sections 4.1.2.1 and 5.2).
 func (p *Provider) refuse(kind error, doing, code, description string) *Error {
-	return &Error{Kind: kind, Provider: p.cfg.ID, Name: p.cfg.Name, Doing: doing, Code: cleanCode(code), Description: cleanText(description, 300)}
+	return &Error{
+		Kind:        kind,
+		Provider:    p.cfg.ID,
+		Name:        p.cfg.Name,
+		Doing:       doing,
+		Code:        cleanCode(code),
+		Description: cleanText(description, 300),
+	}
 }
 
 // callFailed classifies the failure of a request that got no usable answer.

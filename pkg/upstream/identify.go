@@ -283,7 +283,8 @@ func (p *Provider) githubEmail(ctx context.Context, access string) (primary stri
 	var emails []json.RawMessage
 	err = get(ctx, p.client, p.cfg.Endpoints.Emails+"?per_page=100", access, &emails)
 	if errors.Is(err, statusError(http.StatusForbidden)) || errors.Is(err, statusError(http.StatusNotFound)) {
-		return "", p.fail(ErrMisconfigured, doing, fmt.Errorf("%w: give the application at GitHub the permission to read addresses", err))
+		return "", p.fail(ErrMisconfigured, doing,
+			fmt.Errorf("%w: give the application at GitHub the permission to read addresses", err))
 	}
 	if err != nil {
 		return "", p.callFailed(doing, err)

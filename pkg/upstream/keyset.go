@@ -85,7 +85,7 @@ func parseKey(raw json.RawMessage) (providerKey, error) {
 		}
 	}
 	key := providerKey{issuer: all.text("issuer")}
-	if key.JSONWebKey.UnmarshalJSON(needed.encode()) != nil || !key.Valid() || !key.IsPublic() {
+	if key.UnmarshalJSON(needed.encode()) != nil || !key.Valid() || !key.IsPublic() {
 		return providerKey{}, errors.New("it is no public key of a kind that is understood")
 	}
 	if modulus, ok := key.Key.(*rsa.PublicKey); ok && modulus.N.BitLen() < 2048 {

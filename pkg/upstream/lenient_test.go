@@ -76,13 +76,18 @@ func TestOddAnswers(t *testing.T) {
 		})
 	}
 	for name, lie := range map[string]func(l liar){
-		"no access token":            tokens("access_token", `null`),
-		"access token as a number":   tokens("access_token", `7`),
-		"ID token as a list":         tokens("id_token", `["e30.e30.e30"]`),
-		"private key":                key("d", "AAAA"),
-		"key for encryption":         key("use", "enc"),
-		"key of another algorithm":   key("alg", "RS512"),
-		"userinfo of somebody else":  func(l liar) { l.Claims = withoutEmail; l.Userinfo = func(c map[string]any) { c["sub"] = "eve" } },
+		"no access token":          tokens("access_token", `null`),
+		"access token as a number": tokens("access_token", `7`),
+		"ID token as a list":       tokens("id_token", `["e30.e30.e30"]`),
+		"private key":              key("d", "AAAA"),
+		"key for encryption":       key("use", "enc"),
+		"key of another algorithm": key("alg", "RS512"),
+		"userinfo of somebody else": func(l liar) {
+			l.Claims = withoutEmail
+			l.Userinfo = func(c map[string]any) {
+				c["sub"] = "eve"
+			}
+		},
 		"subject as a number":        claim("sub", 7),
 		"email that is proven by 1":  func(l liar) { l.Claims = func(c jwt.MapClaims) { c["email_verified"], c["sub"] = 1, "" } },
 		"metadata that is no object": func(l liar) { l.Handle = answerAll("[]") },

@@ -166,7 +166,13 @@ func TestDecide(t *testing.T) {
 func TestDecideNever(t *testing.T) {
 	persons := []*upstream.Person{nil}
 	for i := range 8 {
-		persons = append(persons, &upstream.Person{UserID: "u", Email: "ada@example.com", EmailVerified: i&1 > 0, Disabled: i&2 > 0, HasProvider: i&4 > 0})
+		persons = append(persons, &upstream.Person{
+			UserID:        "u",
+			Email:         "ada@example.com",
+			EmailVerified: i&1 > 0,
+			Disabled:      i&2 > 0,
+			HasProvider:   i&4 > 0,
+		})
 	}
 	n := 0
 	for flags := range 64 {

@@ -19,7 +19,8 @@ func ParseEmail(s string) (string, error) {
 	disguised := strings.ContainsFunc(s, disguisesASCII)
 	s = norm.NFC.String(s)
 	local, domain, found := strings.Cut(s, "@")
-	if !found || disguised || len(s) > MaxEmailLength || len(local) > 64 || !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable) {
+	if !found || disguised || len(s) > MaxEmailLength || len(local) > 64 || !utf8.ValidString(s) ||
+		strings.ContainsFunc(s, unprintable) {
 		return "", ErrInvalidEmail
 	}
 	if local == "" || strings.ContainsFunc(local, notInLocal) || !isDomain(domain) {

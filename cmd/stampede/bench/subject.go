@@ -49,7 +49,8 @@ func (b *bench) startSubject(ctx context.Context, name, databaseURL, keys string
 		// several services run at once
 		"HANDSTAMP_METRICS_LISTEN=",
 		// the hasher is measured, not its gate
-		"HANDSTAMP_LOGIN_ATTEMPTS=1000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1s", "HANDSTAMP_LOGIN_IP_FAILURES=0", "HANDSTAMP_SIGNUP_IP_LIMIT=0",
+		"HANDSTAMP_LOGIN_ATTEMPTS=1000", "HANDSTAMP_LOGIN_ATTEMPT_INTERVAL=1s", "HANDSTAMP_LOGIN_IP_FAILURES=0",
+		"HANDSTAMP_SIGNUP_IP_LIMIT=0",
 	}, append(b.settings, env...)...), "serve", "--migrate")
 	if err != nil {
 		return nil, err
