@@ -134,7 +134,8 @@ func TestRecentLogin(t *testing.T) {
 			}
 		}
 		want(t, "what changes nothing", w.Get(t, "/v1/me", old), http.StatusOK, "")
-		want(t, "removal after nine minutes", w.Do(t, http.MethodDelete, "/v1/identities/nowhere", bearer(fresh), nil), http.StatusNotFound, "")
+		want(t, "removal after nine minutes", w.Do(t, http.MethodDelete, "/v1/identities/nowhere", bearer(fresh), nil),
+			http.StatusNotFound, "")
 		want(t, "deletion after nine minutes", w.Do(t, http.MethodDelete, "/v1/me", bearer(fresh), nil), http.StatusNoContent, "")
 	})
 }

@@ -295,7 +295,8 @@ func TestIDTokenWithEachRefresh(t *testing.T) {
 			}
 		}
 		sum := sha256.Sum256([]byte(next.AccessToken))
-		if claims["nonce"] != nil || claims["iat"] != access["iat"] || claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum[:16]) {
+		if claims["nonce"] != nil || claims["iat"] != access["iat"] ||
+			claims["at_hash"] != base64.RawURLEncoding.EncodeToString(sum[:16]) {
 			t.Errorf("ID token %v for %v", claims, access)
 		}
 		if claims["email"] != p.email || claims["email_verified"] != false || claims["name"] != "Ann Example" ||

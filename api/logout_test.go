@@ -10,7 +10,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// Whatever is wrong with a logout, the person is asked or logged out, and the browser is sent nowhere that no client has registered.
+// Whatever is wrong with a logout, the person is asked or logged out, and the browser is sent nowhere that no client has
+// registered.
 func TestLogoutAsksRatherThanFails(t *testing.T) {
 	const bye, elsewhere = appOrigin + "/bye", "https://elsewhere.example/bye"
 	alone(t, func(t *testing.T, db servicetest.Database) {
@@ -31,10 +32,12 @@ func TestLogoutAsksRatherThanFails(t *testing.T) {
 			returnTo string // after a yes
 			detail   string
 		}{
-			"ok/address of a client that is logged in here": {url.Values{"post_logout_redirect_uri": {bye}, "state": {"x"}}, bye + "?state=x", ""},
-			"fail/address of a client that is not":          {url.Values{"post_logout_redirect_uri": {elsewhere}}, "", "not registered"},
-			"fail/address of nobody":                        {url.Values{"post_logout_redirect_uri": {"https://evil.example/"}}, "", "not registered"},
-			"fail/address that is almost one":               {url.Values{"post_logout_redirect_uri": {bye + "/"}}, "", "not registered"},
+			"ok/address of a client that is logged in here": {url.Values{"post_logout_redirect_uri": {bye}, "state": {"x"}},
+				bye + "?state=x", ""},
+			"fail/address of a client that is not": {url.Values{"post_logout_redirect_uri": {elsewhere}}, "", "not registered"},
+			"fail/address of nobody": {url.Values{"post_logout_redirect_uri": {"https://evil.example/"}}, "",
+				"not registered"},
+			"fail/address that is almost one": {url.Values{"post_logout_redirect_uri": {bye + "/"}}, "", "not registered"},
 			"fail/unusable hint": {url.Values{"id_token_hint": {"x.y.z"}, "client_id": {"app"}, "post_logout_redirect_uri": {bye}}, "",
 				"id_token_hint"},
 			"fail/hint of another client": {url.Values{"id_token_hint": {tokens.IDToken}, "client_id": {"other"},
@@ -64,7 +67,10 @@ func TestLogoutAsksRatherThanFails(t *testing.T) {
 		}
 		t.Run("fail/hint with an address of nobody", func(t *testing.T) {
 			b, tokens := logIn()
-			p := b.open(s.URL + "/oauth2/logout?" + url.Values{"id_token_hint": {tokens.IDToken}, "post_logout_redirect_uri": {elsewhere}}.Encode())
+			p := b.open(s.URL + "/oauth2/logout?" + url.Values{
+				"id_token_hint":            {tokens.IDToken},
+				"post_logout_redirect_uri": {elsewhere},
+			}.Encode())
 			if p.location != nil || !p.has("error-detail") || !loggedOut(b) {
 				t.Errorf("%d %v\n%s", p.status, p.location, p.body)
 			}

@@ -11,13 +11,17 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// Client IDs with characters that the form encoding changes, as libraries send them: encoded (RFC 6749, section 2.3.1), or as they are.
+// Client IDs with characters that the form encoding changes, as libraries send them: encoded (RFC 6749, section 2.3.1), or as
+// they are.
 func TestBasicRawAndEncoded(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		s := servicetest.Start(t, db)
 		ids := []string{"a+b", "https://app.example/x", "50%", "a%2Fb", "plain", "a%20b+c"}
 		for _, id := range ids {
-			addClient(t, s, confidential(oauth.Client{ID: strings.ReplaceAll(id, ":", "."), Grants: []string{oauth.GrantClientCredentials}}))
+			addClient(t, s, confidential(oauth.Client{
+				ID:     strings.ReplaceAll(id, ":", "."),
+				Grants: []string{oauth.GrantClientCredentials},
+			}))
 		}
 		send := func(id, secret string) servicetest.Response {
 			r := http.Request{Header: http.Header{}}
@@ -50,8 +54,8 @@ func TestResourceWithSlash(t *testing.T) {
 	})
 }
 
-// OpenID Connect Core, section 3.1.2.1: scope values that are not understood should be ignored. RFC 6749, section 3.3, has a request
-// without openid refused.
+// OpenID Connect Core, section 3.1.2.1: scope values that are not understood should be ignored. RFC 6749, section 3.3, has a
+// request without openid refused.
 func TestUnknownScopes(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := signUp(t, w.Service)
@@ -78,8 +82,8 @@ func headerSize(p page) int {
 	return size
 }
 
-// A state of 2,000 bytes comes back through a proxy that takes 4 KiB of header, which is nginx's default, and what is refused for its
-// length does not come back.
+// A state of 2,000 bytes comes back through a proxy that takes 4 KiB of header, which is nginx's default, and what is refused
+// for its length does not come back.
 func TestLongState(t *testing.T) {
 	const most = 4096
 	each(t, func(t *testing.T, w *world) {

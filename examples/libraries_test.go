@@ -45,7 +45,8 @@ func TestClientsPython(t *testing.T) {
 	python := filepath.Join(".venv", "bin", "python")
 	install(t, "clients-python", "requirements.txt", ".venv",
 		[]string{"python3", "-m", "venv", "--clear", ".venv"},
-		[]string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", "requirements.txt"})
+		[]string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r",
+			"requirements.txt"})
 	for _, l := range []library{
 		{name: "authlib", callback: "/callback", client: []string{"--pkce", "optional"}, names: true},
 		{name: "mozilla-django-oidc", callback: "/oidc/callback/", client: []string{"--pkce", "optional"}},
@@ -91,7 +92,8 @@ func (l library) test(t *testing.T, application func(args ...string) *exec.Cmd) 
 	t.Helper()
 	s := startService(t)
 	const email, name = "ann@example.com", "Ann Example"
-	if status, body := s.post(t, "/v1/signup", `{"email":"`+email+`","password":"`+password+`","name":"`+name+`"}`, ""); status != http.StatusCreated {
+	status, body := s.post(t, "/v1/signup", `{"email":"`+email+`","password":"`+password+`","name":"`+name+`"}`, "")
+	if status != http.StatusCreated {
 		t.Fatalf("signup: %d %s", status, body)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -105,11 +107,13 @@ func (l library) test(t *testing.T, application func(args ...string) *exec.Cmd) 
 		Secret string `json:"client_secret"`
 	}
 	out := s.run(t, append([]string{"client", "create", "--id", "app", "--type", "confidential", "--redirect-uri", base + l.callback,
-		"--grant", "authorization_code", "--grant", "refresh_token", "--scope", "openid profile email", "--output", "json"}, l.client...)...)
+		"--grant", "authorization_code", "--grant", "refresh_token", "--scope", "openid profile email",
+		"--output", "json"}, l.client...)...)
 	if err := json.Unmarshal(out, &client); err != nil {
 		t.Fatal(err)
 	}
-	start(t, application(l.name, "--issuer", s.url, "--client-id", "app", "--client-secret", client.Secret, "--port", port), "listening on ")
+	start(t, application(l.name, "--issuer", s.url, "--client-id", "app", "--client-secret", client.Secret, "--port", port),
+		"listening on ")
 
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -146,7 +150,10 @@ func (l library) test(t *testing.T, application func(args ...string) *exec.Cmd) 
 		if err := json.Unmarshal([]byte(csrf), &token); err != nil {
 			t.Fatal(err)
 		}
-		_, login = open(http.MethodPost, base+"/auth/signin/handstamp", url.Values{"csrfToken": {token.CSRFToken}, "callbackUrl": {base + "/me"}})
+		_, login = open(http.MethodPost, base+"/auth/signin/handstamp", url.Values{
+			"csrfToken":   {token.CSRFToken},
+			"callbackUrl": {base + "/me"},
+		})
 	} else {
 		begin := "/login"
 		if l.name == "spring" {
@@ -158,7 +165,11 @@ func (l library) test(t *testing.T, application func(args ...string) *exec.Cmd) 
 	if state == nil {
 		t.Fatalf("no login page:\n%s", login)
 	}
-	open(http.MethodPost, s.url+"/oauth2/login", url.Values{"request": {html.UnescapeString(state[1])}, "email": {email}, "password": {password}})
+	open(http.MethodPost, s.url+"/oauth2/login", url.Values{
+		"request":  {html.UnescapeString(state[1])},
+		"email":    {email},
+		"password": {password},
+	})
 	_, me := open(http.MethodGet, base+"/me", nil)
 	if !strings.Contains(me, email) || l.names && !strings.Contains(me, name) {
 		t.Errorf("the application sees %s", me)
@@ -167,7 +178,9 @@ func (l library) test(t *testing.T, application func(args ...string) *exec.Cmd) 
 		return
 	}
 	_, token := open(http.MethodGet, base+"/token", nil)
-	for what, raw := range map[string]string{"ok/access token": token, "fail/access token for another API": s.login(t), "fail/cut": token[:len(token)-4]} {
+	for what, raw := range map[string]string{
+		"ok/access token": token, "fail/access token for another API": s.login(t), "fail/cut": token[:len(token)-4],
+	} {
 		status, _, body := hello(t.Context(), t, base, "Bearer "+raw)
 		if wanted := strings.HasPrefix(what, "ok/"); (status == http.StatusOK) != wanted {
 			t.Errorf("%s: %d %s", what, status, body)

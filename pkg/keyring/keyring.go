@@ -1,13 +1,13 @@
 // Package keyring keeps the keys that sign tokens: it makes, seals, rotates and revokes them, and serves their public
 // halves as a JWKS document.
 //
-// Any number of replicas share the keys through a [Store]; each holds a [Keyring], which follows the store every second
-// and makes due changes by compare-and-swap. The schedule keeps two bounds. A new key is published for at least
-// MaxAge + Leeway before it signs, so that every copy of the JWKS that a cache may still hold has it; usually for much longer, since
-// some caches fetch less often than they are told. An old key stays
-// published for longer than the lifetime of the last token that it signed. Half of the leeway is for replicas that lag
-// behind the store, the other half for clocks that differ. A replica that lags more shortens the max-age that it gives to
-// caches, down to zero, and stops signing before its key can be out of date.
+// Any number of replicas share the keys through a [Store]; each holds a [Keyring], which follows the store every second and
+// makes due changes by compare-and-swap. The schedule keeps two bounds. A new key is published for at least MaxAge + Leeway
+// before it signs, so that every copy of the JWKS that a cache may still hold has it; usually for much longer, since some
+// caches fetch less often than they are told. An old key stays published for longer than the lifetime of the last token that
+// it signed. Half of the leeway is for replicas that lag behind the store, the other half for clocks that differ. A replica
+// that lags more shortens the max-age that it gives to caches, down to zero, and stops signing before its key can be out of
+// date.
 package keyring
 
 import (

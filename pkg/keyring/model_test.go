@@ -55,8 +55,8 @@ type turn struct {
 
 func drawTurn(rt *rapid.T) turn {
 	return turn{
-		Event: rapid.SampledFrom([]string{"nothing", "rotate", "rotate now", "cut off", "slow", "fail one", "stop", "restart", "heal"}).Draw(rt,
-			"event"),
+		Event: rapid.SampledFrom([]string{"nothing", "rotate", "rotate now", "cut off", "slow", "fail one", "stop", "restart",
+			"heal"}).Draw(rt, "event"),
 		Replica: rapid.IntRange(0, 1).Draw(rt, "replica"),
 		Call:    rapid.IntRange(1, 6).Draw(rt, "call"),
 		Lose:    rapid.Bool().Draw(rt, "lose"),

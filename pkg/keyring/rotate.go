@@ -72,9 +72,9 @@ func (k *Keyring) activate(id string) step {
 	}
 }
 
-// Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the
-// returned record's ActivatesAt, 20 minutes later, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm
-// if the algorithm has no active key.
+// Rotate makes an upcoming key that takes over from the algorithm's active key ("" for the default algorithm) at the returned
+// record's ActivatesAt, 20 minutes later, when every cache has it. ErrUpcoming if there is one already, ErrUnknownAlgorithm if
+// the algorithm has no active key.
 func (k *Keyring) Rotate(ctx context.Context, algorithm string, by audit.By) (Record, error) {
 	return k.rotate(ctx, algorithm, max(k.lead, byHand), by, func(upcoming Record) (step, error) {
 		return nil, fmt.Errorf("%w: %s signs from %s", ErrUpcoming, upcoming.ID, k.due(upcoming, true).Format(time.RFC3339))

@@ -320,8 +320,8 @@ func (a *Authorization) readPrompt(prompt, maxAge string) error {
 	return nil
 }
 
-// understoodScope leaves out of an OpenID request the values that the client is not registered for: they should be ignored (OpenID
-// Connect Core, section 3.1.2.1). The token response says what was granted.
+// understoodScope leaves out of an OpenID request the values that the client is not registered for: they should be ignored
+// (OpenID Connect Core, section 3.1.2.1). The token response says what was granted.
 func understoodScope(c Client, asked string) string {
 	values := strings.Fields(asked)
 	if !slices.Contains(values, "openid") || !slices.Contains(c.Scopes, "openid") {
@@ -332,8 +332,8 @@ func understoodScope(c Client, asked string) string {
 	}), " ")
 }
 
-// challenge is the code_challenge of a request, empty if the client may leave it out and does. Without a method it would be a plain
-// one (RFC 7636, section 4.3), which is never accepted.
+// challenge is the code_challenge of a request, empty if the client may leave it out and does. Without a method it would be a
+// plain one (RFC 7636, section 4.3), which is never accepted.
 func challenge(c Client, value, method string) (string, error) {
 	switch {
 	case value == "" && method == "" && c.PKCEOptional:

@@ -24,7 +24,6 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, 
 	code = "hsa_" + rand.Text()
 	now := s.config.Clock.Now()
 	err = s.browser.SaveCode(ctx, Code{
-		Pushed:         a.Pushed,
 		Hash:           sha256.Sum256([]byte(code)),
 		ClientID:       a.Client.ID,
 		UserID:         b.UserID,
@@ -37,7 +36,11 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, 
 		ACR:            b.ACR,
 		AuthTime:       b.AuthTime,
 		BrowserSession: b.Hash,
-		IP:             origin.IP, UserAgent: origin.UserAgent, CreatedAt: now, ExpiresAt: now.Add(codeLifetime),
+		IP:             origin.IP,
+		UserAgent:      origin.UserAgent,
+		Pushed:         a.Pushed,
+		CreatedAt:      now,
+		ExpiresAt:      now.Add(codeLifetime),
 	})
 	if errors.Is(err, ErrRequestNotFound) {
 		err = unknownRequest()
@@ -155,8 +158,8 @@ func (c Code) accepts(client Client, redirectURI, verifier string) error {
 	return nil
 }
 
-// proven reports whether the verifier is the challenge's. A verifier for a code without challenge means that an
-// attacker has taken the challenge out of the client's request (RFC 9700, section 4.8.2).
+// proven reports whether the verifier is the challenge's. A verifier for a code without challenge means that an attacker has
+// taken the challenge out of the client's request (RFC 9700, section 4.8.2).
 func (c Code) proven(client Client, verifier string) bool {
 	if c.Challenge == "" {
 		return verifier == "" && client.PKCEOptional

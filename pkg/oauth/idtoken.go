@@ -56,8 +56,8 @@ func (c idClaims) MarshalJSON() ([]byte, error) {
 	return append(append(object, roles...), '}'), nil
 }
 
-// PersonClaims are what ID tokens and userinfo say about the user (OpenID Connect Core, section 5.1). Those that the scope does not
-// grant, and those that are not known, are left out (section 5.3.2).
+// PersonClaims are what ID tokens and userinfo say about the user (OpenID Connect Core, section 5.1). Those that the scope
+// does not grant, and those that are not known, are left out (section 5.3.2).
 type PersonClaims struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified *bool  `json:"email_verified,omitempty"`
@@ -87,8 +87,8 @@ func personClaims() []string {
 		"address", "updated_at"}
 }
 
-// addIDToken adds an ID token to a response whose scope has openid. u is the user, nil if the client is told nothing of people in ID
-// tokens.
+// addIDToken adds an ID token to a response whose scope has openid. u is the user, nil if the client is told nothing of people
+// in ID tokens.
 func (s *Server) addIDToken(ctx context.Context, r *TokenResponse, c Client, issued session.Issued, u *user.User,
 	nonce string) error {
 	scope := strings.Fields(r.Scope)

@@ -112,8 +112,8 @@ func (s *Server) issuerStillStands(ctx context.Context, claims *verifier.Claims)
 	return err == nil && found.RevokedAt.IsZero() && !found.ClientDisabled && !u.Disabled(), err
 }
 
-// concerns reports whether a client may know about a token. A client without audiences of its own is no resource server: the audience
-// that its own tokens have by default would be that of everybody's.
+// concerns reports whether a client may know about a token. A client without audiences of its own is no resource server: the
+// audience that its own tokens have by default would be that of everybody's.
 func concerns(c Client, issuedTo string, audience []string) bool {
 	if c.ID == issuedTo {
 		return true

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// EncodeQuery is url.Values.Encode with fewer escapes: those that browsers make in a query (WHATWG URL, section 1.3), and those of the
-// form encoding. A state that is JSON would become up to three times as long, and proxies bound the header that it stands in.
+// EncodeQuery is url.Values.Encode with fewer escapes: those that browsers make in a query (WHATWG URL, section 1.3), and
+// those of the form encoding. A state that is JSON would become up to three times as long, and proxies bound the header that
+// it stands in.
 func EncodeQuery(values url.Values) string {
 	var b strings.Builder
 	names := make([]string, 0, len(values))

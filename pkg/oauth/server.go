@@ -67,8 +67,9 @@ type TokenResponse struct {
 // section 5.4 and 11).
 func openIDScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
 
-// ScopeAccount is the scope of the account API: the user's profile, password, sessions and identities. It is worth the whole account,
-// so a token has it only if it was asked for by name, or if nothing was asked for and the client is the operator's own.
+// ScopeAccount is the scope of the account API: the user's profile, password, sessions and identities. It is worth the whole
+// account, so a token has it only if it was asked for by name, or if nothing was asked for and the client is the operator's
+// own.
 const ScopeAccount = "account"
 
 // grantedScope is what a client gets for what it asks: nothing beyond what it is registered for; if it asks for nothing, its
@@ -102,8 +103,8 @@ func (s *Server) audiences(c Client) []string {
 	return s.config.Audience
 }
 
-// grantedAudience is what a client gets for the resources it asks for (RFC 8707, section 2), all of allowed if it asks for none. With
-// the scope account it may ask for the issuer, which is the account API and no resource server.
+// grantedAudience is what a client gets for the resources it asks for (RFC 8707, section 2), all of allowed if it asks for
+// none. With the scope account it may ask for the issuer, which is the account API and no resource server.
 func (s *Server) grantedAudience(allowed []string, scope string, resources []string) ([]string, error) {
 	account := slices.Contains(strings.Fields(scope), ScopeAccount)
 	resources = slices.Clone(resources)

@@ -42,8 +42,8 @@ type Request struct {
 	Arrived        func() time.Duration // how long ago the request came in; see session.Refresh
 }
 
-// BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1). RawID and RawSecret are what
-// stood there, for clients that don't encode what they send.
+// BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1). RawID and RawSecret
+// are what stood there, for clients that don't encode what they send.
 type BasicAuth struct{ ID, Secret, RawID, RawSecret string }
 
 // grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it.
@@ -143,8 +143,8 @@ func (s *Server) authenticate(ctx context.Context, r Request) (Client, error) {
 	return client, nil
 }
 
-// basic returns the credentials of a header as the client has meant them: in the form that the standard says, unless only the other
-// names a client.
+// basic returns the credentials of a header as the client has meant them: in the form that the standard says, unless only the
+// other names a client.
 func (s *Server) basic(ctx context.Context, b *BasicAuth) (*BasicAuth, error) {
 	if b == nil || b.RawID == "" || b.ID == b.RawID && b.Secret == b.RawSecret {
 		return b, nil

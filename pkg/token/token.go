@@ -84,8 +84,8 @@ type Access struct {
 	// the longest time to exp; it is shortened by up to 5 % at random, so that refreshes do not come in waves
 	Lifetime  time.Duration
 	Algorithm string // the default algorithm if empty
-	// verifier.TypeAccessToken if empty, or verifier.TypeJWT for resource servers that refuse that. ID tokens have the latter too, so a
-	// claim tells the two apart: token_use, which no ID token has.
+	// verifier.TypeAccessToken if empty, or verifier.TypeJWT for resource servers that refuse that. ID tokens have the latter
+	// too, so a claim tells the two apart: token_use, which no ID token has.
 	Type  string
 	Extra map[string]any // further claims; they cannot replace those above, see Reserved
 }

@@ -53,8 +53,8 @@ func (c *Change) Set(name, text string) error {
 	return nil
 }
 
-// ProfileOf returns the attributes among texts by name, without those that are not valid: somebody else's word for them is not worth
-// refusing a login.
+// ProfileOf returns the attributes among texts by name, without those that are not valid: somebody else's word for them is not
+// worth refusing a login.
 func ProfileOf(text func(name string) string) (p Profile) {
 	for name, to := range map[string]*string{
 		"given_name": &p.GivenName, "family_name": &p.FamilyName, "preferred_username": &p.PreferredUsername, "picture": &p.Picture,

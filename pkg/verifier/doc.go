@@ -21,12 +21,12 @@
 //
 // # What is checked
 //
-// A token has exactly one accepted spelling: a JWS of at most 8 KiB whose header is alg, kid and typ "at+jwt" (or
-// what WithTokenType says) and nothing else. The key that kid names decides the algorithm (ES256, EdDSA or RS256). The verifier reads the claims
-// only after the signature is verified, and strictly: no repeated names, the JSON types of RFC 9068, and iss, sub, aud,
-// exp, iat, jti and client_id present. Then the issuer, the audience, the times and the blocklist decide. (There is one
-// exception to the one spelling: the holder of an ES256 token can mirror its signature. Identify a token by its jti,
-// never by its text.)
+// A token has exactly one accepted spelling: a JWS of at most 8 KiB whose header is alg, kid and typ "at+jwt" (or what
+// WithTokenType says) and nothing else. The key that kid names decides the algorithm (ES256, EdDSA or RS256). The verifier
+// reads the claims only after the signature is verified, and strictly: no repeated names, the JSON types of RFC 9068, and iss,
+// sub, aud, exp, iat, jti and client_id present. Then the issuer, the audience, the times and the blocklist decide. (There is
+// one exception to the one spelling: the holder of an ES256 token can mirror its signature. Identify a token by its jti, never
+// by its text.)
 //
 // # What happens in the background
 //

@@ -548,7 +548,8 @@ func TestJWT13_AccessTokensOfTypeJWT(t *testing.T) {
 			}
 		}
 		for _, typ := range []string{`"jwt"`, `"at+JWT"`, `"logout+jwt"`, `""`} {
-			refused(t, v, s.sign(`{"alg":"ES256","kid":"key-ec","typ":`+typ+`}`, claims(testIssuer, "token_use", `"access"`)), ErrMalformed)
+			refused(t, v, s.sign(`{"alg":"ES256","kid":"key-ec","typ":`+typ+`}`, claims(testIssuer, "token_use", `"access"`)),
+				ErrMalformed)
 		}
 	}
 	if _, err := both.Verify(t.Context(), s.sign(s.header(), claims(testIssuer))); err != nil {

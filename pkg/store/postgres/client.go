@@ -32,7 +32,8 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 		c.ID, c.Name, string(c.Type), c.SecretHash,
 		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
 		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, c.IDTokenAlgorithm, c.IDTokenClaims,
-		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.CreatedAt), when(c.UpdatedAt), when(c.DisabledAt))...))
+		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.CreatedAt),
+		when(c.UpdatedAt), when(c.DisabledAt))...))
 	if err == nil && !created {
 		return oauth.ErrClientExists
 	}
@@ -103,7 +104,8 @@ func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
 		&c.ID, &c.Name, &c.Type, &c.SecretHash,
 		texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
 		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &c.IDTokenAlgorithm,
-		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &grace, instant{&c.CreatedAt}, instant{&c.UpdatedAt}, instant{&c.DisabledAt},
+		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &grace, instant{&c.CreatedAt},
+		instant{&c.UpdatedAt}, instant{&c.DisabledAt},
 	}, more...)...)
 	c.RefreshGrace = duration(grace)
 	return c, err

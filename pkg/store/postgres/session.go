@@ -19,8 +19,10 @@ const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.r
 	s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number,
 	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
 
-// personColumn is what row.person reads after them. It costs a look at the user's row only for an ID token that tells of the user.
-const personColumn = `, CASE WHEN ' ' || s.scope || ' ' LIKE '% openid %' AND COALESCE(c.id_token_claims, NOT c.third_party) THEN (
+// personColumn is what row.person reads after them. It costs a look at the user's row only for an ID token that tells of the
+// user.
+const personColumn = `, CASE WHEN ' ' || s.scope || ' ' LIKE '% openid %'
+		AND COALESCE(c.id_token_claims, NOT c.third_party) THEN (
 		SELECT json_build_object('email', u.email, 'email_verified_at', floor(extract(epoch FROM u.email_verified_at))::bigint,
 			'name', u.name, 'profile', u.profile, 'updated_at', floor(extract(epoch FROM u.updated_at))::bigint)::text
 		FROM users u WHERE u.id = s.user_id) END`

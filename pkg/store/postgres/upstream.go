@@ -124,7 +124,8 @@ func (db *DB) LinkIdentity(ctx context.Context, l upstream.Link, verifiedEmail s
 // lock on the user's row. So its result either came before and is removed, or it comes after and finds nothing to build on.
 func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 	const (
-		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, profile = $7, password_hash = ''
+		adopt = `UPDATE users SET email_verified_at = $3::timestamptz, updated_at = $3::timestamptz, name = $4, profile = $7,
+				password_hash = ''
 			WHERE id = $1 AND email = $2 AND email_verified_at IS NULL AND disabled_at IS NULL
 				AND NOT EXISTS (SELECT FROM identities WHERE provider = $5 AND subject = $6)
 			RETURNING true`

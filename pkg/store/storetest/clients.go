@@ -35,7 +35,8 @@ func testClients(s *suite) {
 		PostLogoutRedirectURIs: []string{"https://a.example.test/"}, BackchannelLogoutURI: "https://a.example.test/logout",
 		Origins: []string{"https://a.example.test"}, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials},
 		Scopes: []string{"openid", "a:b"}, Audiences: []string{"https://api.example.test"}, ThirdParty: true, Algorithm: "EdDSA",
-		IDTokenAlgorithm: "ES256", IDTokenClaims: new(true), GroupsClaim: "groups", AccessTokenType: "JWT", PKCEOptional: true, NoAccount: true,
+		IDTokenAlgorithm: "ES256", IDTokenClaims: new(true), GroupsClaim: "groups", AccessTokenType: "JWT", PKCEOptional: true,
+		NoAccount:    true,
 		RefreshGrace: new(12345678 * time.Microsecond), CreatedAt: stored(at), UpdatedAt: stored(at.Add(time.Second)),
 	}
 	s.run("ok/a client is read as it was created", func(s *suite) {
