@@ -10,7 +10,10 @@ import (
 // other request can be repeated later.
 func Waiting(w http.ResponseWriter, r *http.Request) {
 	status, body := http.StatusServiceUnavailable, any(map[string]any{
-		"type": "about:blank", "title": "The service cannot do this now", "status": http.StatusServiceUnavailable, "code": "unavailable",
+		"type":   "about:blank",
+		"title":  "The service cannot do this now",
+		"status": http.StatusServiceUnavailable,
+		"code":   "unavailable",
 		"detail": "the service is starting; the request can be repeated",
 	})
 	contentType := "application/problem+json"

@@ -13,8 +13,8 @@ func (p *program) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Copy the SQLite database into a file, also while the service runs",
-		Long: `Copy the SQLite database into a new file with mode 0600, also while the service runs. The copy is the state at one moment.
-A copy of data/handstamp.db by other means may lack what still stands in the -wal file beside it.
+		Long: `Copy the SQLite database into a new file with mode 0600, also while the service runs. The copy is the state at one
+moment. A copy of data/handstamp.db by other means may lack what still stands in the -wal file beside it.
 
 The master key is not in it. Keep keys/master.key too, at another place: neither is of use without the other.
 For PostgreSQL use pg_dump. See docs/backup.md.`,
@@ -32,7 +32,8 @@ For PostgreSQL use pg_dump. See docs/backup.md.`,
 			if err := sqlite.Backup(cmd.Context(), string(c.DatabaseURL), args[0]); err != nil {
 				return err
 			}
-			return p.say(map[string]string{"file": args[0]}, "The database is copied to %s. Keep the master key too, apart from it.", args[0])
+			return p.say(map[string]string{"file": args[0]}, "The database is copied to %s. Keep the master key too, apart from it.",
+				args[0])
 		},
 	}
 }
@@ -41,8 +42,8 @@ func (p *program) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup of the SQLite database into its place, with the right modes",
-		Long: `Put a backup of the SQLite database into its place, with mode 0600 whatever the mode of the backup is, after a check that it
-is whole. Stop the service first, and move away the database and its -wal and -shm files: nothing is overwritten.
+		Long: `Put a backup of the SQLite database into its place, with mode 0600 whatever the mode of the backup is, after a check that
+it is whole. Stop the service first, and move away the database and its -wal and -shm files: nothing is overwritten.
 
 The backup does not know what was revoked after it was made. After the restored service has started, run
   handstamp session revoke --begun-before now
@@ -61,8 +62,9 @@ See docs/backup.md. For PostgreSQL use pg_restore.`,
 			if err := sqlite.Restore(cmd.Context(), args[0], string(c.DatabaseURL)); err != nil {
 				return err
 			}
-			return p.say(map[string]string{"file": args[0]}, "The database is restored from %s. It does not know what was revoked since: start the "+
-				"service,\nand run handstamp session revoke --begun-before now, and handstamp blocklist add --all-issued-before now.", args[0])
+			return p.say(map[string]string{"file": args[0]}, "The database is restored from %s. It does not know what was revoked since: "+
+				"start the service,\nand run handstamp session revoke --begun-before now, and handstamp blocklist add "+
+				"--all-issued-before now.", args[0])
 		},
 	}
 }

@@ -90,7 +90,7 @@ func (p *program) clientUpdateCommand() *cobra.Command {
 		Short: "Change properties of a client; what is not named stays as it is",
 		Long: `Change properties of a client. What is not named stays as it is; a list that is named is replaced as a whole, and
 --origin "" empties it. Every replica hears of it within a second. Tokens and sessions that exist stay as they are.`,
-		Example: `  handstamp client update --id shop --redirect-uri https://shop.example/callback --redirect-uri https://shop.example/cb2
+		Example: `  handstamp client update --id shop --redirect-uri https://shop.example/a --redirect-uri https://shop.example/b
   handstamp client update shop --pkce optional`,
 		Args: optionalArg("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -137,8 +137,8 @@ func (p *program) clientSecretCommand() *cobra.Command {
 			}
 			return p.printClient(config, c, plain)
 		})
-	cmd.Long = "Give a confidential client a new secret. It is printed once and cannot be shown again. The old one is refused within a " +
-		"second; sessions and tokens stay as they are."
+	cmd.Long = "Give a confidential client a new secret. It is printed once and cannot be shown again. The old one is refused " +
+		"within a second; sessions and tokens stay as they are."
 	return cmd
 }
 
@@ -229,13 +229,14 @@ func (p *program) clientDisableCommand() *cobra.Command {
 			}
 			return p.say(map[string]string{"client_id": client.ID, "state": "disabled"}, "Client %s is disabled.", client.ID)
 		})
-	cmd.Long = `Disable a client. It gets no token, and its access tokens are refused within a second. "handstamp client enable" undoes it:
-access tokens that are minted a minute after the client was disabled, or later, are accepted.`
+	cmd.Long = `Disable a client. It gets no token, and its access tokens are refused within a second. "handstamp client enable"
+undoes it: access tokens that are minted a minute after the client was disabled, or later, are accepted.`
 	return cmd
 }
 
 func (p *program) clientDeleteCommand() *cobra.Command {
-	cmd := p.oneClientCommand("delete", "Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
+	cmd := p.oneClientCommand("delete",
+		"Delete a client permanently: its tokens are refused within a second, and its ID is never used again",
 		func(ctx context.Context, c Config, s store.Store, client oauth.Client) error {
 			id := client.ID
 			if id == oauth.DefaultClientID {

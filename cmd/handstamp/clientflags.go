@@ -45,7 +45,8 @@ func (f *clientFlags) add(flags *pflag.FlagSet) {
 		"typ of access tokens: at+jwt (RFC 9068), or JWT for resource servers that refuse at+jwt")
 	flags.StringVar(&f.account, "account", "", "on or off: logins may have the scope account, which opens the account API; "+
 		"default on, off with --third-party")
-	flags.StringVar(&f.pkce, "pkce", pkceRequired, "required, or optional for a confidential client that cannot send a code_challenge")
+	flags.StringVar(&f.pkce, "pkce", pkceRequired,
+		"required, or optional for a confidential client that cannot send a code_challenge")
 	flags.DurationVar(&f.grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
 }
 

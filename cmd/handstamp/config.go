@@ -208,10 +208,10 @@ func settings(c *Config) []setting {
 		{"support_url", "help page, linked at the foot of the hosted pages", false, text(&c.SupportURL)},
 		{"privacy_url", "privacy policy, linked at the foot of the hosted pages", false, text(&c.PrivacyURL)},
 		{"terms_url", "terms of use, linked at the foot of the hosted pages", false, text(&c.TermsURL)},
-		{"home_url", "your application: where a person goes on who opens the address of the service, or a bookmark of its login page", false,
-			text(&c.HomeURL)},
-		{"change_password_url", "page of your application where a person changes the password (/.well-known/change-password); default home_url",
-			false, text(&c.ChangePasswordURL)},
+		{"home_url", "your application: where a person goes on who opens the address of the service, or a bookmark of its login page",
+			false, text(&c.HomeURL)},
+		{"change_password_url", "page of your application where a person changes the password (/.well-known/change-password); " +
+			"default home_url", false, text(&c.ChangePasswordURL)},
 		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
 		{"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them", false, list(&c.Scopes)},
 		{"feed_readers", "callers who read the blocklist at once; 0 for no limit", false, number(&c.FeedReaders)},
@@ -297,7 +297,7 @@ func (p *program) readConfig(cmd *cobra.Command) (Config, []error) {
 // flat takes joined errors apart.
 func flat(errs []error) (out []error) {
 	for _, err := range errs {
-		several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this error itself
+		several, ok := err.(interface{ Unwrap() []error })
 		switch {
 		case ok && errors.Join(several.Unwrap()...).Error() == err.Error(): // it says nothing of its own
 			out = append(out, flat(several.Unwrap())...)

@@ -124,7 +124,8 @@ func TestDocsNameRealCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile("[`\n ]handstamp ([a-z][a-z-]*(?: [a-z][a-z-]*)?)").FindAllStringSubmatch(string(text), -1) {
+		commands := regexp.MustCompile("[`\n ]handstamp ([a-z][a-z-]*(?: [a-z][a-z-]*)?)")
+		for _, m := range commands.FindAllStringSubmatch(string(text), -1) {
 			if found, _, err := root.Find(strings.Fields(m[1])); err != nil || found == root {
 				t.Errorf("%s: there is no command handstamp %s", page, m[1])
 			}

@@ -32,7 +32,8 @@ Use "{{.CommandPath}} [command] --help" for more about a command.{{end}}
 func settingsTopic() *cobra.Command {
 	c := defaultConfig()
 	var b strings.Builder
-	b.WriteString(`Every setting is a flag, an environment variable and a key of handstamp.yaml; the flag wins over the environment, and that
+	b.WriteString(`
+Every setting is a flag, an environment variable and a key of handstamp.yaml; the flag wins over the environment, and that
 over the file. --config or HANDSTAMP_CONFIG names another file. Settings that are secret can also be read from the file that
 HANDSTAMP_..._FILE names. Providers stand in the file only. "handstamp config print" shows what is in force, and "handstamp
 config check" what is wrong.
@@ -46,7 +47,7 @@ config check" what is wrong.
 			fmt.Fprintf(&b, " [default %s]", d)
 		}
 	}
-	topic := &cobra.Command{Use: "settings", Short: "The settings of the service", Long: b.String()}
+	topic := &cobra.Command{Use: "settings", Short: "The settings of the service", Long: strings.TrimSpace(b.String())}
 	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), cmd.Long) })
 	return topic
 }

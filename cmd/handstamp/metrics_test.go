@@ -15,7 +15,8 @@ import (
 func TestMetricsPage(t *testing.T) {
 	dir, metrics := t.TempDir(), freePort(t)
 	writeCertificate(t, dir, 1, time.Now())
-	r := serveForTest(t, "--metrics-listen", metrics, "--password-memory", "64", "--tls-cert", dir+"/cert.pem", "--tls-key", dir+"/key.pem")
+	r := serveForTest(t, "--metrics-listen", metrics, "--password-memory", "64", "--tls-cert", dir+"/cert.pem",
+		"--tls-key", dir+"/key.pem")
 	waitFor(t, metrics, r.out)
 	var served string
 	until(t, "the service answers", func() bool {
@@ -27,7 +28,8 @@ func TestMetricsPage(t *testing.T) {
 	got := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (handstamp_\S+) (\S+)$`).FindAllStringSubmatch(served, -1) {
 		labels := map[string]bool{}
-		for _, sample := range regexp.MustCompile(`(?m)^`+m[1]+`(?:_bucket|_sum|_count)?\{([^}]*)\}`).FindAllStringSubmatch(served, -1) {
+		samples := regexp.MustCompile(`(?m)^` + m[1] + `(?:_bucket|_sum|_count)?\{([^}]*)\}`)
+		for _, sample := range samples.FindAllStringSubmatch(served, -1) {
 			for _, l := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(sample[1], -1) {
 				labels[l[1]] = l[1] != "le"
 			}
@@ -43,7 +45,7 @@ func TestMetricsPage(t *testing.T) {
 	documented := map[string]string{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(handstamp_\\w+)` \\| (\\w+) \\| ([^|]*)\\|").FindAllStringSubmatch(table, -1) {
 		var labels []string
-		for _, part := range strings.Split(m[3], ";") {
+		for part := range strings.SplitSeq(m[3], ";") {
 			names, _, _ := strings.Cut(part, ":")
 			for _, l := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(names, -1) {
 				labels = append(labels, l[1])

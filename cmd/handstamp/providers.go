@@ -57,7 +57,7 @@ func inPlainWords(text string) string {
 
 // printedProviders are the providers as a settings file has them, without their secrets and without what is not set.
 func printedProviders(c Config) (*yaml.Node, error) {
-	text, err := yaml.Marshal(c.Providers)
+	text, err := yaml.Marshal(c.Providers) //nolint:gosec // a seal.Secret is printed as [redacted]
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,7 @@ func withoutEmpty(n *yaml.Node) (empty bool) {
 		return len(kept) == 0
 	case yaml.ScalarNode:
 		return n.Value == "" || n.Tag == "!!null" || n.Value == "false" && n.Tag == "!!bool"
+	case yaml.AliasNode: // the encoder writes none
 	case yaml.SequenceNode, yaml.DocumentNode:
 		for _, item := range n.Content {
 			withoutEmpty(item)

@@ -342,5 +342,7 @@ func TestReturnMemory(t *testing.T) {
 
 // insecure is a client that takes any certificate.
 func insecure() *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // a test's own
+	}}
 }

@@ -17,22 +17,23 @@ import (
 
 func (p *program) sessionCommand() *cobra.Command {
 	return group("session", "List and revoke sessions",
-		p.oneUserCommand("session list", "List a user's live sessions", func(ctx context.Context, c Config, s store.Store, u user.User) error {
-			sessions, err := s.Sessions(ctx, u.ID, c.Clock.Now())
-			if err != nil {
-				return err
-			}
-			body := []sessionBody{}
-			rows := [][]string{{"SID", "CLIENT", "CREATED", "LAST REFRESH", "REFRESHES", "EXPIRES", "IP", "USER AGENT"}}
-			for _, one := range sessions {
-				body = append(body, sessionBodyOf(one))
-				rows = append(rows, []string{
-					one.ID.String(), one.ClientID, when(one.CreatedAt), when(one.RotatedAt), strconv.FormatUint(uint64(one.Generation-1), 10),
-					when(one.ExpiresAt), one.IP, one.UserAgent,
-				})
-			}
-			return p.print(body, rows...)
-		}),
+		p.oneUserCommand("session list", "List a user's live sessions",
+			func(ctx context.Context, c Config, s store.Store, u user.User) error {
+				sessions, err := s.Sessions(ctx, u.ID, c.Clock.Now())
+				if err != nil {
+					return err
+				}
+				body := []sessionBody{}
+				rows := [][]string{{"SID", "CLIENT", "CREATED", "LAST REFRESH", "REFRESHES", "EXPIRES", "IP", "USER AGENT"}}
+				for _, one := range sessions {
+					body = append(body, sessionBodyOf(one))
+					rows = append(rows, []string{
+						one.ID.String(), one.ClientID, when(one.CreatedAt), when(one.RotatedAt), strconv.FormatUint(uint64(one.Generation-1), 10),
+						when(one.ExpiresAt), one.IP, one.UserAgent,
+					})
+				}
+				return p.print(body, rows...)
+			}),
 		p.sessionRevokeCommand(),
 	)
 }

@@ -62,8 +62,7 @@ func attributes() []string {
 
 func (p *program) userUpdateCommand() *cobra.Command {
 	var change user.Change
-	var cmd *cobra.Command
-	cmd = p.oneUserCommand("user update", "Change a user's name and attributes; what is not named stays as it is",
+	cmd := p.oneUserCommand("user update", "Change a user's name and attributes; what is not named stays as it is",
 		func(ctx context.Context, c Config, s store.Store, u user.User) error {
 			u, err := s.UpdateUser(ctx, u.ID, change, c.Clock.Now())
 			if err != nil {

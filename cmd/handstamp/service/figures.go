@@ -35,7 +35,8 @@ func newFigures(r prometheus.Registerer) *figures {
 	f := &figures{
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "handstamp_refreshes_total",
-			Help: "Refreshes that the database has decided, by outcome. Alert on a rise of reuse: tokens are stolen, or a client is broken.",
+			Help: "Refreshes that the database has decided, by outcome. Alert on a rise of reuse: tokens are stolen, or a client is " +
+				"broken.",
 		}, []string{"outcome"}),
 		started: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "handstamp_sessions_started_total", Help: "Sessions started by this replica.",
@@ -72,7 +73,8 @@ func (b *builder) watched(context.Context) error {
 	}
 	now := b.config.Clock.Now
 
-	gauge("handstamp_password_hashes_running", "Passwords being hashed.", func() float64 { return float64(b.Hasher.Stats().Running) })
+	gauge("handstamp_password_hashes_running", "Passwords being hashed.",
+		func() float64 { return float64(b.Hasher.Stats().Running) })
 	gauge("handstamp_password_hashes_waiting", "Passwords that wait to be hashed.",
 		func() float64 { return float64(b.Hasher.Stats().Waiting) })
 	counter("handstamp_password_hashes_total", "Passwords hashed.", func() float64 { return float64(b.Hasher.Stats().Evaluations) })

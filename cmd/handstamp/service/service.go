@@ -108,7 +108,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 			return nil, err
 		}
 	}
-	b.Service.builder = b
+	b.builder = b
 	b.start(ctx)
 	return b.Service, nil
 }

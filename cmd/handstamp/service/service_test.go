@@ -73,7 +73,8 @@ func (b *bench) start(s store.Store) *service.Service {
 // service is closed.
 func TestBackground(t *testing.T) {
 	methods := []string{
-		"SweepSessions", "SweepBrowser", "SweepPushedRequests", "SweepUpstream", "SweepSignals", "SweepRows", "SweepStatuses", "SweepEvents", "Checkpoint", // sweep
+		"SweepSessions", "SweepBrowser", "SweepPushedRequests", "SweepUpstream", "SweepSignals", "SweepRows", "SweepStatuses",
+		"SweepEvents", "Checkpoint", "Deliveries", // sweep
 		"DropBlocklist", "BlocklistChanges", "ClientChanges", // blocklist and clients
 		"LeaseRows",   // deliveries
 		"SigningKeys", // keyring

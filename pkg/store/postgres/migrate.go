@@ -42,8 +42,7 @@ const setEmailKey = `UPDATE users SET email_key = $1 WHERE id = $2 AND NOT EXIST
 
 // errForeign says that the schema is not ours.
 var errForeign = fmt.Errorf("%w: another program keeps its tables in this schema (its migrations stand in goose_db_version): "+
-	"give "+
-	"Handstamp a database of its own, or a schema of its own by adding search_path=NAME to database_url", store.ErrSchema)
+	"give Handstamp a database of its own, or a schema of its own by adding search_path=NAME to database_url", store.ErrSchema)
 
 // turn makes replicas that start at once migrate one after the other: the second finds nothing left to do.
 type turn struct{}

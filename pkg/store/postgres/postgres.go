@@ -182,8 +182,8 @@ func parse(databaseURL string) (*pgxpool.Config, error) {
 	// An @ after the host is the one behind a password with a character that ended it early. What stands before the @
 	// would be sent to a server, and stand in errors, as a port, a database or a parameter.
 	if strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@") || strings.Contains(databaseURL, "#") {
-		return nil, errors.New("an @ or # stands behind the host: in user and password write / as %2F, # as %23, ? as %3F and @ as %40, " +
-			"and elsewhere, too, @ as %40 and # as %23")
+		return nil, errors.New("an @ or # stands behind the host: in user and password write / as %2F, # as %23, ? as %3F and @ as " +
+			"%40, and elsewhere, too, @ as %40 and # as %23")
 	}
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {

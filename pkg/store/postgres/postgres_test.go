@@ -131,7 +131,9 @@ func TestOpen(t *testing.T) {
 		"fail/question mark":             {"postgres://u:12?" + password + "@h/d", "? as %3F"},
 		"fail/at sign and slash":         {"postgres://u:p@12/" + password + "@h/d", "@ as %40"},
 		"fail/number sign":               {"postgres://u:" + password + "@h/d#" + password, "# as %23"},
-		"fail/DB-02/simple protocol":     {"postgres://u:" + password + "@h/d?default_query_exec_mode=simple_protocol", "cache_describe"},
+		"fail/DB-02/simple protocol": {
+			"postgres://u:" + password + "@h/d?default_query_exec_mode=simple_protocol", "cache_describe",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, err := Open(t.Context(), c.url, Options{})

@@ -215,8 +215,8 @@ func failed(doing string, err error) error {
 func withRemedy(e *pgconn.PgError, err error) error {
 	switch {
 	case e.Code == codeNoRight && strings.Contains(e.Message, " schema "):
-		return fmt.Errorf("%w: the role may not make tables: migrate with the address of the owner of the schema, or let the owner run "+
-			"GRANT USAGE, CREATE ON SCHEMA public TO the role", err)
+		return fmt.Errorf("%w: the role may not make tables: migrate with the address of the owner of the schema, or let the owner "+
+			"run GRANT USAGE, CREATE ON SCHEMA public TO the role", err)
 	case e.Code == codeNoRight:
 		return fmt.Errorf("%w: the role lacks a right: let the owner of the tables run GRANT SELECT, INSERT, UPDATE, DELETE ON ALL "+
 			"TABLES IN SCHEMA public TO the role, and GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO the role", err)

@@ -123,8 +123,8 @@ func checkWhole(ctx context.Context, databaseURL string) (err error) {
 	return err
 }
 
-// Checkpoint implements store.Store. It moves what stands in the log to the main file, as far as no reader still needs it, so that
-// a copy of that file alone is not far behind. Nobody waits for it.
+// Checkpoint implements store.Store. It moves what stands in the log to the main file, as far as no reader still needs it, so
+// that a copy of that file alone is not far behind. Nobody waits for it.
 func (db *DB) Checkpoint(ctx context.Context) error {
 	return wrap("checkpoint", db.writer.use(ctx, func(c *conn) error {
 		_, err := c.one(`PRAGMA wal_checkpoint(PASSIVE)`, func(*row) {})

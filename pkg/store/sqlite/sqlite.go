@@ -389,7 +389,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	}
 	began := time.Now() //nolint:forbidigo // measures how long
 	p.waits.Add(1)
-	defer func() { p.waited.Add(int64(time.Since(began))) }()
+	defer func() { p.waited.Add(int64(time.Since(began))) }() //nolint:forbidigo // see above
 	select {
 	case c := <-p.slots:
 		return c, nil
