@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -99,5 +100,30 @@ func TestOpenCurrentStore(t *testing.T) {
 				t.Errorf("%q blames the schema", err)
 			}
 		})
+	}
+}
+
+// TestNewerSchema opens a database that a newer release has migrated: it is served, since changes first expand, and the
+// operator is told.
+func TestNewerSchema(t *testing.T) {
+	db := servicetest.SQLite(t)
+	c := service.Config{Clock: clock.New(time.Now), DatabaseURL: seal.Secret(db.URL)}
+	open := func() string {
+		t.Helper()
+		logged := &servicetest.Log{}
+		s, err := service.OpenCurrentStore(t.Context(), c, slog.New(slog.NewTextHandler(logged, nil)))
+		must(t, err)
+		must(t, s.Close())
+		return logged.String()
+	}
+	if logged := open(); logged != "" {
+		t.Errorf("the program's own: %s", logged)
+	}
+	raw, err := sql.Open("sqlite", strings.TrimPrefix(db.URL, "sqlite:"))
+	must(t, err)
+	_, err = raw.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)")
+	must(t, errors.Join(err, raw.Close()))
+	if logged := open(); !strings.Contains(logged, "migrated by a newer release") || !strings.Contains(logged, "database_version=9999") {
+		t.Errorf("a newer one: %s", logged)
 	}
 }
