@@ -360,7 +360,13 @@ func (h *history) recovered() (err error) {
 	for range 100 {
 		answers := make(chan error, atOnce)
 		for range atOnce {
-			go func() { answers <- h.db.Ping(h.ctx) }()
+			go func() {
+				_, err := h.db.Session(h.ctx, session.ID{}) // refreshes have connections of their own
+				if errors.Is(err, session.ErrNotFound) {
+					err = nil
+				}
+				answers <- errors.Join(err, h.db.Ping(h.ctx))
+			}()
 		}
 		err = nil
 		for range atOnce {
