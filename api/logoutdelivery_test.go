@@ -60,7 +60,8 @@ func TestLogoutTokensPassDeadReceivers(t *testing.T) {
 		}
 		// The last one arrives before it is counted.
 		servicetest.Eventually(t, "each delivery is counted", func() bool {
-			return counter(t, s, "handstamp_delivery_attempts_total", oauth.KindLogout, string(outbox.Delivered)) >= float64(len(aliveOnes))
+			return counter(t, s, "handstamp_delivery_attempts_total", oauth.KindLogout,
+				string(outbox.Delivered)) >= float64(len(aliveOnes))
 		})
 	})
 }

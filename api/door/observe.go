@@ -82,7 +82,10 @@ func (d *Door) finish(c echo.Context, e *Event, took time.Duration) {
 	}
 	d.config.Metrics.observe(c.Request().Method, route, status, took)
 	level := slog.LevelInfo
-	if status >= http.StatusInternalServerError {
+	switch {
+	case status == http.StatusServiceUnavailable: // a crowd, or a database that is away: nobody mends the service for it
+		level = slog.LevelWarn
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	ctx := c.Request().Context()

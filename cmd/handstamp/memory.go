@@ -52,8 +52,8 @@ func containerLimits() []string {
 	return []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
 }
 
-// softLimit is how much of a container's memory the program uses before the collector works harder; zero if there is no limit. The
-// rest is for what the collector does not count.
+// softLimit is how much of a container's memory the program uses before the collector works harder; zero if there is no
+// limit. The rest is for what the collector does not count.
 func softLimit(files []string) int64 {
 	for _, file := range files {
 		text, err := os.ReadFile(file)

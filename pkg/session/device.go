@@ -2,9 +2,9 @@ package session
 
 import "slices"
 
-// A browser that loads a page anew, or opens another tab of it, gets a session each time, and none of them may end for it: a tab that
-// slept for hours still has the refresh token in its memory. To the person they are one: the same browser, logged in once, at
-// the same client.
+// A browser that loads a page anew, or opens another tab of it, gets a session each time, and none of them may end for
+// it: a tab that slept for hours still has the refresh token in its memory. To the person they are one: the same
+// browser, logged in once, at the same client.
 
 // Device is what a person knows as one login: a session, and others of the same browser login at the same client.
 type Device struct {

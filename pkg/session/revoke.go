@@ -30,8 +30,8 @@ func (n *Ender) End(ctx context.Context, s Session, reason Reason, by By) error 
 	return err
 }
 
-// EndDevice ends a session, and with it those of the same browser login at the same client: they are one line in the user's list. It
-// is no error if the session is over already.
+// EndDevice ends a session, and with it those of the same browser login at the same client: they are one line in the
+// user's list. It is no error if the session is over already.
 func (n *Ender) EndDevice(ctx context.Context, s Session, reason Reason, by By) error {
 	event := audit.SessionEnded(n.config.Clock.Now(), s.UserID, s.ID.String(), string(reason), by)
 	_, err := n.store.EndDevice(ctx, s.UserID, s.ID, n.ending(event, reason))

@@ -130,7 +130,8 @@ func testClients(s *suite) {
 		before, err := s.second.Client(s.Context(), c.ID)
 		s.must(err)
 		changed := before
-		changed.Name, changed.Type, changed.SecretHash, changed.UpdatedAt = "New", oauth.Confidential, "hash", stored(at.Add(time.Second))
+		changed.Name, changed.Type, changed.SecretHash, changed.UpdatedAt = "New", oauth.Confidential, "hash", stored(
+			at.Add(time.Second))
 		changed.RedirectURIs, changed.Origins = []string{"https://new.example/"}, []string{"https://new.example"}
 		changed.PostLogoutRedirectURIs, changed.BackchannelLogoutURI = []string{"https://new.example/bye"}, "https://new.example/logout"
 		changed.Grants, changed.Scopes = []string{oauth.GrantAuthorizationCode}, []string{"new"}
