@@ -41,8 +41,8 @@ func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
 
 // allowedHeaders are what a request needs, and what client libraries and instrumentation add to every request. None changes what
 // a request does.
-const allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With, traceparent, tracestate, " +
-	"baggage, sentry-trace, MCP-Protocol-Version"
+const allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Requested-With, traceparent, " +
+	"tracestate, baggage, sentry-trace, MCP-Protocol-Version"
 
 // preflight answers the browser's question before a request (Fetch standard, CORS protocol).
 func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
