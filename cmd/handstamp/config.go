@@ -313,7 +313,11 @@ type configError struct{ faults []error }
 
 func (e *configError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the configuration has %d fault(s):", len(e.faults))
+	if len(e.faults) == 1 {
+		b.WriteString("the configuration has a fault:")
+	} else {
+		fmt.Fprintf(&b, "the configuration has %d faults:", len(e.faults))
+	}
 	for _, f := range e.faults {
 		b.WriteString("\n  - " + strings.ReplaceAll(f.Error(), "\n", "\n    "))
 	}

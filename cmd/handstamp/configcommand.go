@@ -53,6 +53,11 @@ of this program, and fits the master key. It changes nothing.`,
 			if err != nil {
 				return err
 			}
+			for _, warning := range c.exposed() {
+				if _, err := fmt.Fprintf(p.stderr, "warning: %v\n", warning); err != nil {
+					return err
+				}
+			}
 			return p.say(map[string]any{"ok": true, "issuer": c.Issuer}, "The settings are in order. The issuer is %s.", c.Issuer)
 		},
 	}
@@ -78,25 +83,26 @@ func (c Config) fileFaults() []error {
 			faults = append(faults, fmt.Errorf("tls_cert, tls_key: %w", err))
 		}
 	}
-	if err := c.ownFileFault(); err != nil {
-		faults = append(faults, err)
-	}
 	return flat(faults)
 }
 
-// ownFileFault is that of a settings file with secrets in it which everybody may read.
-func (c Config) ownFileFault() error {
-	if !c.secretsInFile {
-		return nil
+// exposed are the files with secrets that everybody may read, but that other programs may have reason to read or to write: the
+// settings, and the key of the certificate, which is renewed from outside. They are no reason not to serve.
+func (c Config) exposed() (warnings []error) {
+	for _, file := range []struct {
+		name    string
+		secrets bool
+	}{{c.file, c.secretsInFile}, {c.TLSKey, c.TLSKey != ""}} {
+		if !file.secrets {
+			continue
+		}
+		if info, err := os.Stat(file.name); err == nil {
+			if err := seal.CheckFile(file.name, info); err != nil {
+				warnings = append(warnings, fmt.Errorf("it holds secrets: %w", err))
+			}
+		}
 	}
-	info, err := os.Stat(c.file)
-	if err == nil {
-		err = seal.CheckFile(c.file, info)
-	}
-	if err != nil {
-		return fmt.Errorf("it holds secrets: %w", err)
-	}
-	return nil
+	return warnings
 }
 
 // printSettings prints the settings as JSON, each as a text; the providers are a list.

@@ -119,6 +119,9 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 		return err
 	}
 	shown.log = log
+	for _, warning := range c.exposed() {
+		log.Warn("a file may be read by everybody", "error", warning)
+	}
 
 	running, err := open(ctx, c, shown, log)
 	if err != nil && !service.Down(err) {

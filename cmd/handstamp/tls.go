@@ -7,8 +7,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/handstamp/handstamp/pkg/seal"
 )
 
 // certificate is a certificate that is read again when its files change, or none.
@@ -58,11 +56,6 @@ func (c *certificate) load() error {
 		info, err := os.Stat(name)
 		if err != nil {
 			return fmt.Errorf("tls: %w", err)
-		}
-		if name == c.keyFile {
-			if err := seal.CheckFile(name, info); err != nil {
-				return fmt.Errorf("tls: %w", err)
-			}
 		}
 		modified[i] = info.ModTime()
 	}
