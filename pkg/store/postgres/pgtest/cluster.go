@@ -107,13 +107,7 @@ func newCluster(t testing.TB) *Cluster {
 
 func (c *Cluster) start(settings ...string) {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // listened on tcp
-	_ = l.Close()
-
+	c.port = freePort(c.t)
 	var lines bytes.Buffer
 	for _, s := range append([]string{
 		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", fmt.Sprintf("port = %d", c.port), "max_connections = 50",
@@ -137,6 +131,21 @@ func (c *Cluster) start(settings ...string) {
 			c.Crash()
 		}
 	})
+}
+
+// freePort finds a port that nobody listens on, below those that the system hands out to whoever asks for any: the server comes
+// back to it after it has been down.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for i := range 100 {
+		port := 15_000 + (os.Getpid()*97+i*131)%15_000 // where tests of other packages don't look first
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil { //nolint:noctx // at once
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // program runs one of the server programs as somebody whom PostgreSQL runs for.
