@@ -160,7 +160,7 @@ func changes() []change {
 		{name: "revoke", method: "EndSession", do: func(t testing.TB, s *servicetest.Service, g *guest) {
 			call(t, s, http.MethodPost, "/oauth2/revoke", nil, "token="+g.tokens.RefreshToken+"&client_id="+g.clientID, http.StatusOK)
 		}},
-		{name: "end one session", method: "EndSession", do: func(t testing.TB, s *servicetest.Service, g *guest) {
+		{name: "end one session", method: "EndDevice", do: func(t testing.TB, s *servicetest.Service, g *guest) {
 			call(t, s, http.MethodDelete, "/v1/sessions/"+g.claims.Session, bearer(g.tokens.AccessToken), "", http.StatusNoContent)
 		}},
 		{name: "log out everywhere", method: "EndSessions", do: func(t testing.TB, s *servicetest.Service, g *guest) {

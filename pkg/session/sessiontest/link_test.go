@@ -204,6 +204,11 @@ func (l *link) EndSession(ctx context.Context, id session.ID, e session.Ending) 
 	return through(ctx, l, "EndSession", func() (bool, error) { return l.Store.EndSession(ctx, id, e) })
 }
 
+// EndDevice implements session.Store.
+func (l *link) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) ([]session.ID, error) {
+	return through(ctx, l, "EndDevice", func() ([]session.ID, error) { return l.Store.EndDevice(ctx, userID, id, e) })
+}
+
 // EndSessions implements session.Store.
 func (l *link) EndSessions(ctx context.Context, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
 	return through(ctx, l, "EndSessions", func() ([]session.ID, error) { return l.Store.EndSessions(ctx, userID, except, e) })
