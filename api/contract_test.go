@@ -902,7 +902,21 @@ func (c *checked) throttled(db servicetest.Database) {
 	s := servicetest.Start(c.t, db, func(cfg *service.Config) {
 		cfg.LoginAttempts = 1
 		cfg.SignupIPLimit, cfg.SignupIPEvery, cfg.FeedStreams = 1, time.Hour, 1
+		cfg.Providers = []upstream.Config{{ID: "github", Type: upstream.GitHub, ClientID: "c", ClientSecret: "s"}}
 	})
+	begin := authorizeURL(s, map[string]string{"provider": "github"})
+	for range 5000 { // of which more are allowed, the longer they take
+		if s.Get(c.t, strings.TrimPrefix(begin, s.URL), "").Status != http.StatusSeeOther {
+			break
+		}
+	}
+	b := c.browse(s)
+	if got := b.open(begin); got.status != 429 {
+		c.t.Errorf("one more login at a provider: %d, want 429", got.status)
+	}
+	if got := b.post("/oauth2/authorize", mustQuery(c.t, begin), nil); got.status != 429 {
+		c.t.Errorf("one more login at a provider, by post: %d, want 429", got.status)
+	}
 	mustOpenStream(c.t, s, getFeed(c.t, s, "").Cursor, "").mustNext(c.t, "retry")
 	c.exchange(s, 503, "GET", "/v1/blocklist/stream", nil, "")
 	p := signUp(c.t, s)
@@ -914,7 +928,7 @@ func (c *checked) throttled(db servicetest.Database) {
 		"current_password": "not the password",
 		"new_password":     "copper-heron-51",
 	})
-	b := c.browse(s)
+	b = c.browse(s)
 	if got := b.submit(b.open(authorizeURL(s, nil)), "login",
 		map[string]string{"email": p.email, "password": "not the password"}); got.status != 429 {
 		c.t.Errorf("login form: %d, want 429", got.status)
@@ -985,4 +999,13 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	down(user.post("/oauth2/consent", url.Values{"request": choice["request"], "decision": {"allow"}}, post))
 	down(user.open(s.URL + "/oauth2/login?" + url.Values{"request": choice["request"]}.Encode()))
 	down(user.open(s.URL + "/oauth2/signup?" + url.Values{"request": choice["request"]}.Encode()))
+}
+
+func mustQuery(t *testing.T, address string) url.Values {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Query()
 }

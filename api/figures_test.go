@@ -31,7 +31,8 @@ func TestFigures(t *testing.T) {
 		}
 		refresh := func(token, key string) servicetest.Response {
 			t.Helper()
-			return s.Do(t, http.MethodPost, "/oauth2/token", header("Content-Type", "application/x-www-form-urlencoded", "Idempotency-Key", key),
+			return s.Do(t, http.MethodPost, "/oauth2/token",
+				header("Content-Type", "application/x-www-form-urlencoded", "Idempotency-Key", key),
 				strings.NewReader("grant_type=refresh_token&refresh_token="+token))
 		}
 		ann := s.SignUp(t, "ann@example.com")

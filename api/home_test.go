@@ -9,7 +9,8 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 )
 
-// TestHome comes to the service by itself: its address, a bookmark of the login page, and where programs that keep passwords lead.
+// TestHome comes to the service by itself: its address, a bookmark of the login page, and where programs that keep
+// passwords lead.
 func TestHome(t *testing.T) {
 	plain := servicetest.Start(t, servicetest.SQLite(t))
 	shop := servicetest.Start(t, servicetest.SQLite(t), func(c *service.Config) { c.HomeURL = "https://shop.example/login" })
@@ -22,7 +23,8 @@ func TestHome(t *testing.T) {
 	}{"nowhere": {plain, "/"}, "home": {shop, "https://shop.example/login"}, "both": {both, "https://shop.example/password"}} {
 		t.Run(name, func(t *testing.T) {
 			page := test.s.Get(t, "/", "")
-			if page.Status != http.StatusOK || !strings.Contains(page.Body, test.s.URL) || !strings.Contains(page.Body, "openid-configuration") {
+			if page.Status != http.StatusOK || !strings.Contains(page.Body, test.s.URL) ||
+				!strings.Contains(page.Body, "openid-configuration") {
 				t.Errorf("%d %s", page.Status, page.Body)
 			}
 			if leads := strings.Contains(page.Body, `href="https://shop.example/login"`); leads != (test.s != plain) {

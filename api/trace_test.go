@@ -20,14 +20,15 @@ func TestRequestIDOfProxies(t *testing.T) {
 		header      http.Header
 		taken, seen bool
 	}{
-		"ok/a proxy's":              {trusting, header("X-Request-Id", id, "Traceparent", parent), true, true},
-		"ok/without a trace":        {trusting, header("X-Request-Id", id), true, false},
-		"ok/a trace alone":          {trusting, header("Traceparent", parent), false, true},
-		"fail/anybody's":            {other, header("X-Request-Id", id, "Traceparent", parent), false, false},
-		"fail/too long":             {trusting, header("X-Request-Id", id+strings.Repeat("x", 64)), false, false},
-		"fail/with a space":         {trusting, header("X-Request-Id", id+" error=none"), false, false},
-		"fail/two":                  {trusting, http.Header{"X-Request-Id": {id, id}}, false, false},
-		"fail/a trace of zeros":     {trusting, header("Traceparent", "00-"+strings.Repeat("0", 32)+"-00f067aa0ba902b7-01"), false, false},
+		"ok/a proxy's":       {trusting, header("X-Request-Id", id, "Traceparent", parent), true, true},
+		"ok/without a trace": {trusting, header("X-Request-Id", id), true, false},
+		"ok/a trace alone":   {trusting, header("Traceparent", parent), false, true},
+		"fail/anybody's":     {other, header("X-Request-Id", id, "Traceparent", parent), false, false},
+		"fail/too long":      {trusting, header("X-Request-Id", id+strings.Repeat("x", 64)), false, false},
+		"fail/with a space":  {trusting, header("X-Request-Id", id+" error=none"), false, false},
+		"fail/two":           {trusting, http.Header{"X-Request-Id": {id, id}}, false, false},
+		"fail/a trace of zeros": {trusting, header("Traceparent", "00-"+strings.Repeat("0", 32)+"-00f067aa0ba902b7-01"), false,
+			false},
 		"fail/a trace that is none": {trusting, header("Traceparent", parent+"x", "Traceparent", "00-"+trace), false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +42,8 @@ func TestRequestIDOfProxies(t *testing.T) {
 				line = test.s.Log.String()[before:]
 				return strings.Contains(line, `"msg":"request"`)
 			})
-			if strings.Contains(line, `"request_id":"`+id+`"`) != test.taken || strings.Contains(line, `"trace_id":"`+trace+`"`) != test.seen {
+			if strings.Contains(line, `"request_id":"`+id+`"`) != test.taken ||
+				strings.Contains(line, `"trace_id":"`+trace+`"`) != test.seen {
 				t.Errorf("logged: %s", line)
 			}
 		})

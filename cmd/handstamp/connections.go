@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/handstamp/handstamp/api/door"
 )
@@ -45,7 +46,7 @@ func (c *Config) fitIntoFiles(files int) {
 type connections struct {
 	net.Listener
 	most, reserve int
-	proxies       door.TrustedProxies
+	proxies       *atomic.Pointer[door.TrustedProxies] // those of now
 
 	mu      sync.Mutex
 	open    map[net.Conn]*connection
@@ -61,7 +62,7 @@ type connection struct {
 	resting, mine *linked.Element // nil while it does not rest
 }
 
-func newConnections(l net.Listener, files int, proxies door.TrustedProxies) *connections {
+func newConnections(l net.Listener, files int, proxies *atomic.Pointer[door.TrustedProxies]) *connections {
 	most, reserve := callers(files)
 	return &connections{
 		Listener: l, most: most, reserve: reserve, proxies: proxies,
@@ -95,7 +96,7 @@ func (l *connections) enter(conn net.Conn) (makesWay net.Conn, ok bool) {
 	defer l.mu.Unlock()
 	var oldest *linked.Element
 	switch mine := l.under[ip]; {
-	case l.count[ip] >= max(1, l.most/2) && !l.proxies.Contains(ip):
+	case l.count[ip] >= max(1, l.most/2) && !l.proxies.Load().Contains(ip):
 		if mine == nil || mine.Len() == 0 {
 			return nil, false
 		}

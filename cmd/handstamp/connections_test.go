@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,9 @@ func newCrowded(t *testing.T, files int, proxies ...string) *crowded {
 	must(t, err)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	c := &crowded{T: t, at: l.Addr().String(), in: make(chan struct{}, 1000), connections: newConnections(l, files, trusted)}
+	var current atomic.Pointer[door.TrustedProxies]
+	current.Store(&trusted)
+	c := &crowded{T: t, at: l.Addr().String(), in: make(chan struct{}, 1000), connections: newConnections(l, files, &current)}
 	done := make(chan struct{})
 	s := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: c.state, Handler: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {

@@ -56,7 +56,7 @@ func reloadedList() string {
 
 // reload puts the settings into force that can be changed while the service runs: all of them, or none if there is a fault.
 func reload(ctx context.Context, c Config, read func() (Config, error), running *service.Service, shown *certificate,
-	level *slog.LevelVar, log *slog.Logger) {
+	face *face, level *slog.LevelVar, log *slog.Logger) {
 	next, err := read()
 	if err == nil {
 		if _, port, _ := net.SplitHostPort(next.Listen); port == "0" {
@@ -72,6 +72,9 @@ func reload(ctx context.Context, c Config, read func() (Config, error), running 
 	}
 	if err == nil {
 		err = running.Reload(ctx, next.Config)
+	}
+	if err == nil {
+		err = face.trust(next)
 	}
 	if err != nil {
 		log.ErrorContext(ctx, "the settings cannot be read again, those from before stay in force", "error", err)

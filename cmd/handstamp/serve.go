@@ -128,6 +128,9 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 		return err
 	}
 	face := newFace()
+	if err := face.trust(c); err != nil {
+		return err
+	}
 	face.show(running)
 	servers, listenErr := p.servers(ctx, c, face, shown, listener, log)
 	if listenErr != nil {
@@ -148,7 +151,7 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 	if err == nil {
 		p.announce(c)
 		log.InfoContext(ctx, "ready", "issuer", c.Issuer, "listen", listener.Addr().String(), "version", version())
-		running.live(ctx, func() { reload(ctx, c, read, running.Service, shown, level, log) }, signals)
+		running.live(ctx, func() { reload(ctx, c, read, running.Service, shown, face, level, log) }, signals)
 	} else if ctx.Err() != nil {
 		err = nil // stopped while it waited
 	}
@@ -243,8 +246,20 @@ const (
 	longestPause = 10 * time.Second
 )
 
-// face is what the listeners show: that the service waits, and later the service.
-type face struct{ service, metrics atomic.Pointer[http.Handler] }
+// face is what the listeners show: that the service waits, and later the service. And it is whom they trust.
+type face struct {
+	service, metrics atomic.Pointer[http.Handler]
+	proxies          atomic.Pointer[door.TrustedProxies]
+}
+
+// trust takes the trusted proxies from settings.
+func (f *face) trust(c Config) error {
+	proxies, err := door.ParseTrustedProxies(c.TrustedProxies)
+	if err == nil {
+		f.proxies.Store(&proxies)
+	}
+	return err
+}
 
 func newFace() *face {
 	waiting, metrics := http.Handler(http.HandlerFunc(operate.Waiting)), metricsHandler(prometheus.NewRegistry())
@@ -331,11 +346,7 @@ func (p *program) servers(ctx context.Context, c Config, shown *face, own *certi
 			NextProtos:     []string{"h2", "http/1.1"},
 		}
 	}
-	proxies, err := door.ParseTrustedProxies(c.TrustedProxies)
-	if err != nil {
-		return nil, err
-	}
-	bounded := newConnections(listener, openFiles(), proxies)
+	bounded := newConnections(listener, openFiles(), &shown.proxies)
 	main.ConnState = bounded.state
 	servers := []server{{"service", bounded, main}}
 	closeAll := func() {

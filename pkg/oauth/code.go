@@ -98,7 +98,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	}, func(ctx context.Context, start session.Start) (session.Started, error) {
 		started, err := s.browser.RedeemCode(ctx, hash, start)
 		if err != nil && !errors.Is(err, ErrCodeUsed) && !errors.Is(err, ErrCodeNotFound) { // it may have been done nevertheless
-			s.release(ctx, hash, start.Session.ID)
+			err = errors.Join(err, s.release(ctx, hash, start.Session.ID))
 		}
 		return started, err
 	})
@@ -116,8 +116,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		err = s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
 	}
 	if err != nil {
-		s.release(ctx, hash, issued.ID)
-		return nil, err
+		return nil, errors.Join(err, s.release(ctx, hash, issued.ID))
 	}
 	if !c.Allows(GrantRefreshToken) {
 		response.RefreshToken = ""
@@ -130,10 +129,10 @@ const releaseTimeout = 2 * time.Second
 
 // release gives a code back whose redemption has failed on our side, so that the client can repeat it. Where that fails too, the
 // repetition is refused, and the user logs in again.
-func (s *Server) release(ctx context.Context, code Hash, id session.ID) {
+func (s *Server) release(ctx context.Context, code Hash, id session.ID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	_ = s.browser.ReleaseCode(ctx, code, id) // the caller is told of the failure before
+	return s.browser.ReleaseCode(ctx, code, id)
 }
 
 // origin is where the session of a code begins: at the person's browser, not at the back end that redeems the code. The

@@ -48,9 +48,12 @@ func ReadFile(path string) (Secret, error) {
 	if err := CheckFile(path, info); err != nil {
 		return "", err
 	}
-	text, err := io.ReadAll(io.LimitReader(file, secretFileMost))
+	text, err := io.ReadAll(io.LimitReader(file, secretFileMost+1))
 	if err != nil {
 		return "", err
+	}
+	if len(text) > secretFileMost {
+		return "", fmt.Errorf("%s holds more than 1 MiB: it is no secret", path)
 	}
 	secret := Secret(strings.TrimSpace(string(text)))
 	if secret == "" {

@@ -43,7 +43,8 @@ func (n *Ender) EndAll(ctx context.Context, userID string, except ID, reason Rea
 	return n.store.EndSessions(ctx, userID, except, n.Ending(reason, userID, by))
 }
 
-// EndBefore ends every live session that was begun before a time, and every browser session, and blocks the access tokens. It
+// EndBefore ends every live session that was begun before a time, and every browser session and unused code that is
+// as old, and blocks the access tokens. It
 // works in batches, each of which is committed and heard of by itself; after an error it can be called again.
 func (n *Ender) EndBefore(ctx context.Context, before time.Time, reason Reason, by By) (ended int, err error) {
 	const batch = 1000

@@ -128,7 +128,7 @@ func nextRotation(keys []keyring.Record, every time.Duration) (next time.Time) {
 			begins[k.Algorithm] = k.ActivatesAt
 		case keyring.StateActive:
 			if begins[k.Algorithm].IsZero() {
-				begins[k.Algorithm] = k.ActivatesAt.Add(every)
+				begins[k.Algorithm] = k.ActivatedAt.Add(every)
 			}
 		case keyring.StateRetired, keyring.StateRevoked:
 		}
@@ -181,6 +181,13 @@ func (t tally) EndSession(ctx context.Context, id session.ID, e session.Ending) 
 		t.end(e.Reason, 1, err)
 	}
 	return ended, err
+}
+
+// EndDevice implements session.Store.
+func (t tally) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) ([]session.ID, error) {
+	ids, err := t.Store.EndDevice(ctx, userID, id, e)
+	t.end(e.Reason, len(ids), err)
+	return ids, err
 }
 
 // EndSessions implements session.Store.

@@ -42,7 +42,7 @@ func (c Config) with(others Config) Config {
 	c.BrandName, c.BrandLogo, c.BrandLogoDark = others.BrandName, others.BrandLogo, others.BrandLogoDark
 	c.BrandAccent, c.BrandAccentDark = others.BrandAccent, others.BrandAccentDark
 	c.SupportURL, c.PrivacyURL, c.TermsURL = others.SupportURL, others.PrivacyURL, others.TermsURL
-	c.LanguagesDir = others.LanguagesDir
+	c.LanguagesDir, c.Scopes = others.LanguagesDir, others.Scopes
 	c.HomeURL, c.ChangePasswordURL = others.HomeURL, others.ChangePasswordURL
 	return c
 }

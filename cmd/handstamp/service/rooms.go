@@ -34,7 +34,7 @@ func (b *builder) serving(context.Context) error {
 		Log:            b.log,
 	}
 	b.door = door.New(b.api)
-	b.feed = b.feedRoom()
+	b.feed, b.attempts = b.feedRoom(), attempts()
 	b.API = api.New(b.door, slices.Concat(b.public(), b.private())...)
 	return nil
 }
@@ -62,7 +62,7 @@ func (b *builder) public() []api.Room {
 		Upstream:  b.Store,
 		Providers: b.providers,
 		Clients:   b.Clients,
-		Attempts:  attempts(),
+		Attempts:  b.attempts,
 	}
 	return []api.Room{
 		b.documentsRoom(),

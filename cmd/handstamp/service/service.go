@@ -13,6 +13,7 @@ import (
 	"github.com/handstamp/handstamp/api/signin"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/password"
@@ -76,6 +77,8 @@ type builder struct {
 	door   *door.Door
 	api    door.Config // what the door was made of
 	feed   api.Room    // stays when others are replaced: its followers do, too
+
+	attempts *limit.Addresses // logins begun at providers; stays likewise
 }
 
 // New builds every part and starts what runs in the background. The caller closes the service, which closes the store.

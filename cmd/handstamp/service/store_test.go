@@ -123,7 +123,8 @@ func TestNewerSchema(t *testing.T) {
 	must(t, err)
 	_, err = raw.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)")
 	must(t, errors.Join(err, raw.Close()))
-	if logged := open(); !strings.Contains(logged, "migrated by a newer release") || !strings.Contains(logged, "database_version=9999") {
+	if logged := open(); !strings.Contains(logged, "migrated by a newer release") ||
+		!strings.Contains(logged, "database_version=9999") {
 		t.Errorf("a newer one: %s", logged)
 	}
 }

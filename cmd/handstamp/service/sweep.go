@@ -60,10 +60,12 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		if err == nil {
 			v.figures.swept.Store(now.Unix())
 		}
-		if waiting, err := v.Store.Deliveries(ctx); err == nil {
-			for kind, n := range waiting {
-				v.figures.waiting.WithLabelValues(kind).Set(float64(n))
-			}
+		waiting, err := v.Store.Deliveries(ctx)
+		if err != nil && ctx.Err() == nil {
+			v.log.WarnContext(ctx, "the deliveries that wait cannot be counted", "error", err)
+		}
+		for kind, n := range waiting {
+			v.figures.waiting.WithLabelValues(kind).Set(float64(n))
 		}
 		if err := v.Store.Checkpoint(ctx); err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "the database's log cannot be moved to its main file", "error", err)

@@ -138,7 +138,8 @@ func (c *Cluster) start(settings ...string) {
 func freePort(t testing.TB) int {
 	t.Helper()
 	for i := range 100 {
-		port := 15_000 + (os.Getpid()*97+i*131)%15_000                                                  // where tests of other packages don't look first
+		// Where tests of other packages don't look first.
+		port := 15_000 + (os.Getpid()*97+i*131)%15_000
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil { //nolint:noctx // at once
 			_ = l.Close()
 			return port
