@@ -37,12 +37,16 @@ func (e *PageError) Error() string {
 func (e *PageError) Unwrap() error { return e.Err }
 
 func (d *Door) language(c echo.Context, uiLocales string) string {
+	if uiLocales == "" {
+		spoken, _ := c.Get(localesKey).(string)
+		uiLocales = cmp.Or(spoken, c.QueryParam("ui_locales"))
+	}
 	return d.config.Pages.Language(uiLocales, c.Request().Header.Get("Accept-Language"))
 }
 
 const localesKey = "handstamp.ui_locales"
 
-// Speak makes error pages of the request speak a language of its ui_locales.
+// Speak makes pages of the request that are told no language speak one of its ui_locales.
 func Speak(c echo.Context, uiLocales string) { c.Set(localesKey, uiLocales) }
 
 // WritePage renders a page of a request.
@@ -56,8 +60,7 @@ func (d *Door) writeErrorPage(c echo.Context, err error) error {
 	if shown.Status == http.StatusServiceUnavailable || shown.Status == http.StatusTooManyRequests {
 		SetRetryAfter(c.Response().Header(), wait)
 	}
-	locales, _ := c.Get(localesKey).(string)
-	return d.WritePage(c, shown.Status, cmp.Or(locales, c.QueryParam("ui_locales")), pages.Error{
+	return d.WritePage(c, shown.Status, "", pages.Error{
 		What:      shown.What.With(shown.Args...).Wait(wait),
 		Code:      shown.Code,
 		Detail:    shown.Detail,

@@ -103,6 +103,24 @@ func list(p *[]string) value {
 	}, func() string { return strings.Join(*p, ",") }}
 }
 
+// labelled is a list of texts that have a name each, as NAME=TEXT. A comma in a text is one.
+func labelled(p *[]string) value {
+	return value{"list", func(s string) error {
+		*p = nil
+		for piece := range strings.SplitSeq(s, ",") {
+			switch {
+			case strings.Contains(piece, "="):
+				*p = append(*p, strings.TrimSpace(piece))
+			case len(*p) > 0:
+				(*p)[len(*p)-1] += "," + piece
+			case strings.TrimSpace(piece) != "":
+				return fmt.Errorf("%q is not of the form NAME=TEXT", strings.TrimSpace(piece))
+			}
+		}
+		return nil
+	}, func() string { return strings.Join(*p, ",") }}
+}
+
 func number(p *int) value {
 	return value{"number", func(s string) error {
 		n, err := strconv.Atoi(s)
@@ -213,7 +231,11 @@ func settings(c *Config) []setting {
 		{"change_password_url", "page of your application where a person changes the password (/.well-known/change-password); " +
 			"default home_url", false, text(&c.ChangePasswordURL)},
 		{"languages_dir", "directory of further languages of the hosted pages, as LANGUAGE.json", false, text(&c.LanguagesDir)},
-		{"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them", false, list(&c.Scopes)},
+		{
+			"scopes", "what your scopes mean, as SCOPE=TEXT, in the order in which the consent page shows them; a text " +
+				"scope.SCOPE in languages_dir translates one",
+			false, labelled(&c.Scopes),
+		},
 		{"feed_readers", "callers who read the blocklist at once; 0 for no limit", false, number(&c.FeedReaders)},
 		{"feed_readers_per_address", "the same for one address; 0 for no limit", false, number(&c.FeedReadersPerAddress)},
 		{"feed_streams", "streams of the blocklist at once; 0 for half of the connections that the limit of open files allows, at " +

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -57,7 +58,16 @@ func inPlainWords(text string) string {
 
 // printedProviders are the providers as a settings file has them, without their secrets and without what is not set.
 func printedProviders(c Config) (*yaml.Node, error) {
-	text, err := yaml.Marshal(c.Providers) //nolint:gosec // a seal.Secret is printed as [redacted]
+	providers := slices.Clone(c.Providers)
+	for i := range providers { // the place of a secret is none
+		if providers[i].ClientSecretFile != "" {
+			providers[i].ClientSecret = ""
+		}
+		if providers[i].Apple.PrivateKeyFile != "" {
+			providers[i].Apple.PrivateKey = ""
+		}
+	}
+	text, err := yaml.Marshal(providers) //nolint:gosec // a seal.Secret is printed as [redacted]
 	if err != nil {
 		return nil, err
 	}

@@ -174,7 +174,7 @@ func (c Config) complete() Config {
 	return c
 }
 
-// ReadFiles replaces ClientSecretFile and Apple.PrivateKeyFile by what the files hold. All faults are reported together.
+// ReadFiles reads what ClientSecretFile and Apple.PrivateKeyFile name. All faults are reported together.
 func (c *Config) ReadFiles() error {
 	return errors.Join(
 		c.readFile("client_secret", &c.ClientSecretFile, &c.ClientSecret),
@@ -193,7 +193,7 @@ func (c *Config) readFile(setting string, path *string, into *seal.Secret) error
 	if err != nil {
 		return c.fault(setting+"_file", fmt.Sprintf("can't be read: %v", err))
 	}
-	*into, *path = secret, ""
+	*into = secret
 	return nil
 }
 

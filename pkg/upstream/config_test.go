@@ -125,7 +125,7 @@ func TestReadFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := upstream.Config{ID: "up", ClientSecretFile: path}
-	if err := c.ReadFiles(); err != nil || c.ClientSecret != "s3cret" || c.ClientSecretFile != "" {
+	if err := c.ReadFiles(); err != nil || c.ClientSecret != "s3cret" {
 		t.Errorf("%v, %q", err, string(c.ClientSecret))
 	}
 	c = upstream.Config{ID: "up", ClientSecretFile: path, ClientSecret: "x"}
