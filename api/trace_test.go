@@ -11,7 +11,11 @@ import (
 
 // TestRequestIDOfProxies takes a request's ID and trace from trusted proxies, and from nobody else.
 func TestRequestIDOfProxies(t *testing.T) {
-	const id, parent, trace = "req-7f:3/a", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "4bf92f3577b34da6a3ce929d0e0e4736"
+	const (
+		id     = "req-7f:3/a"
+		trace  = "4bf92f3577b34da6a3ce929d0e0e4736"
+		parent = "00-" + trace + "-00f067aa0ba902b7-01"
+	)
 	db := servicetest.SQLite(t)
 	trusting := servicetest.Start(t, db, func(c *service.Config) { c.TrustedProxies = []string{"127.0.0.1"} })
 	other := servicetest.Start(t, servicetest.SQLite(t))

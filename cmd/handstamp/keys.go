@@ -20,8 +20,8 @@ func (p *program) keysCommand() *cobra.Command {
 		Short: "Make a new signing key, which signs as soon as every cache has it",
 		Long: `Make a new signing key. It is published at once and signs 20 minutes later, since some verifiers fetch keys no more often
 than every 15 minutes. With --now it signs after the max-age of the JWKS and a leeway, so that every verifier that honours
-Cache-Control has it by then; a key that has been published for so long signs at once. The old key stays published until its last token
-has expired. The service need not be restarted.`,
+Cache-Control has it by then; a key that has been published for so long signs at once. The old key stays published until its
+last token has expired. The service need not be restarted.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withKeyring(cmd, func(ctx context.Context, k *keyring.Keyring) error {

@@ -73,7 +73,8 @@ before the restored service was started, and block the access tokens: see docs/b
 				if err != nil {
 					return fmt.Errorf("%w; %d sessions have ended, call it again for the rest", err, n)
 				}
-				return p.say(map[string]any{"begun_before": before.UTC(), "revoked": n}, "Revoked sessions that were begun before %[2]s: %[1]d.",
+				return p.say(map[string]any{"begun_before": before.UTC(), "revoked": n},
+					"Revoked sessions that were begun before %[2]s: %[1]d.",
 					n, when(before))
 			})
 		},
