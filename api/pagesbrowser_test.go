@@ -172,8 +172,8 @@ func TestCK01_CookieAttributes(t *testing.T) {
 			wanted := []string{
 				"handstamp_browser_*; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax",
 				"handstamp_attempt_*; Path=/; Max-Age=600; HttpOnly%s; SameSite=Lax",
-				"handstamp_devices; Path=/; Max-Age=15552000; HttpOnly%s; SameSite=Lax",
 				"handstamp_login; Path=/; Max-Age=86400; HttpOnly%s; SameSite=Lax",
+				"handstamp_devices; Path=/; Max-Age=15552000; HttpOnly%s; SameSite=Lax",
 				"handstamp_login; Path=/; Max-Age=0; HttpOnly%s; SameSite=Lax",
 			}
 			for i, w := range wanted {

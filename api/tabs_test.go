@@ -238,6 +238,7 @@ func TestProviderLoginIsRecent(t *testing.T) {
 			"ok/nothing is demanded":          {ago(24 * time.Hour), nil, true, ""},
 			"ok/recent enough":                {ago(time.Minute), map[string]string{"max_age": "3600"}, true, "max_age=3600"},
 			"fail/too old":                    {ago(2 * time.Hour), map[string]string{"max_age": "3600"}, false, "prompt=login"},
+			"fail/of next year":               {ago(-365 * 24 * time.Hour), map[string]string{"max_age": "3600"}, false, "prompt=login"},
 			"fail/not stated":                 {nil, map[string]string{"max_age": "3600"}, false, "max_age=3600"},
 			"ok/prompt=login, now":            {ago(0), map[string]string{"prompt": "login"}, true, "prompt=login"},
 			"ok/prompt=login, not stated":     {nil, map[string]string{"prompt": "login"}, true, "prompt=login"},

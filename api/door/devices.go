@@ -27,16 +27,22 @@ func (d Devices) Find(c echo.Context, email string) user.Device {
 	return d.Sealed.Find(d.cookie(c), email)
 }
 
-// Remember makes the answer's reader a known device of a user who has logged in with a password.
+// Remember makes the answer's reader a known device of a user who has logged in with a password, if the answer says so: a
+// failure after the password was checked must not tell that it was right.
 func (d Devices) Remember(c echo.Context, u user.User) {
-	c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
-		Name:     d.Door.CookieName(cookieDevices),
-		Value:    d.Sealed.Remember(d.cookie(c), u.Email, u.PasswordHash),
-		Path:     "/",
-		MaxAge:   int(devicesLifetime / time.Second),
-		HttpOnly: true,
-		Secure:   d.Door.Secure(),
-		SameSite: http.SameSiteLaxMode,
+	c.Response().Before(func() {
+		if c.Response().Status >= http.StatusBadRequest {
+			return
+		}
+		c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
+			Name:     d.Door.CookieName(cookieDevices),
+			Value:    d.Sealed.Remember(d.cookie(c), u.Email, u.PasswordHash),
+			Path:     "/",
+			MaxAge:   int(devicesLifetime / time.Second),
+			HttpOnly: true,
+			Secure:   d.Door.Secure(),
+			SameSite: http.SameSiteLaxMode,
+		})
 	})
 }
 

@@ -98,13 +98,16 @@ func (a *Authorization) FreshAt(stated, begun, now time.Time) bool {
 	if stated.IsZero() {
 		return a.MaxAge < 0
 	}
+	if stated.After(now.Add(providerClock)) {
+		return a.MaxAge < 0 && !a.Asks(PromptLogin) // a clock like that proves nothing
+	}
 	if (a.Asks(PromptLogin) || a.MaxAge == 0) && stated.Before(begun.Add(-providerClock)) {
 		return false
 	}
 	return a.MaxAge <= 0 || now.Sub(stated) <= a.MaxAge
 }
 
-// providerClock is how far a provider's clock may be behind.
+// providerClock is how far a provider's clock may be off.
 const providerClock = time.Minute
 
 // needsConsent reports whether a third-party client wants what the user has not allowed it.

@@ -94,9 +94,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials, origin 
 		return Authenticated{}, err
 	}
 	err = a.gate.with(ctx, a.hasher, c.For, origin.IP, a.gate.Failures, func(place *password.Place) (err error) {
-		u, err = a.authenticate(ctx, place, c, origin)
+		var wrong bool
+		u, wrong, err = a.authenticate(ctx, place, c, origin)
 		switch {
-		case errors.Is(err, ErrInvalidCredentials):
+		case wrong:
 			if a.gate.Failed != nil {
 				a.gate.Failed()
 			}
@@ -108,33 +109,40 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials, origin 
 	return u, err
 }
 
+// evaluationTimeout bounds what an attempt costs once it is counted.
+const evaluationTimeout = 10 * time.Second
+
+// authenticate is Authenticate behind the gate. wrong says that the password was evaluated and is not the user's, also if that
+// cannot be recorded.
 func (a *Authenticator) authenticate(ctx context.Context, place *password.Place, c Credentials,
-	origin audit.Origin) (Authenticated, error) {
+	origin audit.Origin) (u Authenticated, wrong bool, err error) {
 	now := a.clock.Now()
 	attempt, err := a.store.BeginLogin(ctx, Try{Email: c.Email, IP: origin.IP, Device: c.Device, At: now}, a.throttle)
 	if err != nil {
-		return Authenticated{}, fmt.Errorf("begin login: %w", err)
+		return Authenticated{}, false, fmt.Errorf("begin login: %w", err)
 	}
 	if attempt.RetryAfter > 0 {
-		return Authenticated{}, &AttemptError{RetryAfter: attempt.RetryAfter}
+		return Authenticated{}, false, &AttemptError{RetryAfter: attempt.RetryAfter}
 	}
-	// The attempt is counted, so it is evaluated also if the caller has gone.
-	ok, err := place.Verify(context.WithoutCancel(ctx), attempt.User.PasswordHash, c.Password)
+	// The attempt is counted, so it is evaluated, and a failure is recorded, also if the caller has gone: one who hangs up in time
+	// must not guess unseen.
+	staying, cancel := context.WithTimeout(context.WithoutCancel(ctx), evaluationTimeout)
+	defer cancel()
+	ok, err := place.Verify(staying, attempt.User.PasswordHash, c.Password)
 	if err != nil && !errors.Is(err, password.ErrUnknownHash) {
-		return Authenticated{}, err
+		return Authenticated{}, false, err
 	}
-	u := attempt.User
 	if reason := refusal(attempt, ok); reason != "" {
-		if err := a.store.Record(ctx, audit.LoginFailed(now, u.ID, reason, origin)); err != nil {
-			return Authenticated{}, fmt.Errorf("record failed login: %w", err)
+		if err := a.store.Record(staying, audit.LoginFailed(now, attempt.User.ID, reason, origin)); err != nil {
+			return Authenticated{}, true, fmt.Errorf("record failed login: %w", err)
 		}
-		return Authenticated{}, &refusedError{u.ID}
+		return Authenticated{}, true, &refusedError{attempt.User.ID}
 	}
-	u, err = a.rehash(ctx, place, u, c.Password)
+	known, err := a.rehash(ctx, place, attempt.User, c.Password)
 	if err != nil {
-		return Authenticated{}, err
+		return Authenticated{}, false, err
 	}
-	return Authenticated{User: u, Refund: attempt.Refund}, nil
+	return Authenticated{User: known, Refund: attempt.Refund}, false, nil
 }
 
 // refusal is why an attempt fails, for the audit log only; empty if it succeeds.

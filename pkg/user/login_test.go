@@ -3,6 +3,7 @@ package user_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -379,8 +380,12 @@ func TestAuthenticateStorageFailure(t *testing.T) {
 						errors.Is(err, user.ErrTooManyAttempts) || u.ID != "" {
 						b.Errorf("%s failed: %q, %v", failing.Failed(), u.ID, err)
 					}
-					if b.failed != 0 {
-						b.Errorf("%s failed, and that counts as a wrong password", failing.Failed())
+					evaluated := 0 // the password was wrong, whether or not that is recorded
+					if failing.Failed() == "Record" {
+						evaluated = 1
+					}
+					if b.failed != evaluated {
+						b.Errorf("%s failed, and %d wrong passwords were counted", failing.Failed(), b.failed)
 					}
 					b.login(ann, test.plain, test.want)
 				})
@@ -502,5 +507,39 @@ func TestAuthenticateRehash(t *testing.T) {
 		if stored(b) != chosen {
 			b.Error("the chosen password is no longer stored")
 		}
+	})
+}
+
+// hangsUp is a store whose caller leaves as soon as an attempt is counted.
+type hangsUp struct {
+	user.LoginStore
+	leave context.CancelFunc
+}
+
+// BeginLogin implements user.LoginStore.
+func (s hangsUp) BeginLogin(ctx context.Context, t user.Try, limit user.Throttle) (user.Attempt, error) {
+	defer s.leave()
+	return s.LoginStore.BeginLogin(ctx, t, limit)
+}
+
+// Who hangs up while the password is checked has guessed all the same: the failure is recorded, counts against the address, and
+// looks like any other.
+func TestWhoHangsUpIsSeen(t *testing.T) {
+	over(t, "wrong", func(b *bench) {
+		b.has("ann@example.test", b.hash(strong), nil)
+		for n := range failures.Burst {
+			ctx, leave := context.WithCancel(b.Context())
+			_, err := b.on(hangsUp{b.store, leave}).Authenticate(ctx, user.Credentials{
+				Email:    fmt.Sprintf("somebody%d@example.test", n),
+				Password: wrong,
+			}, origin)
+			if !errors.Is(err, user.ErrInvalidCredentials) {
+				b.Errorf("%v", err)
+			}
+		}
+		if got := len(b.refused()); got != failures.Burst || b.failed != failures.Burst {
+			b.Errorf("%d recorded and %d counted of %d", got, b.failed, failures.Burst)
+		}
+		b.login("ann@example.test", right, user.ErrTooManyAttempts)
 	})
 }
