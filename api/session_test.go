@@ -1,10 +1,15 @@
 package api_test
 
 import (
+	"context"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/storetest"
 )
@@ -83,5 +88,50 @@ func TestLogoutTwice_StorageDown(t *testing.T) {
 		failing.Arm(1, storetest.Before, "Session")
 		want(t, "while storage fails", logout(), http.StatusServiceUnavailable, "unavailable")
 		want(t, "afterwards", logout(), http.StatusNoContent, "")
+	})
+}
+
+// leaving is a store whose caller leaves as soon as a code was read, while leave is set.
+type leaving struct {
+	store.Store
+	leave context.CancelFunc
+}
+
+// Code implements oauth.CodeStore.
+func (l *leaving) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
+	if l.leave != nil {
+		defer l.leave()
+	}
+	return l.Store.Code(ctx, h)
+}
+
+// A code that is shown again ends its session, also if the connection is cut as soon as the code was looked at.
+func TestRT01_ThiefOfCodeHangsUp(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		l := &leaving{}
+		db.Wrap = func(s store.Store) store.Store {
+			l.Store = s
+			return l
+		}
+		s := servicetest.Start(t, db)
+		registerClient(t, s, oauth.Client{ID: "app"})
+		p, b := signUp(t, s), newBrowser(t, s)
+		code := b.logIn(b.open(authorizeURL(s, nil)), p.email).code(t)
+		tokens := redeem(t, s, code).Tokens(t)
+
+		gone, leave := context.WithCancel(t.Context())
+		l.leave = leave
+		r := httptest.NewRequestWithContext(gone, http.MethodPost, s.URL+"/oauth2/token", strings.NewReader(url.Values{
+			"grant_type":    {"authorization_code"},
+			"client_id":     {"app"},
+			"code":          {code},
+			"redirect_uri":  {appRedirect},
+			"code_verifier": {verifierText},
+		}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		s.API.ServeHTTP(httptest.NewRecorder(), r)
+		l.leave = nil
+		want(t, "the session of the code", s.Form(t, "/oauth2/token", "grant_type", "refresh_token", "client_id", "app",
+			"refresh_token", tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
 	})
 }

@@ -64,8 +64,11 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	if err != nil {
 		return nil, err
 	}
+	// A code that is shown again is judged also if the caller leaves meanwhile: a thief who hangs up in time must not go unseen.
+	staying, cancel := context.WithTimeout(context.WithoutCancel(ctx), stayTimeout)
+	defer cancel()
 	hash := Hash(sha256.Sum256([]byte(raw)))
-	code, err := s.browser.Code(ctx, hash)
+	code, err := s.browser.Code(staying, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		return nil, err // nothing is used up: who cannot prove to be the client must not be able to spoil its code
 	}
 	if !code.UsedAt.IsZero() {
-		return nil, s.endReused(ctx, code, r.Origin)
+		return nil, s.endReused(staying, code, r.Origin)
 	}
 	audience, err := s.grantedAudience(code.Audience, code.Scope, r.resources())
 	if err != nil {
@@ -103,10 +106,10 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 		return started, err
 	})
 	if errors.Is(err, ErrCodeUsed) { // another request was faster
-		if code, err = s.browser.Code(ctx, hash); err != nil {
+		if code, err = s.browser.Code(staying, hash); err != nil {
 			return nil, err
 		}
-		return nil, s.endReused(ctx, code, r.Origin)
+		return nil, s.endReused(staying, code, r.Origin)
 	}
 	if err != nil {
 		return nil, err
@@ -124,13 +127,13 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*T
 	return response, nil
 }
 
-// releaseTimeout bounds the attempt to give a code back.
-const releaseTimeout = 2 * time.Second
+// stayTimeout bounds what is done with a code for a caller who may have gone.
+const stayTimeout = 5 * time.Second
 
 // release gives a code back whose redemption has failed on our side, so that the client can repeat it. Where that fails too, the
 // repetition is refused, and the user logs in again.
 func (s *Server) release(ctx context.Context, code Hash, id session.ID) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stayTimeout)
 	defer cancel()
 	return s.browser.ReleaseCode(ctx, code, id)
 }

@@ -229,6 +229,9 @@ func (m *Manager) refresh(ctx context.Context, p Presented, r Refresh) (Issued, 
 		ID: p.ID, Nonce: p.Nonce, ClientID: r.ClientID, From: p.Generation, To: p.Generation + 1,
 		RequestHash: HashRequest(r.IdempotencyKey), At: now, IdleExpiresAt: now.Add(m.config.IdleLifetime),
 	}
+	if ctx.Err() != nil {
+		return Issued{}, fmt.Errorf("refresh: %w", context.Cause(ctx)) // nobody asks any more
+	}
 	if step.To == 0 || r.Scope != "" { // a narrowed scope is checked before anything moves
 		return m.refreshSlowly(ctx, p, r, step)
 	}
@@ -246,12 +249,15 @@ func (m *Manager) refresh(ctx context.Context, p Presented, r Refresh) (Issued, 
 const refreshAttempts = 8
 
 // refreshSlowly reads the row, decides, and carries the decision out against the row as read. If the row has
-// moved meanwhile it looks again.
+// moved meanwhile it looks again. What it reads it judges, also if the caller leaves meanwhile: a thief who hangs up in time
+// must not go unseen. Only an honest step needs somebody who waits for it.
 func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, step Rotation) (Issued, error) {
+	staying, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
+	defer cancel()
 	heldUp := m.heldUp(r, step.At)
 	for range refreshAttempts {
-		s, err := m.store.Session(ctx, p.ID)
-		m.heard(ctx, err)
+		s, err := m.store.Session(staying, p.ID)
+		m.heard(staying, err)
 		if errors.Is(err, ErrNotFound) {
 			return Issued{}, ErrEnded
 		}

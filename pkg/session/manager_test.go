@@ -767,3 +767,39 @@ func TestRT03_HangingUpIsNoOutage(t *testing.T) {
 		}
 	})
 }
+
+// leaving is a store whose caller leaves as soon as its first statement is done.
+type leaving struct {
+	store.Store
+	leave context.CancelFunc
+}
+
+// Rotate implements session.Store.
+func (s leaving) Rotate(ctx context.Context, r []session.Rotation) ([]*session.Session, error) {
+	defer s.leave()
+	return s.Store.Rotate(ctx, r)
+}
+
+// A thief is found also if the connection is cut as soon as the token was looked at.
+func TestRT01_ThiefHangsUp(t *testing.T) {
+	over(t, "fail", func(b *bench) {
+		m := b.on(b.store)
+		begun, err := m.Start(b.Context(), session.Login{User: b.user, ClientID: oauth.DefaultClientID})
+		b.must(err)
+		old := session.Refresh{Raw: begun.RefreshToken, ClientID: oauth.DefaultClientID}
+		next, err := m.Refresh(b.Context(), old)
+		b.must(err)
+		next, err = m.Refresh(b.Context(), session.Refresh{Raw: next.RefreshToken, ClientID: oauth.DefaultClientID})
+		b.must(err)
+		time.Sleep(grace + time.Second)
+		gone, leave := context.WithCancel(b.Context())
+		if _, err := b.on(leaving{b.store, leave}).Refresh(gone, old); !errors.Is(err, session.ErrReuse) {
+			b.Errorf("the thief: %v, want ErrReuse", err)
+		}
+		if _, err := m.Refresh(b.Context(), session.Refresh{
+			Raw: next.RefreshToken, ClientID: oauth.DefaultClientID,
+		}); !errors.Is(err, session.ErrEnded) {
+			b.Errorf("the session lives: %v", err)
+		}
+	})
+}
