@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/store"
 	"github.com/handstamp/handstamp/pkg/store/storetest"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 func TestWalkThrough(t *testing.T) {
@@ -91,7 +93,7 @@ func TestLogoutTwice_StorageDown(t *testing.T) {
 	})
 }
 
-// leaving is a store whose caller leaves as soon as a code was read, while leave is set.
+// leaving is a store whose caller leaves as soon as a code was read, or an attempt to log in was counted, while leave is set.
 type leaving struct {
 	store.Store
 	leave context.CancelFunc
@@ -103,6 +105,60 @@ func (l *leaving) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 		defer l.leave()
 	}
 	return l.Store.Code(ctx, h)
+}
+
+// BeginLogin implements user.LoginStore.
+func (l *leaving) BeginLogin(ctx context.Context, try user.Try, limit user.Throttle) (user.Attempt, error) {
+	if l.leave != nil {
+		defer l.leave()
+	}
+	return l.Store.BeginLogin(ctx, try, limit)
+}
+
+// Who hangs up while a password is checked learns no more than others, and what was guessed stands in the audit log, right or
+// wrong.
+func TestWhoHangsUpAtLoginIsSeen(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		l := &leaving{}
+		db.Wrap = func(s store.Store) store.Store {
+			l.Store = s
+			return l
+		}
+		s := servicetest.Start(t, db)
+		p := signUp(t, s)
+		for guess, want := range map[string]struct {
+			status int
+			kind   audit.Kind
+		}{
+			servicetest.Password: {http.StatusOK, audit.KindLoggedIn},
+			"another password":   {http.StatusUnauthorized, audit.KindLoginFailed},
+		} {
+			count := func() (n int) {
+				events, err := s.Store.Events(t.Context(), p.id, audit.Cursor{}, 100)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events {
+					if e.Kind == want.kind {
+						n++
+					}
+				}
+				return n
+			}
+			before := count()
+			gone, leave := context.WithCancel(t.Context())
+			l.leave = leave
+			r := httptest.NewRequestWithContext(gone, http.MethodPost, s.URL+"/v1/login",
+				strings.NewReader(`{"email":"`+p.email+`","password":"`+guess+`"}`))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			s.API.ServeHTTP(w, r)
+			l.leave = nil
+			if n := count() - before; w.Code != want.status || n != 1 {
+				t.Errorf("%s: %d, and %d events", guess, w.Code, n)
+			}
+		}
+	})
 }
 
 // A code that is shown again ends its session, also if the connection is cut as soon as the code was looked at.

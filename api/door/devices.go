@@ -9,14 +9,11 @@ import (
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
-// cookieDevices is what a browser remembers of the logins that succeeded in it. Whoever has it gets attempts to log in that
+// cookieDevices is what a browser remembers of the logins that succeeded in it. Its holder gets attempts to log in that
 // strangers cannot use up, and nothing else.
 const cookieDevices = "handstamp_devices"
 
-// devicesLifetime is how long a browser that is not used to log in stays a known device.
-const devicesLifetime = 180 * 24 * time.Hour
-
-// Devices knows browsers and applications in which a user has logged in before. They keep cookies or do without.
+// Devices knows browsers and applications in which a user has logged in before, as far as they keep cookies.
 type Devices struct {
 	Door   *Door
 	Sealed user.Devices
@@ -24,7 +21,7 @@ type Devices struct {
 
 // Find returns the device that a request comes from, for the address of a user.
 func (d Devices) Find(c echo.Context, email string) user.Device {
-	return d.Sealed.Find(d.cookie(c), email)
+	return d.Sealed.Find(d.cookie(c), email, d.Door.Now())
 }
 
 // Remember makes the answer's reader a known device of a user who has logged in with a password, if the answer says so: a
@@ -36,9 +33,9 @@ func (d Devices) Remember(c echo.Context, u user.User) {
 		}
 		c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
 			Name:     d.Door.CookieName(cookieDevices),
-			Value:    d.Sealed.Remember(d.cookie(c), u.Email, u.PasswordHash),
+			Value:    d.Sealed.Remember(d.cookie(c), u.Email, u.PasswordHash, d.Door.Now()),
 			Path:     "/",
-			MaxAge:   int(devicesLifetime / time.Second),
+			MaxAge:   int(user.DeviceLifetime / time.Second),
 			HttpOnly: true,
 			Secure:   d.Door.Secure(),
 			SameSite: http.SameSiteLaxMode,

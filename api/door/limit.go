@@ -58,6 +58,14 @@ func (d *Door) inTime(c echo.Context, streams map[string]bool, next echo.Handler
 	return next(c)
 }
 
+// Stay lets a request go on if its caller leaves, as long as it might have gone on otherwise: what is known must not depend on
+// whether the caller waits for it. The function that it returns ends it.
+func Stay(c echo.Context) context.CancelFunc {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), requestTimeout)
+	c.SetRequest(c.Request().WithContext(ctx))
+	return cancel
+}
+
 // takesBody reports whether requests of a method have a body that means something (RFC 9110, section 9.3).
 func takesBody(method string) bool {
 	return method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions

@@ -39,6 +39,9 @@ func (p *Problem) Error() string {
 // Unwrap returns what caused the problem.
 func (p *Problem) Unwrap() error { return p.Err }
 
+// statusClosed is nginx's status for a connection that the client has closed, so that the log does not blame us.
+const statusClosed = 499
+
 // InvalidRequest is the refusal of a request that cannot be understood; field is the input at fault, empty if it is none.
 func InvalidRequest(field, detail string) *Problem {
 	return &Problem{
@@ -135,8 +138,8 @@ func AsProblem(err error) *Problem {
 		return r.problem(err)
 	}
 	if errors.Is(err, context.Canceled) {
-		// The client never reads this answer. The status is nginx's for a closed connection, so that the log does not blame us.
-		return &Problem{Status: 499, Code: "client_closed_request", Title: "The client hung up", Err: err}
+		// The client never reads this answer.
+		return &Problem{Status: statusClosed, Code: "client_closed_request", Title: "The client hung up", Err: err}
 	}
 	return &Problem{
 		Status:     http.StatusServiceUnavailable,

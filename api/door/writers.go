@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -93,6 +94,9 @@ func writeOAuthError(c echo.Context, err error) error {
 			h.Set("WWW-Authenticate", `Basic realm="handstamp", charset="UTF-8"`)
 		case oauth.TemporarilyUnavailable:
 			status = http.StatusServiceUnavailable
+			if errors.Is(err, context.Canceled) { // nobody reads it; the log must not blame us
+				status = statusClosed
+			}
 			SetRetryAfter(h, e.RetryAfter)
 		default:
 		}

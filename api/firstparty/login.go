@@ -45,6 +45,7 @@ func (r *Login) login(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
 	r.Devices.Remember(c, u.User)
 	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
 		User:          u.User,

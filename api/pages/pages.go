@@ -156,12 +156,13 @@ func (view) RevealScript() template.JS { return revealScript }
 // Scopes returns what the client asks for in the order of the operator: first what everybody knows, then the operator's own
 // scopes, then any other.
 func (v view) Scopes(asked []string) []string {
+	known := []string{"openid", "profile", "email", "offline_access"}
 	place := func(scope string) int {
 		if at := slices.IndexFunc(v.Brand.Scopes, func(s Scope) bool { return s.Name == scope }); at >= 0 {
 			return at
 		}
-		if v.ScopeGlyph(scope) != "scope" {
-			return -1
+		if at := slices.Index(known, scope); at >= 0 {
+			return at - len(known)
 		}
 		return len(v.Brand.Scopes)
 	}

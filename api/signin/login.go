@@ -64,6 +64,7 @@ func (h *Login) loginForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
 	h.Passwords.Devices.Remember(c, u.User)
 	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash, Refund: u.Refund})
 }

@@ -101,7 +101,7 @@ func (h *Login) callback(c echo.Context) error {
 	}
 	var j journey
 	if jsonErr := json.Unmarshal([]byte(attempt.Continue), &j); jsonErr != nil {
-		return upstream.ErrState
+		return errors.Join(upstream.ErrState, jsonErr, err)
 	}
 	f, resumeErr := h.resumeParameters(c, j.Parameters)
 	switch {

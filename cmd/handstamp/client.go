@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/audit"
@@ -99,6 +100,11 @@ func (p *program) clientUpdateCommand() *cobra.Command {
 				return err
 			}
 			changed := cmd.LocalNonPersistentFlags().Changed
+			named := false
+			cmd.LocalNonPersistentFlags().Visit(func(flag *pflag.Flag) { named = named || flag.Name != "id" })
+			if !named {
+				return usageErrorf("name what to change: --redirect-uri, --scope, --pkce, ...")
+			}
 			return p.withStore(cmd, func(config Config, s store.Store) error {
 				c, err := s.Client(cmd.Context(), id)
 				if err != nil {

@@ -132,6 +132,9 @@ func (p *program) printClient(config Config, c oauth.Client, secret string) erro
 	if c.ThirdParty {
 		rows = append(rows, []string{"Third party", "users are asked for consent"})
 	}
+	if c.MayAccount() {
+		rows = append(rows, []string{"Account API", "for logins that ask for the scope account, or for no scope"})
+	}
 	rows = append(rows, tokenRows(c)...)
 	if c.Disabled() {
 		rows = append(rows, []string{"Disabled", when(c.DisabledAt)})

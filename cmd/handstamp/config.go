@@ -397,11 +397,11 @@ func hasSecret(nodes map[string]yaml.Node) bool {
 		return true
 	}
 	u, err := url.Parse(nodes["database_url"].Value)
-	if err != nil || u.User == nil {
+	if err != nil {
 		return false
 	}
 	_, has := u.User.Password()
-	return has
+	return has || u.Query().Has("password") || u.Query().Has("sslpassword")
 }
 
 // Kubernetes puts such variables into every container beside a service named handstamp.

@@ -84,8 +84,9 @@ func reload(ctx context.Context, c Config, read func() (Config, error), running 
 	level.Set(next.levelOf())
 	late := []string{}
 	before := settings(&c)
+	secret := map[string]bool{"master_key": next.MasterKey != c.MasterKey, "database_url": next.DatabaseURL != c.DatabaseURL}
 	for i, s := range settings(&next) {
-		if !slices.Contains(reloaded(), s.name) && s.value.show() != before[i].value.show() {
+		if !slices.Contains(reloaded(), s.name) && (s.value.show() != before[i].value.show() || secret[s.name]) {
 			late = append(late, s.name)
 		}
 	}

@@ -77,6 +77,8 @@ func (p *program) userUpdateCommand() *cobra.Command {
 		texts[attribute] = flags.String(strings.ReplaceAll(attribute, "_", "-"), "",
 			attribute+" of OpenID Connect, which scope profile gives to clients; empty removes it")
 	}
+	cmd.Example = `  handstamp user update --email ann@example.com --name "Ann Example"
+  handstamp user update ann@example.com --locale de --picture ""`
 	find := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if flags.Changed("name") {

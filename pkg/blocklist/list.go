@@ -56,6 +56,8 @@ type List struct {
 	bytes   int           // of the entries in recent
 	changed chan struct{} // closed at the next change
 	reading *reading      // that callers of Fresh wait for
+
+	readings sync.WaitGroup // for Close
 }
 
 // NewList returns a list that has heard nothing yet, by a clock. Call Sync before relying on it, then Follow.
@@ -229,16 +231,19 @@ func (l *List) join(ctx context.Context) *reading {
 		r := &reading{began: time.Now(), done: make(chan struct{})}
 		l.reading = r
 		ctx := context.WithoutCancel(ctx)
-		go func() { // its owners are those who wait for it; it ends after syncTimeout at the latest
+		l.readings.Go(func() { // ends after syncTimeout at the latest
 			r.err = l.Sync(ctx)
 			l.mu.Lock()
 			l.reading = nil
 			l.mu.Unlock()
 			close(r.done)
-		}()
+		})
 	}
 	return l.reading
 }
+
+// Close waits for a reading that is under way. Nobody asks for another meanwhile.
+func (l *List) Close() { l.readings.Wait() }
 
 // Cursor is where the list stands.
 func (l *List) Cursor() string {

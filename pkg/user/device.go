@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/handstamp/handstamp/pkg/seal"
 )
@@ -36,19 +37,27 @@ type Devices struct{ sealer seal.Sealer }
 // NewDevices returns the devices of a master key.
 func NewDevices(master seal.MasterKey) Devices { return Devices{seal.New(master, seal.KnownDevices)} }
 
+// DeviceLifetime is how long a browser that is not used to log in stays a known device.
+const DeviceLifetime = 180 * 24 * time.Hour
+
 // memory is one login that a browser remembers.
 type memory struct {
 	Email      []byte `json:"e"` // of the EmailKey, hashed and cut: the cookie names nobody
 	ID         []byte `json:"d"`
 	Credential []byte `json:"c"`
+	At         int64  `json:"t"` // of the login, in Unix seconds
 }
 
 // purpose binds the sealed text to its use.
 const devicePurpose = "known devices"
 
-// Find returns the device that a browser is for an address; the zero Device if it is none. A text that is not ours is none.
-func (d Devices) Find(remembered, email string) Device {
+// Find returns the device that a browser is at a time for an address; the zero Device if it is none. A text that is not ours is
+// none.
+func (d Devices) Find(remembered, email string, at time.Time) Device {
 	for _, m := range d.open(remembered) {
+		if at.Sub(time.Unix(m.At, 0)) >= DeviceLifetime {
+			continue
+		}
 		if slices.Equal(m.Email, cutHash(email)) && len(m.ID) == len(Device{}.ID) && len(m.Credential) == len(Credential{}) {
 			return Device{ID: [16]byte(m.ID), Credential: Credential(m.Credential)}
 		}
@@ -56,14 +65,14 @@ func (d Devices) Find(remembered, email string) Device {
 	return Device{}
 }
 
-// Remember returns what a browser has to remember after a login with a password.
-func (d Devices) Remember(remembered, email, passwordHash string) string {
-	id, credential := d.Find(remembered, email).ID, CredentialOf(passwordHash)
+// Remember returns what a browser has to remember after a login with a password at a time.
+func (d Devices) Remember(remembered, email, passwordHash string, at time.Time) string {
+	id, credential := d.Find(remembered, email, at).ID, CredentialOf(passwordHash)
 	if id == (Device{}.ID) {
 		rand.Read(id[:])
 	}
 	all := slices.DeleteFunc(d.open(remembered), func(m memory) bool { return slices.Equal(m.Email, cutHash(email)) })
-	all = slices.Insert(all, 0, memory{Email: cutHash(email), ID: id[:], Credential: credential[:]})
+	all = slices.Insert(all, 0, memory{Email: cutHash(email), ID: id[:], Credential: credential[:], At: at.Unix()})
 	text, err := json.Marshal(all[:min(len(all), maxDevices)])
 	if err != nil {
 		panic(err) // a list of bytes

@@ -189,9 +189,10 @@ func TestDevices(t *testing.T) {
 	}
 	devices := user.NewDevices(key("YSBtYXN0ZXIga2V5IHRoYXQgb25seSB0ZXN0cyB1c2U="))
 	const ann, bob = "Ann@Example.test", "bob@example.test"
-	first := devices.Remember("", ann, "hash 1")
-	both := devices.Remember(first, bob, "hash 2")
-	known := devices.Find(first, "ann@example.test")
+	now := time.Now()
+	first := devices.Remember("", ann, "hash 1", now)
+	both := devices.Remember(first, bob, "hash 2", now)
+	known := devices.Find(first, "ann@example.test", now)
 	for name, test := range map[string]struct {
 		remembered, email string
 		known             bool
@@ -205,25 +206,29 @@ func TestDevices(t *testing.T) {
 		"fail/not ours":                 {"bm90IG91cnM", ann, false},
 		"fail/changed":                  {first[:len(first)-2] + "AA", ann, false},
 		"fail/of another service": {
-			user.NewDevices(key("YW5vdGhlciBtYXN0ZXIga2V5IGZvciB0aGUgdGVzdHM=")).Remember("", ann, "hash 1"), ann, false,
+			user.NewDevices(key("YW5vdGhlciBtYXN0ZXIga2V5IGZvciB0aGUgdGVzdHM=")).Remember("", ann, "hash 1", now), ann, false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := devices.Find(test.remembered, test.email); (got != user.Device{}) != test.known {
+			if got := devices.Find(test.remembered, test.email, now); (got != user.Device{}) != test.known {
 				t.Errorf("device %v", got)
 			}
 		})
 	}
-	if again := devices.Find(devices.Remember(both, ann, "hash 3"), ann); again.ID != known.ID ||
+	if again := devices.Find(devices.Remember(both, ann, "hash 3", now), ann, now); again.ID != known.ID ||
 		again.Credential != user.CredentialOf("hash 3") || known.Credential != user.CredentialOf("hash 1") {
 		t.Errorf("a login in the same browser: %v, was %v", again, known)
 	}
 	// A browser remembers the last few.
+	if devices.Find(both, ann, now.Add(user.DeviceLifetime-time.Second)) == (user.Device{}) ||
+		devices.Find(both, ann, now.Add(user.DeviceLifetime+time.Second)) != (user.Device{}) {
+		t.Error("a device is known for another time than it should")
+	}
 	last := first
 	for i := range 10 {
-		last = devices.Remember(last, fmt.Sprintf("u%d@example.test", i), "hash")
+		last = devices.Remember(last, fmt.Sprintf("u%d@example.test", i), "hash", now)
 	}
-	if len(last) > 1000 || devices.Find(last, ann) != (user.Device{}) || devices.Find(last, "u9@example.test") == (user.Device{}) {
+	if len(last) > 1000 || devices.Find(last, ann, now) != (user.Device{}) || devices.Find(last, "u9@example.test", now) == (user.Device{}) {
 		t.Errorf("%d bytes are remembered", len(last))
 	}
 }

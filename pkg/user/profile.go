@@ -74,6 +74,10 @@ func parseAttribute(name, text string) (string, error) {
 	}
 	switch name {
 	case "given_name", "family_name", "preferred_username":
+		// Applications that look people up by preferred_username must not find another's address in it.
+		if name == "preferred_username" && strings.Contains(text, "@") {
+			return fault("without @: an address is the claim email")
+		}
 		value, err := ParseName(text)
 		if err != nil {
 			return fault(fmt.Sprintf("at most %d characters without control characters", MaxNameLength))

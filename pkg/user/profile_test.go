@@ -33,6 +33,7 @@ func TestChange(t *testing.T) {
 		{"given_name", strings.Repeat("x", 201)},
 		{"family_name", "a\x00b"},
 		{"preferred_username", "a\nb"},
+		{"preferred_username", "somebody@example.com"},
 		{"picture", "javascript:alert(1)"},
 		{"picture", "data:image/png;base64,AA=="},
 		{"picture", "/relative.png"},

@@ -43,7 +43,11 @@ func Check(c Config) (faults []error) {
 		fault("languages_dir", err)
 	}
 	if _, err := newPages(c); err != nil {
-		faults = append(faults, pageFaults(c)...)
+		of := pageFaults(c)
+		if len(of) == 0 { // no setting is wrong by itself
+			of = append(of, err)
+		}
+		faults = append(faults, of...)
 	}
 	_, err := NewHasher(c)
 	fault("password_memory, password_time, password_threads", err)

@@ -23,11 +23,11 @@ type figures struct {
 	swept     atomic.Int64 // when expired rows were last swept, in Unix seconds
 }
 
-// endings are the reasons for which this replica ends sessions.
+// endings are the reasons for which this replica ends sessions and knows how many. An operator's commands are not its own.
 func endings() []session.Reason {
 	return []session.Reason{
 		session.ReasonLogout, session.ReasonRevoked, session.ReasonReuse, session.ReasonLogoutAll, session.ReasonPasswordChange,
-		session.ReasonUserDisabled, session.ReasonUserDeleted, session.ReasonLimit, session.ReasonCodeReuse, session.ReasonAdopted,
+		session.ReasonUserDeleted, session.ReasonLimit, session.ReasonCodeReuse,
 	}
 }
 

@@ -143,6 +143,7 @@ func (b *builder) start(ctx context.Context) {
 func (v *Service) Close() error {
 	v.cancel()
 	v.background.Wait()
+	v.Blocklist.Close()
 	v.Keys.Close()
 	return v.Store.Close()
 }
