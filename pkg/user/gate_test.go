@@ -228,7 +228,8 @@ func TestDevices(t *testing.T) {
 	for i := range 10 {
 		last = devices.Remember(last, fmt.Sprintf("u%d@example.test", i), "hash", now)
 	}
-	if len(last) > 1000 || devices.Find(last, ann, now) != (user.Device{}) || devices.Find(last, "u9@example.test", now) == (user.Device{}) {
+	if len(last) > 1000 || devices.Find(last, ann, now) != (user.Device{}) ||
+		devices.Find(last, "u9@example.test", now) == (user.Device{}) {
 		t.Errorf("%d bytes are remembered", len(last))
 	}
 }

@@ -183,8 +183,12 @@ func (f *Failing) EndSessions(a0 context.Context, a1 string, a2 session.ID, a3 s
 }
 
 // EndSessionsBefore implements [store.Store].
-func (f *Failing) EndSessionsBefore(a0 context.Context, a1 time.Time, a2 session.ID, a3 int, a4 session.Ending) ([]session.ID, int, error) {
-	return results(f, "EndSessionsBefore", func() ([]session.ID, int, error) { return f.store.EndSessionsBefore(a0, a1, a2, a3, a4) })
+func (f *Failing) EndSessionsBefore(
+	a0 context.Context, a1 time.Time, a2 session.ID, a3 int, a4 session.Ending,
+) ([]session.ID, int, error) {
+	return results(f, "EndSessionsBefore", func() ([]session.ID, int, error) {
+		return f.store.EndSessionsBefore(a0, a1, a2, a3, a4)
+	})
 }
 
 // Events implements [store.Store].
@@ -368,7 +372,9 @@ func (f *Failing) SetRoles(a0 context.Context, a1 string, a2 []string, a3 sessio
 }
 
 // SetStreamStatus implements [store.Store].
-func (f *Failing) SetStreamStatus(a0 context.Context, a1 string, a2 string, a3 sharedsignal.Status, a4 string, a5 time.Time) error {
+func (f *Failing) SetStreamStatus(
+	a0 context.Context, a1 string, a2 string, a3 sharedsignal.Status, a4 string, a5 time.Time,
+) error {
 	return f.do("SetStreamStatus", func() error { return f.store.SetStreamStatus(a0, a1, a2, a3, a4, a5) })
 }
 
