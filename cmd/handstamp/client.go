@@ -99,9 +99,10 @@ func (p *program) clientUpdateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			changed := cmd.LocalNonPersistentFlags().Changed
-			named := false
-			cmd.LocalNonPersistentFlags().Visit(func(flag *pflag.Flag) { named = named || flag.Name != "id" })
+			changed, named := cmd.Flags().Changed, false
+			cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) {
+				named = named || flag.Changed && flag.Name != "id" && flag.Name != "help"
+			})
 			if !named {
 				return usageErrorf("name what to change: --redirect-uri, --scope, --pkce, ...")
 			}

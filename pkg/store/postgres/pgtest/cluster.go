@@ -1,16 +1,18 @@
 package pgtest
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,25 +109,24 @@ func newCluster(t testing.TB) *Cluster {
 
 func (c *Cluster) start(settings ...string) {
 	c.t.Helper()
-	c.port = freePort(c.t)
-	var lines bytes.Buffer
-	for _, s := range append([]string{
-		"listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", fmt.Sprintf("port = %d", c.port), "max_connections = 50",
+	c.configure(append([]string{
+		"listen_addresses = '127.0.0.1'",
+		"unix_socket_directories = ''",
+		"max_connections = 50",
 		"shared_buffers = '32MB'",
-	}, settings...) {
-		lines.WriteString(s + "\n")
+	}, settings...)...)
+	// A port that was free a moment ago may be another server's by now: then the next one.
+	for attempts := 5; ; attempts-- {
+		c.port = freePort(c.t)
+		c.configure(fmt.Sprintf("port = %d", c.port))
+		err := c.run("pg_ctl", "-D", c.dir, "-l", filepath.Join(c.dir, "log"), "-w", "start")
+		if err == nil {
+			break
+		}
+		if attempts == 1 || !strings.Contains(err.Error(), "Address already in use") {
+			c.t.Fatal(err)
+		}
 	}
-	f, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if _, err := f.Write(lines.Bytes()); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		c.t.Fatal(err)
-	}
-	c.program("pg_ctl", "-D", c.dir, "-l", filepath.Join(c.dir, "log"), "-w", "start")
 	c.t.Cleanup(func() {
 		if _, err := os.Stat(filepath.Join(c.dir, "postmaster.pid")); err == nil {
 			c.Crash()
@@ -133,13 +134,31 @@ func (c *Cluster) start(settings ...string) {
 	})
 }
 
-// freePort finds a port that nobody listens on, below those that the system hands out to whoever asks for any: the server comes
-// back to it after it has been down.
+// configure adds lines to the server's configuration. Of two lines for one setting the later counts.
+func (c *Cluster) configure(lines ...string) {
+	c.t.Helper()
+	f, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := f.WriteString(strings.Join(lines, "\n") + "\n"); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// freePort finds a port that nobody listens on, below those that the system hands out to a caller who asks for any: the server
+// comes back to it after it has been down. It looks at random, because servers start side by side.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for i := range 100 {
-		// Where tests of other packages don't look first.
-		port := 15_000 + (os.Getpid()*97+i*131)%15_000
+	for range 100 {
+		n, err := rand.Int(rand.Reader, big.NewInt(15_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := 15_000 + int(n.Int64())
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil { //nolint:noctx // at once
 			_ = l.Close()
 			return port
@@ -149,8 +168,16 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// program runs one of the server programs as somebody whom PostgreSQL runs for.
+// program runs one of the server programs, which must succeed.
 func (c *Cluster) program(name string, args ...string) {
+	c.t.Helper()
+	if err := c.run(name, args...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// run runs one of the server programs as a user for whom PostgreSQL runs. The error carries what it printed, and the server's log.
+func (c *Cluster) run(name string, args ...string) error {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), time.Minute)
 	defer cancel()
@@ -172,8 +199,9 @@ func (c *Cluster) program(name string, args ...string) {
 	if err := cmd.Run(); err != nil {
 		said, _ := os.ReadFile(output.Name())
 		logged, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-		c.t.Fatalf("%s: %v\n%s\n%s", name, err, said, logged)
+		return fmt.Errorf("%s: %w\n%s\n%s", name, err, said, logged)
 	}
+	return nil
 }
 
 func unprivileged(t testing.TB) *user.User {
