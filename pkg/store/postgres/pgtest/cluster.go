@@ -176,7 +176,8 @@ func (c *Cluster) program(name string, args ...string) {
 	}
 }
 
-// run runs one of the server programs as a user for whom PostgreSQL runs. The error carries what it printed, and the server's log.
+// run runs one of the server programs as a user for whom PostgreSQL runs. The error carries what it printed, and the log of the
+// server.
 func (c *Cluster) run(name string, args ...string) error {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), time.Minute)
