@@ -92,7 +92,7 @@ func TestCK06_CORS(t *testing.T) {
 				if got := r.Header.Get("Access-Control-Allow-Origin"); got != allowed {
 					t.Errorf("%s %s from %q: allowed to %q, want %q", route.Method, route.Path, origin, got, allowed)
 				}
-				if r.Header.Get("Access-Control-Allow-Credentials") != "" {
+				if r.Header.Get("Access-Control-Allow-Credentials") != "" { // see TestCK06_Credentials
 					t.Errorf("%s %s from %q: with credentials", route.Method, route.Path, origin)
 				}
 				if shared := !unshared(route.Path) && !slices.Contains(public(), route.Path); shared &&

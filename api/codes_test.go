@@ -242,6 +242,9 @@ func TestCodes(t *testing.T) {
 		for _, code := range []string{"invalid_token", "insufficient_scope", "unauthorized"} { // RFC 6750, section 3.1
 			all[code] = true
 		}
+		for _, code := range []string{"origin_not_allowed", "cross_site", "client_header_required"} { // no page of the client
+			all[code] = true
+		}
 		same(t, "PROTOCOL.md", keys(table), all)
 		used := codesInContract(t, "OAuthError", "error")
 		same(t, "openapi.yaml", enum("OAuthError", "error"), keys(used))

@@ -477,10 +477,17 @@ func TestContractExchanges(t *testing.T) {
 		})
 		registerClient(t, s, oauth.Client{ID: "app", PostLogoutRedirectURIs: []string{appRedirect}})
 		registerClient(t, s, oauth.Client{ID: "other", ThirdParty: true})
+		addClient(t, s, oauth.Client{
+			ID:               "pages",
+			Type:             oauth.Public,
+			Grants:           []string{oauth.GrantRefreshToken},
+			RefreshTransport: oauth.TransportCookie,
+		})
 		if err := s.Clients.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		c.documents(s)
+		c.cookies(s)
 		c.account(s)
 		c.protocol(s)
 		c.blocklist(s)
@@ -673,6 +680,33 @@ func (c *checked) protocol(s *servicetest.Service) {
 	c.form(s, 401, "/oauth2/par", nil, "client_id", "backend")
 }
 
+// cookies are the requests of a page whose refresh token is in a cookie.
+func (c *checked) cookies(s *servicetest.Service) {
+	c.t.Helper()
+	page := header("Origin", s.Config.Issuer, "X-Handstamp-Client", "pages", "Content-Type", "application/json")
+	body := `{"email":"cookie@example.com","password":"` + servicetest.Password + `","client_id":"pages"}`
+	c.exchange(s, 403, "POST", "/v1/signup", header("Content-Type", "application/json"), body)
+	r := c.exchange(s, 201, "POST", "/v1/signup", page, body)
+	c.exchange(s, 403, "POST", "/v1/login", header("Content-Type", "application/json"), body)
+	c.exchange(s, 200, "POST", "/v1/login", page, body)
+	page.Del("Content-Type")
+	cookie := func(r servicetest.Response) http.Header {
+		set, err := http.ParseSetCookie(r.Header.Get("Set-Cookie"))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return extended(page, "Cookie", set.Name+"="+set.Value)
+	}
+	refresh := []string{"grant_type", "refresh_token", "client_id", "pages"}
+	c.form(s, 403, "/oauth2/token", nil, refresh...)
+	r = c.form(s, 200, "/oauth2/token", cookie(r), refresh...)
+	c.form(s, 403, "/oauth2/revoke", nil, "client_id", "pages")
+	c.exchange(s, 403, "POST", "/v1/logout", header("X-Handstamp-Client", "pages"), "")
+	c.exchange(s, 400, "POST", "/v1/logout", header("X-Handstamp-Client", "nobody"), "")
+	c.exchange(s, 204, "POST", "/v1/logout", cookie(r), "")
+	c.form(s, 200, "/oauth2/revoke", cookie(r), "client_id", "pages")
+}
+
 func (c *checked) blocklist(s *servicetest.Service) {
 	c.t.Helper()
 	c.exchange(s, 200, "GET", "/v1/blocklist", header("Accept", "application/blocklist+jwt"), "")
@@ -802,7 +836,7 @@ func (c *checked) pages(s *servicetest.Service) {
 	third := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "other", "code", code,
 		"redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
 	for _, o := range operations(c.doc) {
-		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 {
+		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 && o.OperationID != "logout" {
 			c.exchange(s, 403, o.method, strings.NewReplacer("{sid}", sid(t, third.AccessToken), "{provider}", "corp").Replace(o.path),
 				bearer(third.AccessToken), "")
 		}

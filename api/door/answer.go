@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
 // NoStore keeps what is secret or personal out of every cache (RFC 6749, section 5.1).
@@ -58,26 +56,4 @@ func MatchesETag(r *http.Request, etag string) bool {
 		}
 	}
 	return false
-}
-
-// tokenBody is RFC 6749, section 5.1.
-type tokenBody struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
-	Scope        string `json:"scope"`
-}
-
-// WriteTokens is the one writer of token responses.
-func WriteTokens(c echo.Context, status int, r *oauth.TokenResponse) error {
-	NoStore(c.Response().Header())
-	if !r.SessionID.IsZero() {
-		EventOf(c).SessionID = r.SessionID.String()
-	}
-	return WriteJSON(c, status, "application/json", tokenBody{
-		AccessToken: r.AccessToken, TokenType: "Bearer", ExpiresIn: int64(r.ExpiresIn.Seconds()),
-		RefreshToken: r.RefreshToken, IDToken: r.IDToken, Scope: r.Scope,
-	})
 }

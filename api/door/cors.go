@@ -9,18 +9,19 @@ import (
 )
 
 // shared adds the CORS headers of a route's answers.
-func (d *Door) shared(s Sharing, next echo.HandlerFunc) echo.HandlerFunc {
+func (d *Door) shared(route Route, next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		d.allowOrigin(c, s)
+		d.allowOrigin(c, route)
 		return next(c)
 	}
 }
 
 // allowOrigin says which page may read the answer: every one for public documents, else a client's registered origins, compared
-// exactly. Credentials are never allowed: nothing that is shared depends on a cookie.
-func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
+// exactly. Credentials are allowed on the routes of the refresh cookie only, and for the origins of the clients that have it: nothing
+// else that is shared depends on a cookie.
+func (d *Door) allowOrigin(c echo.Context, route Route) bool {
 	h := c.Response().Header()
-	if s == SharedAll {
+	if route.Sharing == SharedAll {
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Access-Control-Expose-Headers", "ETag, X-Request-Id")
 		return true
@@ -28,13 +29,16 @@ func (d *Door) allowOrigin(c echo.Context, s Sharing) bool {
 	h.Add("Vary", "Origin")
 	from := c.Request().Header.Get("Origin")
 	allows := d.config.Clients.AllowsOrigin
-	if s == SharedOwn {
+	if route.Sharing == SharedOwn {
 		allows = d.config.Clients.AllowsOwnOrigin
 	}
 	if from == "" || !allows(from) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", from)
+	if route.Cookie && d.config.Clients.AllowsCookieOrigin(from) {
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
 	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, X-Request-Id")
 	return true
 }
@@ -48,7 +52,7 @@ const allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event
 func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
-		if d.allowOrigin(c, route.Sharing) {
+		if d.allowOrigin(c, route) {
 			var methods []string
 			for _, r := range routes {
 				if r.Path == route.Path && !slices.Contains(methods, r.Method) {
@@ -56,7 +60,11 @@ func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
 				}
 			}
 			h.Set("Access-Control-Allow-Methods", strings.Join(methods, ", "))
-			h.Set("Access-Control-Allow-Headers", allowedHeaders)
+			headers := allowedHeaders
+			if route.Cookie {
+				headers += ", " + HeaderClient
+			}
+			h.Set("Access-Control-Allow-Headers", headers)
 			h.Set("Access-Control-Max-Age", "600")
 		}
 		return c.NoContent(http.StatusNoContent)

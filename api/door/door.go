@@ -25,6 +25,7 @@ type Clients interface {
 	Knows(id string) bool
 	AllowsOrigin(origin string) bool
 	AllowsOwnOrigin(origin string) bool
+	AllowsCookieOrigin(origin string) bool
 }
 
 // Config is what the door needs to know of the service.
@@ -91,7 +92,7 @@ func (d *Door) Handler(routes []Route) *echo.Echo {
 	for _, r := range routes {
 		handler := d.guarded(r)
 		if r.Sharing != NotShared {
-			handler = d.shared(r.Sharing, handler)
+			handler = d.shared(r, handler)
 			e.OPTIONS(r.Path, d.preflight(r, routes))
 		}
 		e.Add(r.Method, r.Path, handler)

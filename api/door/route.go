@@ -81,6 +81,7 @@ type Route struct {
 	Access  Access
 	Scope   string // of a Receiver route
 	Sharing Sharing
+	Cookie  bool         // the refresh cookie of a client is read or set here
 	Audit   []audit.Kind // the security events that a request may record
 	Handler echo.HandlerFunc
 }

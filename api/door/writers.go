@@ -73,6 +73,8 @@ func writeOAuthError(c echo.Context, err error) error {
 	if p, ok := errors.AsType[*Problem](err); ok { // a body that could not be read
 		status, body.Description = p.Status, p.Detail
 		switch {
+		case p.Challenge == "" && status == http.StatusForbidden: // no page of the client (refreshcookie.go)
+			body.Error = oauth.ErrorCode(p.Code)
 		case p.Challenge != "": // an endpoint that takes access tokens (RFC 6750, section 3.1)
 			body.Error = oauth.ErrorCode(p.Code)
 			h.Set("WWW-Authenticate", p.Challenge)

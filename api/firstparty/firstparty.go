@@ -32,6 +32,7 @@ type Links interface {
 
 // Login logs users in with a password, and out.
 type Login struct {
+	Door          *door.Door
 	OAuth         *oauth.Server
 	Sessions      *session.Manager
 	AnyAudience   *verifier.Verifier // accepts access tokens of this service for every audience
@@ -44,11 +45,11 @@ type Login struct {
 func (r *Login) Routes() []door.Route {
 	return []door.Route{
 		{
-			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedOwn, Handler: r.signup,
+			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedOwn, Cookie: true, Handler: r.signup,
 			Audit: []audit.Kind{audit.KindSignedUp, audit.KindLoggedIn},
 		},
 		{
-			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedOwn, Handler: r.login,
+			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedOwn, Cookie: true, Handler: r.login,
 			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindLoginFailed},
 		},
 		{
@@ -56,6 +57,7 @@ func (r *Login) Routes() []door.Route {
 			Path:    "/v1/logout",
 			Access:  door.OwnBearer,
 			Sharing: door.SharedClient,
+			Cookie:  true,
 			Handler: r.logout,
 			Audit:   []audit.Kind{audit.KindSessionEnded},
 		},
@@ -64,6 +66,7 @@ func (r *Login) Routes() []door.Route {
 
 // Account serves a user's own profile, password and sessions.
 type Account struct {
+	Door          *door.Door
 	OAuth         *oauth.Server
 	Sessions      *session.Manager
 	Users         Users
@@ -84,7 +87,7 @@ func (r *Account) Routes() []door.Route {
 			Audit: []audit.Kind{audit.KindUserDeleted},
 		},
 		{
-			Method: http.MethodPost, Path: "/v1/password/change", Access: by, Sharing: to, Handler: r.changePassword,
+			Method: http.MethodPost, Path: "/v1/password/change", Access: by, Sharing: to, Cookie: true, Handler: r.changePassword,
 			Audit: []audit.Kind{audit.KindPasswordChanged, audit.KindLoggedIn, audit.KindLoginFailed},
 		},
 		{Method: http.MethodGet, Path: "/v1/sessions", Access: by, Sharing: to, Handler: r.sessions},
@@ -102,6 +105,7 @@ func (r *Account) Routes() []door.Route {
 // Identities serves a user's links to providers. A link is added by way of the hosted pages: POST /v1/identities/:provider, whose
 // answer is the address of one, is theirs.
 type Identities struct {
+	Door      *door.Door
 	OAuth     *oauth.Server
 	Users     Users
 	Upstream  Links
@@ -122,7 +126,7 @@ func (r *Identities) Routes() []door.Route {
 		},
 		{Method: http.MethodGet, Path: "/v1/identities/:provider/token", Access: by, Sharing: to, Handler: r.identityToken},
 		{
-			Method: http.MethodPost, Path: "/v1/login/:provider/id-token", Sharing: to, Handler: r.loginByIDToken,
+			Method: http.MethodPost, Path: "/v1/login/:provider/id-token", Sharing: to, Cookie: true, Handler: r.loginByIDToken,
 			Audit: []audit.Kind{audit.KindSignedUp, audit.KindIdentityLinked, audit.KindLoggedIn},
 		},
 	}

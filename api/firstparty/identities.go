@@ -100,7 +100,11 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
+	client, err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope)
+	if err == nil {
+		err = r.Door.FromPage(c, client)
+	}
+	if err != nil {
 		return err
 	}
 	p, err := r.Providers.Provider(c.Param("provider"))
@@ -122,7 +126,7 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
+	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
 		User:     u,
 		Provider: identity.Provider,
 		Subject:  identity.Subject,

@@ -33,7 +33,11 @@ func (r *Login) login(c echo.Context) error {
 		return err
 	}
 	ctx, from := c.Request().Context(), door.Origin(c)
-	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
+	client, err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope)
+	if err == nil {
+		err = r.Door.FromPage(c, client)
+	}
+	if err != nil {
 		return err
 	}
 	u, err := r.Authenticator.Authenticate(ctx, user.Credentials{
@@ -47,7 +51,7 @@ func (r *Login) login(c echo.Context) error {
 	}
 	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
 	r.Devices.Remember(c, u.User)
-	return loggedIn(c, r.OAuth, http.StatusOK, oauth.Login{
+	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
 		User:          u.User,
 		CheckPassword: true,
 		Refund:        u.Refund,
@@ -59,13 +63,13 @@ func (r *Login) login(c echo.Context) error {
 }
 
 // loggedIn starts a session for a user who has logged in, and answers its tokens.
-func loggedIn(c echo.Context, server *oauth.Server, status int, login oauth.Login) error {
+func loggedIn(c echo.Context, d *door.Door, server *oauth.Server, status int, login oauth.Login) error {
 	response, err := server.Login(c.Request().Context(), login)
 	if err != nil {
 		return err
 	}
 	door.EventOf(c).UserID = login.User.ID
-	return door.WriteTokens(c, status, response)
+	return d.WriteTokens(c, status, response)
 }
 
 // signupBody is the body of POST /v1/signup.
@@ -98,7 +102,11 @@ func (r *Login) signup(c echo.Context) error {
 		return err
 	}
 	ctx, from := c.Request().Context(), door.Origin(c)
-	if err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope); err != nil {
+	client, err := r.OAuth.CheckLogin(ctx, b.ClientID, b.Scope)
+	if err == nil {
+		err = r.Door.FromPage(c, client)
+	}
+	if err != nil {
 		return err
 	}
 	u, err := r.Signup.Create(ctx, email, name, b.Password, from)
@@ -106,7 +114,7 @@ func (r *Login) signup(c echo.Context) error {
 		return err
 	}
 	r.Devices.Remember(c, u)
-	return loggedIn(c, r.OAuth, http.StatusCreated, oauth.Login{
+	return loggedIn(c, r.Door, r.OAuth, http.StatusCreated, oauth.Login{
 		User:          u,
 		CheckPassword: true,
 		ClientID:      b.ClientID,

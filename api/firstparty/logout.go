@@ -15,19 +15,23 @@ import (
 )
 
 // logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in
-// the body. Answered after the end is committed. Logging out twice is no error. A token may end its own session, for any
-// audience.
+// the body or the cookie. Answered after the end is committed. Logging out twice is no error. A token may end its own session, for
+// any audience.
 func (r *Login) logout(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {
 		return r.logoutByRefreshToken(c)
 	}
+	if errors.Is(err, verifier.ErrNoToken) && c.Request().Header.Get(door.HeaderClient) != "" {
+		return r.logoutByCookie(c)
+	}
 	if errors.Is(err, verifier.ErrBlocked) {
-		over, failure := r.isOver(c)
+		id, over, failure := r.isOver(c)
 		switch {
 		case failure != nil:
 			return failure
 		case over:
+			r.clearCookie(c, id)
 			return c.NoContent(http.StatusNoContent)
 		}
 	}
@@ -43,15 +47,82 @@ func (r *Login) logout(c echo.Context) error {
 	if err := r.Sessions.End(c.Request().Context(), ended, session.ReasonLogout, by); err != nil {
 		return err
 	}
+	r.clearCookie(c, id)
 	return c.NoContent(http.StatusNoContent)
 }
 
-// isOver reports whether the session of a request's access token has ended. The token is authentic, for one that is not is never
-// said to be blocked; but a token can also be blocked by itself, and its session goes on.
-func (r *Login) isOver(c echo.Context) (bool, error) {
+// clearCookie clears the cookie of the page that has ended a session with its access token. A cookie of another session is of
+// somebody who has logged in meanwhile, in another tab.
+func (r *Login) clearCookie(c echo.Context, ended session.ID) {
+	id := c.Request().Header.Get(door.HeaderClient)
+	if id == "" {
+		return // no page of a client with a cookie
+	}
+	client, err := r.OAuth.Client(c.Request().Context(), id)
+	if err != nil {
+		return
+	}
+	presented := r.Door.Presents(c)
+	raw, err := presented.Token(client, "")
+	if err != nil {
+		return
+	}
+	if id, err := r.Sessions.IDOf(raw); err == nil && id == ended {
+		presented.Ended()
+	}
+}
+
+// logoutByCookie ends the session whose refresh token is in the cookie of the client that the page names.
+func (r *Login) logoutByCookie(c echo.Context) error {
+	door.NoStore(c.Response().Header())
+	client, err := r.OAuth.Client(c.Request().Context(), c.Request().Header.Get(door.HeaderClient))
+	if err != nil {
+		return err
+	}
+	door.EventOf(c).ClientID = client.ID
+	if !client.UsesCookie() {
+		return door.InvalidRequest("refresh_token", "the refresh token of this client is in the body, not in a cookie")
+	}
+	presented := r.Door.Presents(c)
+	raw, err := presented.Token(client, "")
+	if err != nil {
+		return err
+	}
+	if raw != "" {
+		if err := r.endByRefreshToken(c, raw, client.ID); err != nil {
+			return presented.Failed(err)
+		}
+	}
+	presented.Ended()
+	return c.NoContent(http.StatusNoContent)
+}
+
+// endByRefreshToken ends the session of a refresh token that a client presents. A session that is over already is no error.
+func (r *Login) endByRefreshToken(c echo.Context, raw, clientID string) error {
+	s, _, err := r.Sessions.Find(c.Request().Context(), raw)
+	switch {
+	case errors.Is(err, session.ErrEnded):
+		return nil
+	case err != nil:
+		return err
+	case s.ClientID != clientID:
+		return session.ErrWrongClient
+	}
+	return r.end(c, s)
+}
+
+func (r *Login) end(c echo.Context, s session.Session) error {
+	door.EventOf(c).UserID, door.EventOf(c).SessionID = s.UserID, s.ID.String()
+	by := session.By{Actor: s.UserID, ClientID: s.ClientID, Origin: door.Origin(c)}
+	return r.Sessions.End(c.Request().Context(), s, session.ReasonLogout, by)
+}
+
+// isOver reports whether the session of a request's access token has ended, and which it is. The token is authentic, for one that
+// is not is never said to be blocked; but a token can also be blocked by itself, and its session goes on.
+func (r *Login) isOver(c echo.Context) (id session.ID, over bool, err error) {
 	raw, err := verifier.TokenFrom(c.Request())
 	if err != nil {
-		return false, err
+		return id, false, err
 	}
 	var claims struct {
 		SessionID string `json:"sid"`
@@ -63,18 +134,17 @@ func (r *Login) isOver(c echo.Context) (bool, error) {
 		err = json.Unmarshal(text, &claims)
 	}
 	if err != nil {
-		return false, err
+		return id, false, err
 	}
-	id, err := session.ParseID(claims.SessionID)
-	if err != nil {
-		return false, nil // a client's own token
+	if id, err = session.ParseID(claims.SessionID); err != nil {
+		return id, false, nil // a client's own token
 	}
 	door.NoStore(c.Response().Header())
 	s, err := r.Sessions.Session(c.Request().Context(), id)
 	if errors.Is(err, session.ErrNotFound) {
-		return true, nil
+		return id, true, nil
 	}
-	return err == nil && !s.Alive(r.Sessions.Now()), err
+	return id, err == nil && !s.Alive(r.Sessions.Now()), err
 }
 
 func (r *Login) logoutByRefreshToken(c echo.Context) error {
@@ -95,9 +165,11 @@ func (r *Login) logoutByRefreshToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	door.EventOf(c).UserID, door.EventOf(c).SessionID = s.UserID, s.ID.String()
-	by := session.By{Actor: s.UserID, ClientID: s.ClientID, Origin: door.Origin(c)}
-	if err := r.Sessions.End(c.Request().Context(), s, session.ReasonLogout, by); err != nil {
+	client, err := r.OAuth.Client(c.Request().Context(), s.ClientID)
+	if err == nil && client.UsesCookie() {
+		return door.WrongTransport()
+	}
+	if err := r.end(c, s); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

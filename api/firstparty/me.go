@@ -147,6 +147,13 @@ func (r *Account) changePassword(c echo.Context) error {
 	if err := errors.Join(door.Required("current_password", b.Current), door.Required("new_password", b.New)); err != nil {
 		return err
 	}
+	client, err := r.OAuth.Client(c.Request().Context(), door.ClaimsOf(c).ClientID)
+	if err == nil {
+		err = r.Door.FromPage(c, client)
+	}
+	if err != nil {
+		return err
+	}
 	u, err := r.currentUser(c)
 	if err != nil {
 		return err
@@ -198,7 +205,7 @@ func (r *Account) changePassword(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return door.WriteTokens(c, http.StatusOK, response)
+	return r.Door.WriteTokens(c, http.StatusOK, response)
 }
 
 // inField names the field of a problem that a feature found.

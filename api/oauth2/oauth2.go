@@ -13,6 +13,7 @@ import (
 
 // Room serves the endpoints.
 type Room struct {
+	Door        *door.Door
 	Issuer      string // without a trailing slash
 	OAuth       *oauth.Server
 	AnyAudience *verifier.Verifier // accepts access tokens of this service for every audience
@@ -22,11 +23,11 @@ type Room struct {
 func (r *Room) Routes() []door.Route {
 	return []door.Route{
 		{
-			Method: http.MethodPost, Path: "/oauth2/token", Sharing: door.SharedClient, Handler: r.token,
+			Method: http.MethodPost, Path: "/oauth2/token", Sharing: door.SharedClient, Cookie: true, Handler: r.token,
 			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindRefreshTokenReuse, audit.KindSessionEnded},
 		},
 		{
-			Method: http.MethodPost, Path: "/oauth2/revoke", Sharing: door.SharedClient, Handler: r.revoke,
+			Method: http.MethodPost, Path: "/oauth2/revoke", Sharing: door.SharedClient, Cookie: true, Handler: r.revoke,
 			Audit: []audit.Kind{audit.KindSessionEnded, audit.KindTokenRevoked},
 		},
 		{Method: http.MethodPost, Path: "/oauth2/introspect", Handler: r.introspect},

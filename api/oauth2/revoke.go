@@ -15,9 +15,12 @@ func (r *Room) revoke(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	presented := r.Door.Presents(c)
+	request.Presented = presented.Token
 	if err := r.OAuth.Revoke(c.Request().Context(), request); err != nil {
 		return err
 	}
+	presented.Ended()
 	door.NoStore(c.Response().Header())
 	return door.WriteJSON(c, http.StatusOK, "application/json", struct{}{})
 }

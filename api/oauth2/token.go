@@ -14,9 +14,11 @@ func (r *Room) token(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	presented := r.Door.Presents(c)
+	request.Presented = presented.Token
 	response, err := r.OAuth.Token(c.Request().Context(), request)
 	if err != nil {
-		return err
+		return presented.Failed(err)
 	}
-	return door.WriteTokens(c, http.StatusOK, response)
+	return r.Door.WriteTokens(c, http.StatusOK, response)
 }

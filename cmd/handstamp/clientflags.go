@@ -20,6 +20,7 @@ type clientFlags struct {
 	id, kind, scope     string
 	pkce, idTokenClaims string
 	account             string
+	transport           string
 	grace               time.Duration
 }
 
@@ -47,6 +48,8 @@ func (f *clientFlags) add(flags *pflag.FlagSet) {
 		"default on, off with --third-party")
 	flags.StringVar(&f.pkce, "pkce", pkceRequired,
 		"required, or optional for a confidential client that cannot send a code_challenge")
+	flags.StringVar(&f.transport, "refresh-transport", string(oauth.TransportBody),
+		"body, or cookie for pages: the browser keeps the refresh token in a cookie that no script can read")
 	flags.DurationVar(&f.grace, "refresh-grace", 0, "grace period of the client's refresh tokens, 0s to 5m; default the service's")
 }
 
@@ -69,6 +72,7 @@ func (f *clientFlags) apply(c *oauth.Client, given func(flag string) bool, grace
 		"id-token-signed-response-alg": func() { c.IDTokenAlgorithm = f.IDTokenAlgorithm },
 		"groups-claim":                 func() { c.GroupsClaim = f.GroupsClaim },
 		"access-token-typ":             func() { c.AccessTokenType = f.AccessTokenType },
+		"refresh-transport":            func() { c.RefreshTransport = oauth.RefreshTransport(f.transport) },
 	} {
 		if given(flag) {
 			set()
@@ -135,6 +139,7 @@ func (p *program) printClient(config Config, c oauth.Client, secret string) erro
 	if c.MayAccount() {
 		rows = append(rows, []string{"Account API", "for logins that ask for the scope account, or for no scope"})
 	}
+	rows = append(rows, []string{"Refresh token in", body.RefreshTransport})
 	rows = append(rows, tokenRows(c)...)
 	if c.Disabled() {
 		rows = append(rows, []string{"Disabled", when(c.DisabledAt)})
@@ -251,6 +256,7 @@ type clientBody struct {
 	AccessTokenType        string     `json:"access_token_typ"`
 	PKCE                   string     `json:"pkce"`
 	Account                bool       `json:"account"`
+	RefreshTransport       string     `json:"refresh_transport"`
 	RefreshGrace           string     `json:"refresh_grace,omitempty"`
 	CreatedAt              time.Time  `json:"created_at"`
 	DisabledAt             *time.Time `json:"disabled_at,omitempty"`
@@ -276,6 +282,7 @@ func clientBodyOf(c oauth.Client) clientBody {
 		AccessTokenType:        cmp.Or(c.AccessTokenType, verifier.TypeAccessToken),
 		PKCE:                   pkceRequired,
 		Account:                c.MayAccount(),
+		RefreshTransport:       string(cmp.Or(c.RefreshTransport, oauth.TransportBody)),
 		CreatedAt:              c.CreatedAt.UTC(),
 		DisabledAt:             optional(c.DisabledAt),
 	}

@@ -17,6 +17,7 @@ type routeBody struct {
 	Path    string       `json:"path"`
 	Access  string       `json:"access"`
 	Sharing string       `json:"sharing"`
+	Cookie  bool         `json:"refresh_cookie"`
 	Scope   string       `json:"scope,omitempty"`
 	Audit   []audit.Kind `json:"audit"`
 }
@@ -27,6 +28,7 @@ func routeBodyOf(r door.Route) routeBody {
 		Path:    r.Path,
 		Access:  r.Access.String(),
 		Sharing: r.Sharing.String(),
+		Cookie:  r.Cookie,
 		Scope:   r.NeededScope(),
 		Audit:   append([]audit.Kind{}, r.Audit...),
 	}

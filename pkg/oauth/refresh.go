@@ -11,10 +11,12 @@ const maxIdempotencyKey = 255
 
 // refresh is the refresh_token grant (RFC 6749, section 6; RFC 9700, section 4.14). A scope or resource that is asked for
 // narrows this access token only; the grant stays as it was.
-func (s *Server) refresh(ctx context.Context, c Client, r Request) (*TokenResponse, error) {
-	raw, err := r.Form.required("refresh_token")
-	if err != nil {
-		return nil, err
+func (s *Server) refresh(ctx context.Context, c Client, r Request, raw string) (*TokenResponse, error) {
+	switch {
+	case raw == "" && c.UsesCookie(): // the browser has none: that is no fault of the page
+		return nil, refuse(InvalidGrant, "no refresh token came with the request: the user has to log in")
+	case raw == "":
+		return nil, refuse(InvalidRequest, "refresh_token is missing")
 	}
 	scope, err := r.Form.One("scope")
 	if err != nil {

@@ -109,6 +109,11 @@ func (r *Registry) AllowsOwnOrigin(origin string) bool {
 	return r.any(func(c Client) bool { return !c.ThirdParty && slices.Contains(c.Origins, origin) })
 }
 
+// AllowsCookieOrigin is AllowsOrigin for clients only whose refresh token is in a cookie.
+func (r *Registry) AllowsCookieOrigin(origin string) bool {
+	return r.any(func(c Client) bool { return c.UsesCookie() && slices.Contains(c.Origins, origin) })
+}
+
 // any reports whether an enabled client is as the condition says.
 func (r *Registry) any(is func(c Client) bool) bool {
 	r.mu.RLock()

@@ -22,13 +22,24 @@ func (s *Server) Revoke(ctx context.Context, r Request) error {
 }
 
 func (s *Server) revoke(ctx context.Context, r Request) error {
-	raw, err := r.Form.required("token")
+	raw, err := r.Form.One("token")
 	if err != nil {
 		return err
 	}
 	client, err := s.authenticate(ctx, r)
 	if err != nil {
 		return err
+	}
+	if raw == "" || session.IsRefreshToken(raw) { // an access token comes in the form always
+		if raw, err = r.presented(client, raw); err != nil {
+			return err
+		}
+	}
+	switch {
+	case raw == "" && client.UsesCookie():
+		return nil // the browser has none
+	case raw == "":
+		return refuse(InvalidRequest, "token is missing")
 	}
 	// token_type_hint is only a hint (RFC 7009, section 2.1), and the two kinds cannot be confused.
 	found, _, err := s.sessions.Find(ctx, raw)

@@ -61,6 +61,9 @@ type TokenResponse struct {
 	IDToken      string // empty unless the scope has openid
 	Scope        string
 	SessionID    session.ID
+	// Client is whose the tokens are, and IdleExpiresAt until when the refresh token can be used.
+	Client        Client
+	IdleExpiresAt time.Time
 }
 
 // openIDScopes are the scope values with which an OpenID client asks for itself, not for an API (OpenID Connect Core,
@@ -168,10 +171,23 @@ func (s *Server) start(ctx context.Context, client Client, l Login, scope string
 	return s.respond(ctx, client, issued, issued.Scope, issued.Audience)
 }
 
-// CheckLogin says whether a login at a client with a scope could succeed, before a password is checked for it.
-func (s *Server) CheckLogin(ctx context.Context, clientID, scope string) error {
-	_, _, err := s.loginClient(ctx, clientID, scope)
-	return err
+// CheckLogin says whether a login at a client with a scope could succeed, before a password is checked for it, and returns the
+// client.
+func (s *Server) CheckLogin(ctx context.Context, clientID, scope string) (Client, error) {
+	client, _, err := s.loginClient(ctx, clientID, scope)
+	return client, err
+}
+
+// Client returns an enabled client by its ID, for requests that authenticate by what they present.
+func (s *Server) Client(ctx context.Context, id string) (Client, error) {
+	client, err := s.clients.Client(ctx, id)
+	if err != nil {
+		return Client{}, AsError(err)
+	}
+	if client.Disabled() {
+		return Client{}, refuse(InvalidClient, "client authentication failed")
+	}
+	return client, nil
 }
 
 func (s *Server) loginClient(ctx context.Context, id, scope string) (Client, string, error) {
@@ -210,10 +226,12 @@ func (s *Server) respond(ctx context.Context, c Client, issued session.Issued, s
 		return nil, AsError(err)
 	}
 	return &TokenResponse{
-		AccessToken:  access.Raw,
-		ExpiresIn:    access.ExpiresAt.Sub(access.IssuedAt),
-		RefreshToken: issued.RefreshToken,
-		Scope:        scope,
-		SessionID:    issued.ID,
+		AccessToken:   access.Raw,
+		ExpiresIn:     access.ExpiresAt.Sub(access.IssuedAt),
+		RefreshToken:  issued.RefreshToken,
+		Scope:         scope,
+		SessionID:     issued.ID,
+		Client:        c,
+		IdleExpiresAt: issued.IdleExpiresAt,
 	}, nil
 }

@@ -40,14 +40,30 @@ type Request struct {
 	IdempotencyKey string
 	Origin         audit.Origin
 	Arrived        func() time.Duration // how long ago the request came in; see session.Refresh
+	// Presented returns the refresh token that the request presents, empty for none, once the client has authenticated; inForm is
+	// what the form has in its place. It fails if the request does not come from where the client's must. Nil: what the form has.
+	Presented func(c Client, inForm string) (string, error)
 }
 
 // BasicAuth is a client's ID and secret from an Authorization header, decoded (RFC 6749, section 2.3.1). RawID and RawSecret
 // are what stood there, for clients that don't encode what they send.
 type BasicAuth struct{ ID, Secret, RawID, RawSecret string }
 
-// grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it.
-type grant func(s *Server, ctx context.Context, c Client, r Request) (*TokenResponse, error)
+// presented returns the refresh token that a client presents in a request; inForm is what the form has in its place.
+func (r Request) presented(c Client, inForm string) (string, error) {
+	if r.Presented == nil {
+		return inForm, nil
+	}
+	raw, err := r.Presented(c, inForm)
+	if err != nil {
+		return "", &Error{Code: InvalidRequest, Description: "the request does not come as the client is registered", Err: err}
+	}
+	return raw, nil
+}
+
+// grant is what the token endpoint asks of a grant type: it gets an authenticated client that may use it, and the refresh token
+// that the request presents, empty for none.
+type grant func(s *Server, ctx context.Context, c Client, r Request, refreshToken string) (*TokenResponse, error)
 
 // grantOf is the table of the token endpoint; nil for a grant type that it has not.
 func grantOf(name string) grant {
@@ -87,7 +103,15 @@ func (s *Server) token(ctx context.Context, r Request) (*TokenResponse, error) {
 	if !client.Allows(name) {
 		return nil, refuse(UnauthorizedClient, "the client is not registered for the grant type %s", name)
 	}
-	return handle(s, ctx, client, r)
+	inForm, err := r.Form.One("refresh_token")
+	if err != nil {
+		return nil, err
+	}
+	refreshToken, err := r.presented(client, inForm)
+	if err != nil {
+		return nil, err
+	}
+	return handle(s, ctx, client, r, refreshToken)
 }
 
 // authenticate finds the client of a request and checks its secret (RFC 6749, section 2.3). A request that names no

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash"
+	"strings"
 	"sync"
 
 	"github.com/handstamp/handstamp/pkg/seal"
@@ -29,6 +30,9 @@ const (
 	// TokenLength is the length of a refresh token in bytes.
 	TokenLength = len(TokenPrefix) + tokenLen/3*4
 )
+
+// IsRefreshToken reports whether a text has the form of a refresh token, of whatever service.
+func IsRefreshToken(raw string) bool { return strings.HasPrefix(raw, TokenPrefix) }
 
 // Presented is what an authentic refresh token says.
 type Presented struct {

@@ -67,6 +67,7 @@ func (b *builder) public() []api.Room {
 	return []api.Room{
 		b.documentsRoom(),
 		&oauth2.Room{
+			Door:        b.door,
 			Issuer:      b.config.Issuer,
 			OAuth:       b.OAuth,
 			AnyAudience: b.forAnyone,
@@ -95,6 +96,7 @@ func (b *builder) public() []api.Room {
 			Users:    b.Store,
 		},
 		&firstparty.Login{
+			Door:          b.door,
 			OAuth:         b.OAuth,
 			Sessions:      b.Sessions,
 			AnyAudience:   b.forAnyone,
@@ -103,6 +105,7 @@ func (b *builder) public() []api.Room {
 			Devices:       devices,
 		},
 		&firstparty.Account{
+			Door:          b.door,
 			OAuth:         b.OAuth,
 			Sessions:      b.Sessions,
 			Users:         b.Store,
@@ -112,6 +115,7 @@ func (b *builder) public() []api.Room {
 			Clock:         b.config.Clock,
 		},
 		&firstparty.Identities{
+			Door:      b.door,
 			OAuth:     b.OAuth,
 			Users:     b.Store,
 			Upstream:  b.Store,

@@ -15,15 +15,15 @@ import (
 const clientColumns = `c.id, c.name, c.type, c.secret_hash,
 	c.redirect_uris, c.post_logout_redirect_uris, c.backchannel_logout_uri, c.origins,
 	c.grants, c.scopes, c.audiences, c.third_party, c.algorithm, c.id_token_algorithm, c.id_token_claims, c.groups_claim,
-	c.access_token_type, c.pkce_optional, c.no_account, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
+	c.access_token_type, c.pkce_optional, c.no_account, c.refresh_transport, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
 
 // CreateClient implements oauth.ClientStore.
 func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) error {
 	const sql = `WITH created AS (
 			INSERT INTO clients (id, name, type, secret_hash, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, origins,
 				grants, scopes, audiences, third_party, algorithm, id_token_algorithm, id_token_claims, groups_claim, access_token_type,
-				pkce_optional, no_account, refresh_grace, created_at, updated_at, disabled_at)
-			VALUES ($11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)
+				pkce_optional, no_account, refresh_transport, refresh_grace, created_at, updated_at, disabled_at)
+			VALUES ($11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)
 			ON CONFLICT (id) DO NOTHING RETURNING id
 		), noted AS (` + insertEvent + ` FROM created)
 		SELECT true, ` + notify + ` FROM created`
@@ -32,8 +32,8 @@ func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) e
 		c.ID, c.Name, string(c.Type), c.SecretHash,
 		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
 		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, c.IDTokenAlgorithm, c.IDTokenClaims,
-		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.CreatedAt),
-		when(c.UpdatedAt), when(c.DisabledAt))...))
+		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, string(c.RefreshTransport), micros(c.RefreshGrace),
+		when(c.CreatedAt), when(c.UpdatedAt), when(c.DisabledAt))...))
 	if err == nil && !created {
 		return oauth.ErrClientExists
 	}
@@ -104,8 +104,8 @@ func scanClient(rows pgx.Rows, more ...any) (c oauth.Client, err error) {
 		&c.ID, &c.Name, &c.Type, &c.SecretHash,
 		texts{&c.RedirectURIs}, texts{&c.PostLogoutRedirectURIs}, &c.BackchannelLogoutURI, texts{&c.Origins},
 		texts{&c.Grants}, texts{&c.Scopes}, texts{&c.Audiences}, &c.ThirdParty, &c.Algorithm, &c.IDTokenAlgorithm,
-		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &grace, instant{&c.CreatedAt},
-		instant{&c.UpdatedAt}, instant{&c.DisabledAt},
+		&c.IDTokenClaims, &c.GroupsClaim, &c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &c.RefreshTransport, &grace,
+		instant{&c.CreatedAt}, instant{&c.UpdatedAt}, instant{&c.DisabledAt},
 	}, more...)...)
 	c.RefreshGrace = duration(grace)
 	return c, err
@@ -128,8 +128,8 @@ func (db *DB) UpdateClient(ctx context.Context, c oauth.Client, since time.Time,
 			UPDATE clients SET name = $12, type = $13, secret_hash = $14, redirect_uris = $15, post_logout_redirect_uris = $16,
 				backchannel_logout_uri = $17, origins = $18, grants = $19, scopes = $20, audiences = $21, third_party = $22,
 				algorithm = $23, id_token_algorithm = $24, id_token_claims = $25, groups_claim = $26, access_token_type = $27,
-				pkce_optional = $28, no_account = $29, refresh_grace = $30, updated_at = $31, disabled_at = $32
-			WHERE id = $11 AND deleted_at IS NULL AND updated_at = $33::timestamptz RETURNING id
+				pkce_optional = $28, no_account = $29, refresh_transport = $30, refresh_grace = $31, updated_at = $32, disabled_at = $33
+			WHERE id = $11 AND deleted_at IS NULL AND updated_at = $34::timestamptz RETURNING id
 		), noted AS (` + insertEvent + ` FROM updated)
 		SELECT EXISTS (SELECT FROM updated), EXISTS (SELECT FROM clients WHERE id = $11 AND deleted_at IS NULL),
 			CASE WHEN EXISTS (SELECT FROM updated) THEN ` + notify + ` END`
@@ -138,8 +138,8 @@ func (db *DB) UpdateClient(ctx context.Context, c oauth.Client, since time.Time,
 		c.ID, c.Name, string(c.Type), c.SecretHash,
 		list(c.RedirectURIs), list(c.PostLogoutRedirectURIs), c.BackchannelLogoutURI, list(c.Origins),
 		list(c.Grants), list(c.Scopes), list(c.Audiences), c.ThirdParty, c.Algorithm, c.IDTokenAlgorithm, c.IDTokenClaims,
-		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, micros(c.RefreshGrace), when(c.UpdatedAt), when(c.DisabledAt),
-		when(since))...))
+		c.GroupsClaim, c.AccessTokenType, c.PKCEOptional, c.NoAccount, string(c.RefreshTransport), micros(c.RefreshGrace),
+		when(c.UpdatedAt), when(c.DisabledAt), when(since))...))
 	switch {
 	case err != nil:
 		return err

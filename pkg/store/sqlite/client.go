@@ -12,14 +12,15 @@ import (
 
 const clientColumns = `id, name, type, secret_hash, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, origins,
 	grants, scopes, audiences, third_party, algorithm, id_token_algorithm, id_token_claims, groups_claim, access_token_type,
-	pkce_optional, no_account, refresh_grace, created_at, updated_at, disabled_at`
+	pkce_optional, no_account, refresh_transport, refresh_grace, created_at, updated_at, disabled_at`
 
 func scanClient(r *row, c *oauth.Client, more ...any) {
 	r.scan(append([]any{
 		&c.ID, &c.Name, (*string)(&c.Type), &c.SecretHash, &c.RedirectURIs, &c.PostLogoutRedirectURIs, &c.BackchannelLogoutURI,
 		&c.Origins,
 		&c.Grants, &c.Scopes, &c.Audiences, &c.ThirdParty, &c.Algorithm, &c.IDTokenAlgorithm, &c.IDTokenClaims, &c.GroupsClaim,
-		&c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt, &c.DisabledAt,
+		&c.AccessTokenType, &c.PKCEOptional, &c.NoAccount, (*string)(&c.RefreshTransport), &c.RefreshGrace, &c.CreatedAt, &c.UpdatedAt,
+		&c.DisabledAt,
 	}, more...)...)
 }
 
@@ -32,12 +33,13 @@ func (db *DB) CreateClient(ctx context.Context, client oauth.Client, e audit.Eve
 		}
 		n, err := c.exec(`
 			INSERT INTO clients (`+clientColumns+`, sequence)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO NOTHING`,
 			client.ID, client.Name, string(client.Type), client.SecretHash, client.RedirectURIs, client.PostLogoutRedirectURIs,
 			client.BackchannelLogoutURI, client.Origins, client.Grants, client.Scopes, client.Audiences, client.ThirdParty,
 			client.Algorithm, client.IDTokenAlgorithm, client.IDTokenClaims, client.GroupsClaim, client.AccessTokenType,
-			client.PKCEOptional, client.NoAccount, client.RefreshGrace, client.CreatedAt, client.UpdatedAt, client.DisabledAt, sequence)
+			client.PKCEOptional, client.NoAccount, string(client.RefreshTransport), client.RefreshGrace, client.CreatedAt,
+			client.UpdatedAt, client.DisabledAt, sequence)
 		if err != nil {
 			return err
 		}
@@ -116,12 +118,14 @@ func (db *DB) UpdateClient(ctx context.Context, client oauth.Client, since time.
 			UPDATE clients SET name = ?2, type = ?3, secret_hash = ?4, redirect_uris = ?5, post_logout_redirect_uris = ?6,
 				backchannel_logout_uri = ?7, origins = ?8, grants = ?9, scopes = ?10, audiences = ?11, third_party = ?12,
 				algorithm = ?13, id_token_algorithm = ?14, id_token_claims = ?15, groups_claim = ?16, access_token_type = ?17,
-				pkce_optional = ?18, no_account = ?19, refresh_grace = ?20, updated_at = ?21, disabled_at = ?22, sequence = ?23
-			WHERE id = ?1 AND deleted_at IS NULL AND updated_at = ?24`,
+				pkce_optional = ?18, no_account = ?19, refresh_transport = ?20, refresh_grace = ?21, updated_at = ?22, disabled_at = ?23,
+				sequence = ?24
+			WHERE id = ?1 AND deleted_at IS NULL AND updated_at = ?25`,
 			client.ID, client.Name, string(client.Type), client.SecretHash, client.RedirectURIs, client.PostLogoutRedirectURIs,
 			client.BackchannelLogoutURI, client.Origins, client.Grants, client.Scopes, client.Audiences, client.ThirdParty,
 			client.Algorithm, client.IDTokenAlgorithm, client.IDTokenClaims, client.GroupsClaim, client.AccessTokenType,
-			client.PKCEOptional, client.NoAccount, client.RefreshGrace, client.UpdatedAt, client.DisabledAt, sequence, since)
+			client.PKCEOptional, client.NoAccount, string(client.RefreshTransport), client.RefreshGrace, client.UpdatedAt,
+			client.DisabledAt, sequence, since)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func testClients(s *suite) {
 		Origins: []string{"https://a.example.test"}, Grants: []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials},
 		Scopes: []string{"openid", "a:b"}, Audiences: []string{"https://api.example.test"}, ThirdParty: true, Algorithm: "EdDSA",
 		IDTokenAlgorithm: "ES256", IDTokenClaims: new(true), GroupsClaim: "groups", AccessTokenType: "JWT", PKCEOptional: true,
-		NoAccount:    true,
+		NoAccount: true, RefreshTransport: oauth.TransportCookie,
 		RefreshGrace: new(12345678 * time.Microsecond), CreatedAt: stored(at), UpdatedAt: stored(at.Add(time.Second)),
 	}
 	s.run("ok/a client is read as it was created", func(s *suite) {
@@ -138,7 +138,7 @@ func testClients(s *suite) {
 		changed.Audiences, changed.ThirdParty, changed.Algorithm = []string{"new"}, true, verifier.EdDSA
 		changed.IDTokenAlgorithm, changed.IDTokenClaims, changed.GroupsClaim = verifier.ES256, new(false), "groups"
 		changed.AccessTokenType, changed.PKCEOptional, changed.NoAccount, changed.RefreshGrace = "JWT", true, true, new(7*time.Second)
-		changed.DisabledAt = stored(at)
+		changed.DisabledAt, changed.RefreshTransport = stored(at), oauth.TransportCookie
 		e := s.event(audit.KindClientUpdated, "usr_"+c.ID)
 		s.must(s.first.UpdateClient(s.Context(), changed, before.UpdatedAt, e))
 		got, err := s.second.Client(s.Context(), c.ID)
