@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +29,7 @@ type service struct {
 	url     string
 	program string   // the executable
 	flags   []string // with which commands reach the same database
+	client  *http.Client
 	users   int
 }
 
@@ -43,6 +48,7 @@ func startService(t *testing.T, flags ...string) *service {
 	t.Helper()
 	path, dir := build(t, "../cmd/handstamp"), t.TempDir()
 	s := &service{
+		client:  http.DefaultClient,
 		program: path,
 		flags:   []string{"--database-url", "sqlite:" + filepath.Join(dir, "handstamp.db"), "--keys-dir", filepath.Join(dir, "keys")},
 	}
@@ -50,6 +56,47 @@ func startService(t *testing.T, flags ...string) *service {
 	ready := start(t, command(t, dir, path, args...), " is ready at ")
 	_, s.url, _ = strings.Cut(ready, " is ready at ")
 	return s
+}
+
+// startTLS starts Handstamp with https and a certificate of its own, and returns the file with the certificate, which clients must trust.
+func startTLS(t *testing.T, flags ...string) (s *service, authority string) {
+	t.Helper()
+	// The certificate of httptest is for example.com and 127.0.0.1, and its own authority.
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS()
+	server.Close()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	authority = filepath.Join(dir, "cert.pem")
+	keyFile := filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		authority: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := "127.0.0.1:" + freePort(t)
+	s = startService(t, append([]string{
+		"--issuer", "https://" + address, "--listen", address, "--tls-cert", authority, "--tls-key", keyFile,
+	}, flags...)...)
+	s.client = server.Client()
+	return s, authority
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
 }
 
 // run runs a command of the service against its database, and returns what it printed.
@@ -107,7 +154,7 @@ func (s *service) post(t *testing.T, path, body, token string) (int, []byte) {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
