@@ -40,12 +40,12 @@ func useJWX(s settings, mux *http.ServeMux) error {
 
 // jwx returns a function that returns the subject of an access token. It asks for keys until ctx ends, with the library's own intervals.
 func jwx(ctx context.Context, issuer string, client *http.Client) (func(raw string) (string, error), error) {
-	cache, err := jwk.NewCache(ctx, httprc.NewClient(httprc.WithHTTPClient(client)))
+	cache, err := jwk.NewCache(ctx, httprc.NewClient())
 	if err != nil {
 		return nil, err
 	}
 	address := issuer + "/.well-known/jwks.json"
-	if err := cache.Register(ctx, address); err != nil {
+	if err := cache.Register(ctx, address, jwk.WithHTTPClient(client)); err != nil {
 		return nil, err
 	}
 	keys, err := cache.CachedSet(address)
