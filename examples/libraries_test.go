@@ -46,7 +46,8 @@ func TestClientsNode(t *testing.T) {
 	installClientsNode(t)
 	for _, l := range []library{
 		{name: "openid-client", callback: "/callback", client: optionalPKCE, names: true, logout: "/logout", everyone: true},
-		{name: "express-openid-connect", callback: "/callback", names: true, refreshes: true, logout: "/logout", everyone: true},
+		{name: "express-openid-connect", callback: "/callback", names: true,
+			refreshes: true, logout: "/logout", everyone: true},
 		{name: "auth.js", callback: "/auth/callback/handstamp", forms: "/auth", names: true},
 		{name: "next-auth", callback: "/api/auth/callback/handstamp", forms: "/api/auth", names: true},
 		{name: "passport-openidconnect", callback: "/callback", client: optionalPKCE, names: true, logout: "/logout"},
@@ -62,10 +63,14 @@ func TestClientsBrowser(t *testing.T) {
 	public := []string{"--type", "public", "--origin", "{base}"}
 	offline := append(slices.Clone(public), "--scope", "openid profile email offline_access")
 	for _, l := range []library{
-		{name: "keycloak-js", callback: "/", client: append(slices.Clone(public), "--grant", "authorization_code"), everyone: true},
-		{name: "msal-browser", callback: "/", client: offline, refreshes: true, everyone: true, remembers: true, asked: true, tls: true},
-		{name: "axa-oidc-client", callback: "/authentication/callback", client: public, refreshes: true, everyone: true, remembers: true},
-		{name: "angular-oauth2-oidc", callback: "/index.html", client: offline, refreshes: true, everyone: true, remembers: true, tls: true},
+		{name: "keycloak-js", callback: "/", client: append(slices.Clone(public), "--grant", "authorization_code"),
+			everyone: true},
+		{name: "msal-browser", callback: "/", client: offline,
+			refreshes: true, everyone: true, remembers: true, asked: true, tls: true},
+		{name: "axa-oidc-client", callback: "/authentication/callback", client: public,
+			refreshes: true, everyone: true, remembers: true},
+		{name: "angular-oauth2-oidc", callback: "/index.html", client: offline,
+			refreshes: true, everyone: true, remembers: true, tls: true},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			s, base := l.start(t, nodeServer(t))
@@ -120,11 +125,14 @@ func TestClientsPython(t *testing.T) {
 		[]string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r",
 			"requirements.txt"})
 	for _, l := range []library{
-		{name: "authlib-flask", callback: "/callback", client: optionalPKCE, names: true, refreshes: true, logout: "/logout", everyone: true},
+		{name: "authlib-flask", callback: "/callback", client: optionalPKCE, names: true,
+			refreshes: true, logout: "/logout", everyone: true},
 		{name: "authlib-starlette", callback: "/callback", names: true, refreshes: true, logout: "/logout", everyone: true},
 		{name: "flask-oidc", callback: "/authorize", client: optionalPKCE, names: true, refreshes: true, logout: "/logout"},
-		{name: "requests-oauthlib", callback: "/callback", client: optionalPKCE, names: true, refreshes: true, logout: "/logout", everyone: true},
-		{name: "mozilla-django-oidc", callback: "/oidc/callback/", client: optionalPKCE, refreshes: true, logout: "/logout", everyone: true},
+		{name: "requests-oauthlib", callback: "/callback", client: optionalPKCE, names: true,
+			refreshes: true, logout: "/logout", everyone: true},
+		{name: "mozilla-django-oidc", callback: "/oidc/callback/", client: optionalPKCE,
+			refreshes: true, logout: "/logout", everyone: true},
 		{name: "django-allauth", callback: "/accounts/oidc/handstamp/login/callback/", names: true, logout: "/logout"},
 	} {
 		t.Run(l.name, func(t *testing.T) {
@@ -145,10 +153,12 @@ func TestClientsGo(t *testing.T) {
 	}
 	api := append(slices.Clone(optionalPKCE), "--audience", "https://hello.example")
 	for _, l := range []library{
-		{name: "goth", callback: "/callback", client: optionalPKCE, names: true, refreshes: true, logout: "/logout", everyone: true},
+		{name: "goth", callback: "/callback", client: optionalPKCE, names: true,
+			refreshes: true, logout: "/logout", everyone: true},
 		{name: "keyfunc", callback: "/callback", client: api, names: true, api: true, refreshes: true},
 		{name: "jwx", callback: "/callback", client: api, names: true, api: true, refreshes: true},
-		{name: "kubernetes", callback: "/callback", client: []string{"--groups-claim", "groups"}, names: true, grouped: true, tls: true},
+		{name: "kubernetes", callback: "/callback", client: []string{"--groups-claim", "groups"},
+			names: true, grouped: true, tls: true},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			l.test(t, func(args ...string) *exec.Cmd { return command(t, "", program, args...) })
@@ -161,8 +171,8 @@ func TestClientsJava(t *testing.T) {
 	for name, typ := range map[string]string{"issuer-uri alone": "JWT", "decoder for at+jwt": "at+jwt"} {
 		t.Run(name, func(t *testing.T) {
 			l := library{
-				name: "spring", callback: "/login/oauth2/code/handstamp", begin: "/oauth2/authorization/handstamp", names: true, api: true,
-				told: true,
+				name: "spring", callback: "/login/oauth2/code/handstamp", begin: "/oauth2/authorization/handstamp",
+				names: true, api: true, told: true,
 				client: []string{"--pkce", "optional", "--access-token-typ", typ, "--audience", "https://hello.example",
 					"--backchannel-logout-uri", "{base}/logout/connect/back-channel/handstamp"},
 			}
@@ -182,7 +192,8 @@ func TestClientsJava(t *testing.T) {
 	}
 }
 
-// application is a program with a library: NAME --issuer URL --client-id ID --client-secret SECRET --port PORT. It prints "listening on URL".
+// application is a program with a library: NAME --issuer URL --client-id ID --client-secret SECRET --port PORT. It prints
+// "listening on URL".
 type application func(args ...string) *exec.Cmd
 
 const (
@@ -191,7 +202,8 @@ const (
 	annRole  = "friends-of-the-house"
 )
 
-// start starts the service and the application, which is registered as the library needs it, and returns the application's origin.
+// start starts the service and the application, which is registered as the library needs it, and returns the application's
+// origin.
 func (l library) start(t *testing.T, a application) (s *service, base string) {
 	t.Helper()
 	var trust []string

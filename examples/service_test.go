@@ -58,7 +58,8 @@ func startService(t *testing.T, flags ...string) *service {
 	return s
 }
 
-// startTLS starts Handstamp with https and a certificate of its own, and returns the file with the certificate, which clients must trust.
+// startTLS starts Handstamp with https and a certificate of its own, and returns the file with the certificate, which clients
+// must trust.
 func startTLS(t *testing.T, flags ...string) (s *service, authority string) {
 	t.Helper()
 	// The certificate of httptest is for example.com and 127.0.0.1, and its own authority.

@@ -38,7 +38,8 @@ func useJWX(s settings, mux *http.ServeMux) error {
 	return useGoth(s, mux)
 }
 
-// jwx returns a function that returns the subject of an access token. It asks for keys until ctx ends, with the library's own intervals.
+// jwx returns a function that returns the subject of an access token. It asks for keys until ctx ends, with the library's own
+// intervals.
 func jwx(ctx context.Context, issuer string, client *http.Client) (func(raw string) (string, error), error) {
 	cache, err := jwk.NewCache(ctx, httprc.NewClient())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,8 +20,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// useKubernetes is https://kubernetes.io/docs/reference/access-authn-authz/authentication/: the authenticator of the API server, configured
-// as the documentation has it, behind the auth provider that kubectl uses. The login, which Kubernetes leaves to others, is by x/oauth2.
+// useKubernetes is https://kubernetes.io/docs/reference/access-authn-authz/authentication/: the authenticator of the API server,
+// configured as the documentation has it, behind the auth provider that kubectl uses. The login, which Kubernetes leaves to
+// others, is by x/oauth2.
 func useKubernetes(s settings, mux *http.ServeMux) error {
 	authority := os.Getenv("SSL_CERT_FILE")
 	certificate, err := os.ReadFile(authority)
@@ -114,10 +116,14 @@ func apiServer(s settings, authority []byte) (address string, err error) {
 		answer, ok, err := authenticator.AuthenticateRequest(r)
 		if err != nil || !ok {
 			w.WriteHeader(http.StatusUnauthorized)
-			_ = json.NewEncoder(w).Encode(map[string]any{"error": err.Error()})
+			_ = json.NewEncoder(w).Encode(map[string]any{"error": fmt.Sprint(err)})
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"user": answer.User.GetName(), "groups": answer.User.GetGroups(), "extra": answer.User.GetExtra()})
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"user":   answer.User.GetName(),
+			"groups": answer.User.GetGroups(),
+			"extra":  answer.User.GetExtra(),
+		})
 	}))
 	return server.URL, nil
 }

@@ -1,9 +1,10 @@
-// Command clients-go is an application that logs its users in at Handstamp, with Go libraries of others as their guides set them up:
+// Command clients-go is an application that logs its users in at Handstamp, with Go libraries of others as their guides set them
+// up:
 //
 //	clients-go LIBRARY --issuer URL --client-id ID --client-secret SECRET --port PORT
 //
-// GET /login logs in, GET /me shows who is logged in, GET /refresh asks for new tokens, and GET /logout logs out. With keyfunc and jwx it is
-// an API as well: GET /token shows the access token, and GET /hello takes it.
+// GET /login logs in, GET /me shows who is logged in, GET /refresh asks for new tokens, and GET /logout logs out. With keyfunc
+// and jwx it is an API as well: GET /token shows the access token, and GET /hello takes it.
 package main
 
 import (

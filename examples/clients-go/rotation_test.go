@@ -32,8 +32,8 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// The cache of jwx fetches keys no more often than every 15 minutes, whatever it sees. A key of a rotation is published for longer before it
-// signs, so that the cache knows it when the first token comes.
+// The cache of jwx fetches keys no more often than every 15 minutes, whatever it sees. A key of a rotation is published for
+// longer before it signs, so that the cache knows it when the first token comes.
 func TestRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "handstamp.db")
 	synctest.Test(t, func(t *testing.T) {
