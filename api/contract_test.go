@@ -487,7 +487,7 @@ func TestContractExchanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.documents(s)
-		c.cookies(s)
+		withCookie := c.cookies(s)
 		c.account(s)
 		c.protocol(s)
 		c.blocklist(s)
@@ -499,7 +499,7 @@ func TestContractExchanges(t *testing.T) {
 		c.limits(s)
 		c.closed(db, s)
 		c.throttled(db)
-		c.unavailable(s)
+		c.unavailable(s, withCookie)
 	}
 	t.Run("sqlite", func(t *testing.T) { exchanges(t, servicetest.SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) { exchanges(t, servicetest.Postgres(t)) })
@@ -680,24 +680,25 @@ func (c *checked) protocol(s *servicetest.Service) {
 	c.form(s, 401, "/oauth2/par", nil, "client_id", "backend")
 }
 
-// cookies are the requests of a page whose refresh token is in a cookie.
-func (c *checked) cookies(s *servicetest.Service) {
+// cookies are the requests of a page whose refresh token is in a cookie. It returns what the page sends after another login.
+func (c *checked) cookies(s *servicetest.Service) http.Header {
 	c.t.Helper()
-	page := header("Origin", s.Config.Issuer, "X-Handstamp-Client", "pages", "Content-Type", "application/json")
+	page := header("Origin", s.Config.Issuer, "X-Handstamp-Client", "pages")
+	json := func(h http.Header) http.Header { return extended(h, "Content-Type", "application/json") }
 	body := `{"email":"cookie@example.com","password":"` + servicetest.Password + `","client_id":"pages"}`
-	c.exchange(s, 403, "POST", "/v1/signup", header("Content-Type", "application/json"), body)
-	r := c.exchange(s, 201, "POST", "/v1/signup", page, body)
-	c.exchange(s, 403, "POST", "/v1/login", header("Content-Type", "application/json"), body)
-	c.exchange(s, 200, "POST", "/v1/login", page, body)
-	page.Del("Content-Type")
+	c.exchange(s, 403, "POST", "/v1/signup", json(nil), body)
+	r := c.exchange(s, 201, "POST", "/v1/signup", json(page), body)
+	c.exchange(s, 403, "POST", "/v1/login", json(nil), body)
+	c.exchange(s, 200, "POST", "/v1/login", json(page), body)
 	cookie := func(r servicetest.Response) http.Header {
-		set, err := http.ParseSetCookie(r.Header.Get("Set-Cookie"))
-		if err != nil {
-			c.t.Fatal(err)
-		}
+		set := setRefresh(c.t, r)
 		return extended(page, "Cookie", set.Name+"="+set.Value)
 	}
 	refresh := []string{"grant_type", "refresh_token", "client_id", "pages"}
+	c.exchange(s, 200, "GET", "/v1/session", cookie(r), "")
+	c.exchange(s, 204, "GET", "/v1/session", page, "")
+	c.exchange(s, 400, "GET", "/v1/session", header("X-Handstamp-Client", "default"), "")
+	c.exchange(s, 403, "GET", "/v1/session", nil, "")
 	c.form(s, 403, "/oauth2/token", nil, refresh...)
 	r = c.form(s, 200, "/oauth2/token", cookie(r), refresh...)
 	c.form(s, 403, "/oauth2/revoke", nil, "client_id", "pages")
@@ -705,6 +706,7 @@ func (c *checked) cookies(s *servicetest.Service) {
 	c.exchange(s, 400, "POST", "/v1/logout", header("X-Handstamp-Client", "nobody"), "")
 	c.exchange(s, 204, "POST", "/v1/logout", cookie(r), "")
 	c.form(s, 200, "/oauth2/revoke", cookie(r), "client_id", "pages")
+	return cookie(c.exchange(s, 200, "POST", "/v1/login", json(page), body))
 }
 
 func (c *checked) blocklist(s *servicetest.Service) {
@@ -974,7 +976,7 @@ func (c *checked) throttled(db servicetest.Database) {
 }
 
 // unavailable is a service whose database is gone.
-func (c *checked) unavailable(s *servicetest.Service) {
+func (c *checked) unavailable(s *servicetest.Service, withCookie http.Header) {
 	c.t.Helper()
 	p := signUp(c.t, s)
 	list := statusOf(c.t, p.AccessToken).path(s)
@@ -1006,6 +1008,7 @@ func (c *checked) unavailable(s *servicetest.Service) {
 	}
 	c.form(s, 503, "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/revoke", nil, "token", p.RefreshToken)
+	c.exchange(s, 503, "GET", "/v1/session", withCookie, "")
 	c.form(s, 503, "/oauth2/introspect", basic("backend"), "token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/par", nil, "client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "code_challenge",
 		challenge(), "code_challenge_method", "S256")

@@ -224,6 +224,23 @@ func (l *leaks) passwords() servicetest.Tokens {
 	return changed
 }
 
+// cookies is what a page does whose refresh token is in a cookie.
+func (l *leaks) cookies() {
+	p := addPage(l.T, l.Service)
+	answered := func(what string, r servicetest.Response) {
+		l.tokens(what, p.keep(l.T, r).Tokens(l.T))
+		l.add(what+" cookie", p.refreshToken())
+	}
+	answered("page's sign-up", p.json(l.T, "/v1/signup", p.body(newEmail())))
+	first := p.refreshToken()
+	answered("page's refresh", p.refresh(l.T))
+	want(l.T, "session", p.session(l.T), http.StatusOK, "")
+	l.failed(p.refresh(l.T, "Sec-Fetch-Site", "cross-site"))
+	l.failed(p.json(l.T, "/v1/logout", `{"refresh_token":"`+first+`"}`))
+	want(l.T, "logout", p.logOut(l.T), http.StatusNoContent, "")
+	l.failed(p.refresh(l.T))
+}
+
 // clients is what confidential clients do.
 func (l *leaks) clients(user servicetest.Tokens) {
 	own := l.tokens("client's own", l.FormWith(l.T, "/oauth2/token", basic("backend"), "grant_type",
@@ -398,6 +415,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		}
 		l.Do(t, http.MethodGet, "/v1/blocklist/stream", header("Last-Event-ID", "nonsense"), nil)
 		user := l.passwords()
+		l.cookies()
 		var lists struct {
 			URIs []string `json:"status_lists"`
 		}

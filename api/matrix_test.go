@@ -101,6 +101,8 @@ func matrix() map[string]string {
 		"POST /v1/ssf/verify":          receiverRoute,
 		"POST /v1/ssf/poll":            receiverRoute,
 
+		"GET /v1/session": "403 403 403 403 403 403 403 403 403 403", // no page
+
 		"POST /v1/signup":                   pageRoute,
 		"POST /v1/login":                    pageRoute,
 		"POST /v1/login/:provider/id-token": pageRoute,

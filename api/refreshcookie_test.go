@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,12 @@ func (p *cookiePage) revoke(t testing.TB, pairs ...string) servicetest.Response 
 func (p *cookiePage) logOut(t testing.TB, pairs ...string) servicetest.Response {
 	t.Helper()
 	return p.Do(t, http.MethodPost, "/v1/logout", p.header(pairs...), nil)
+}
+
+// session asks whether there is a session.
+func (p *cookiePage) session(t testing.TB, pairs ...string) servicetest.Response {
+	t.Helper()
+	return p.Do(t, http.MethodGet, "/v1/session", p.header(pairs...), nil)
 }
 
 // attributes are all of a cookie but its value and its age.
@@ -281,6 +288,7 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			"/oauth2/token":  func(pairs ...string) servicetest.Response { return p.refresh(t, pairs...) },
 			"/oauth2/token ": redeemed,
 			"/oauth2/revoke": func(pairs ...string) servicetest.Response { return p.revoke(t, pairs...) },
+			"/v1/session":    func(pairs ...string) servicetest.Response { return p.session(t, pairs...) },
 			"/v1/logout":     func(pairs ...string) servicetest.Response { return p.logOut(t, pairs...) },
 			"/v1/login":      func(pairs ...string) servicetest.Response { return p.json(t, "/v1/login", p.body(email), pairs...) },
 			"/v1/signup": func(pairs ...string) servicetest.Response {
@@ -295,15 +303,24 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			},
 		}
 		for _, route := range service.Routes() {
-			if route.Cookie && route.Method != http.MethodGet && asks[route.Path] == nil {
+			if route.Cookie && asks[route.Path] == nil {
 				t.Errorf("%s is a new route of the cookie: say how to ask it", route.Path)
 			}
 		}
+		userID, _ := servicetest.Claims(t, tokens.AccessToken)["sub"].(string)
+		sessions := func() int {
+			list, err := w.Store.Sessions(t.Context(), userID, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list)
+		}
+		begun := sessions()
 		for name, row := range strangePages(p, other.origin) {
 			for path, ask := range asks {
 				r := ask(row.pairs...)
 				refused := r.Status == http.StatusForbidden && r.Code() == row.code
-				if path == "/v1/logout" && row.code == "client_header_required" { // it names no client, or one without a cookie
+				if (path == "/v1/logout" || path == "/v1/session") && row.code == "client_header_required" { // it names no client, or one without a cookie
 					refused = r.Status >= 400
 				}
 				if !refused || setRefresh(t, r) != nil {
@@ -315,6 +332,9 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			!strings.Contains(r.Body, "back end for the front end") ||
 			r.Header.Get("Access-Control-Allow-Origin") != p.origin { // the page has to be able to read the remedy
 			t.Errorf("the remedy is missing: %v %s", r.Header, r.Body)
+		}
+		if n := sessions(); n != begun {
+			t.Errorf("%d sessions were started by requests that were refused", n-begun)
 		}
 		want(t, "the code after all that", redeemed(), http.StatusOK, "")
 		want(t, "from an old browser", p.keep(t, p.refresh(t, "Sec-Fetch-Site", "")), http.StatusOK, "")
@@ -414,6 +434,9 @@ func TestCK05_PlantedRefreshCookies(t *testing.T) {
 				t.Errorf("%s: %d %s %v", what, r.Status, r.Body, setRefresh(t, r))
 			}
 		}
+		foreign := name + "=" + attacker.RefreshToken
+		want(t, "logout with another client's token", p.logOut(t, "Cookie", foreign), http.StatusUnauthorized, "invalid_grant")
+		want(t, "revocation of another client's token", p.revoke(t, "Cookie", foreign), http.StatusBadRequest, "unauthorized_client")
 		want(t, "nothing of the attacker's has ended", w.Refresh(t, attacker.RefreshToken), http.StatusOK, "")
 		want(t, "alone", p.refresh(t, "Cookie", "a=b; "+name+"="+raw+"; c=d"), http.StatusOK, "")
 
@@ -582,7 +605,7 @@ func TestRefreshCookie_Race(t *testing.T) {
 func TestCK06_Credentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := addPage(t, w.Service)
-		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout"}
+		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session"}
 		with := append([]string{"/v1/login", "/v1/signup", "/v1/password/change", "/v1/login/:provider/id-token"}, ofAll...)
 		paths := map[string]bool{}
 		for _, r := range w.API.Answered() {
@@ -663,4 +686,87 @@ func TestRefreshTokensHaveOneWriter(t *testing.T) {
 	for where := range found {
 		t.Errorf("%s: use door.WriteTokens and door.Presents", where)
 	}
+}
+
+// A start page asks whether there is a session. It learns what a refresh would find, and nothing moves or ends.
+func TestSessionOfCookie(t *testing.T) {
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		var failing *storetest.Failing
+		db.Wrap = func(s store.Store) store.Store { failing = storetest.Fail(s, 0, storetest.Before); return failing }
+		s := servicetest.Start(t, db)
+		p := addPage(t, s)
+		email := newEmail()
+		none := func(what string, r servicetest.Response, cleared bool) {
+			t.Helper()
+			if c := setRefresh(t, r); r.Status != http.StatusNoContent || r.Body != "" || (c != nil) != cleared || c != nil && c.MaxAge >= 0 {
+				t.Errorf("%s: %d %s, cookie %v", what, r.Status, r.Body, c)
+			}
+		}
+		none("no cookie", p.session(t), false)
+		tokens := p.keep(t, p.json(t, "/v1/signup", p.body(email))).Tokens(t)
+		first := p.refreshToken()
+		id, err := session.ParseID(sid(t, tokens.AccessToken))
+		if err != nil {
+			t.Fatal(err)
+		}
+		some := func(what string, pairs ...string) {
+			t.Helper()
+			before, err := s.Store.Session(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failing.Arm(0, storetest.Before)
+			r := p.session(t, pairs...)
+			var got struct {
+				UserID        string    `json:"user_id"`
+				ClientID      string    `json:"client_id"`
+				SessionID     string    `json:"session_id"`
+				ExpiresAt     time.Time `json:"expires_at"`
+				IdleExpiresAt time.Time `json:"idle_expires_at"`
+			}
+			if want(t, what, r, http.StatusOK, ""); r.Status != http.StatusOK {
+				return
+			}
+			r.JSON(t, &got)
+			after, err := s.Store.Session(t.Context(), id)
+			if err != nil || !reflect.DeepEqual(before, after) || setRefresh(t, r) != nil {
+				t.Errorf("%s: the row was\n%+v and is\n%+v, %v", what, before, after, err)
+			}
+			if got.UserID != before.UserID || got.ClientID != p.client || got.SessionID != id.String() ||
+				!got.ExpiresAt.Equal(before.ExpiresAt) || !got.IdleExpiresAt.Equal(before.IdleExpiresAt) {
+				t.Errorf("%s: %s", what, r.Body)
+			}
+		}
+		some("logged in")
+		some("at the issuer's own origin, which a GET does not name", "Origin", "", "Sec-Fetch-Site", "same-origin")
+		want(t, "no origin from elsewhere", p.session(t, "Origin", ""), http.StatusForbidden, "origin_not_allowed")
+		name := setRefresh(t, p.keep(t, p.refresh(t, "Idempotency-Key", "a"))).Name
+		second := p.refreshToken()
+		p.cookies[name] = first
+		some("the answer of another tab is on its way")
+		p.cookies[name] = second
+		p.keep(t, p.refresh(t, "Idempotency-Key", "b"))
+		third := p.refreshToken()
+		p.cookies[name] = first
+		none("an old token", p.session(t), false)
+		p.cookies[name] = third
+		some("after an old token was seen")
+
+		for n, when := range []storetest.When{storetest.Before, storetest.After} {
+			failing.Arm(1, when, "Session")
+			if r := p.session(t); r.Status != http.StatusServiceUnavailable || setRefresh(t, r) != nil {
+				t.Errorf("storage failure %d: %d %s", n, r.Status, r.Body)
+			}
+		}
+		failing.Arm(0, storetest.Before)
+		none("two cookies", p.session(t, "Cookie", name+"="+third+"; "+name+"="+first), false)
+		none("garbage", p.session(t, "Cookie", name+"=garbage"), false)
+		none("another client's token", p.session(t, "Cookie", name+"="+s.LogIn(t, email).RefreshToken), false)
+		want(t, "an unknown client", p.session(t, "X-Handstamp-Client", "nobody"), http.StatusBadRequest, "invalid_client")
+		want(t, "a client without cookie", p.session(t, "X-Handstamp-Client", "default"), http.StatusBadRequest, "invalid_request")
+		some("after all that")
+		elsewhere := s.LogIn(t, email)
+		want(t, "log out everywhere", s.JSON(t, http.MethodDelete, "/v1/sessions", elsewhere.AccessToken, nil), http.StatusNoContent, "")
+		none("after a logout everywhere", p.session(t), true)
+	})
 }

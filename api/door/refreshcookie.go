@@ -72,14 +72,19 @@ func (d *Door) FromPage(c echo.Context, client oauth.Client) error {
 		}
 	}
 	if ids := h.Values(HeaderClient); len(ids) != 1 || ids[0] != client.ID {
-		return &Problem{
-			Status: http.StatusForbidden,
-			Code:   "client_header_required",
-			Title:  titleRefused,
-			Detail: HeaderClient + " must name the client, once: its refresh token is in a cookie",
-		}
+		return NoClientHeader()
 	}
 	return nil
+}
+
+// NoClientHeader is the refusal of a request that does not name the client that the page is of.
+func NoClientHeader() error {
+	return &Problem{
+		Status: http.StatusForbidden,
+		Code:   "client_header_required",
+		Title:  titleRefused,
+		Detail: HeaderClient + " must name the client of the page, once: its refresh token is in a cookie",
+	}
 }
 
 // pageOrigin is the origin of the page that has sent a request; empty if the browser does not say. It leaves Origin out of a GET to

@@ -61,6 +61,7 @@ func (r *Login) Routes() []door.Route {
 			Handler: r.logout,
 			Audit:   []audit.Kind{audit.KindSessionEnded},
 		},
+		{Method: http.MethodGet, Path: "/v1/session", Sharing: door.SharedClient, Cookie: true, Handler: r.session},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
@@ -75,15 +76,10 @@ func (r *Login) clearCookie(c echo.Context, ended session.ID) {
 // logoutByCookie ends the session whose refresh token is in the cookie of the client that the page names.
 func (r *Login) logoutByCookie(c echo.Context) error {
 	door.NoStore(c.Response().Header())
-	client, err := r.OAuth.Client(c.Request().Context(), c.Request().Header.Get(door.HeaderClient))
+	client, presented, err := r.byCookie(c)
 	if err != nil {
 		return err
 	}
-	door.EventOf(c).ClientID = client.ID
-	if !client.UsesCookie() {
-		return door.InvalidRequest("refresh_token", "the refresh token of this client is in the body, not in a cookie")
-	}
-	presented := r.Door.Presents(c)
 	raw, err := presented.Token(client, "")
 	if err != nil {
 		return err
@@ -95,6 +91,23 @@ func (r *Login) logoutByCookie(c echo.Context) error {
 	}
 	presented.Ended()
 	return c.NoContent(http.StatusNoContent)
+}
+
+// byCookie finds the client of a request that names it by the header of pages only, and so has its refresh token in a cookie.
+func (r *Login) byCookie(c echo.Context) (oauth.Client, *door.Presented, error) {
+	id := c.Request().Header.Get(door.HeaderClient)
+	if id == "" {
+		return oauth.Client{}, nil, door.NoClientHeader()
+	}
+	client, err := r.OAuth.Client(c.Request().Context(), id)
+	if err != nil {
+		return oauth.Client{}, nil, err
+	}
+	door.EventOf(c).ClientID = client.ID
+	if !client.UsesCookie() {
+		return oauth.Client{}, nil, door.InvalidRequest("refresh_token", "the refresh token of this client is in the body, not in a cookie")
+	}
+	return client, r.Door.Presents(c), nil
 }
 
 // endByRefreshToken ends the session of a refresh token that a client presents. A session that is over already is no error.

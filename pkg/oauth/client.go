@@ -187,6 +187,9 @@ func (c Client) Validate() error {
 	if strings.HasPrefix(c.ID, user.IDPrefix) {
 		fault("id: must not start with %q, which user IDs start with", user.IDPrefix)
 	}
+	if _, err := user.ParseName(c.Name); err != nil {
+		fault("name: %w", err)
+	}
 	if c.Type != Public && c.Type != Confidential {
 		fault("type: %q is not one of public, confidential", c.Type)
 	}
@@ -307,6 +310,8 @@ func validateRedirectURI(s string) error {
 		return errors.New("must not have a wildcard: redirect URIs are compared exactly (RFC 9700, section 4.1.3)")
 	case u.User != nil:
 		return errors.New("must not carry credentials")
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"<>\`, r) }):
+		return errors.New("must be percent-encoded: a URI has no space, and ASCII only (RFC 3986, section 2)")
 	}
 	switch u.Scheme {
 	case "https":

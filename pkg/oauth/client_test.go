@@ -68,3 +68,46 @@ func TestClientRefreshTransport(t *testing.T) {
 		})
 	}
 }
+
+func TestClientRedirectURIs(t *testing.T) {
+	for uri, ok := range map[string]bool{
+		"https://app.example/callback":               true,
+		"http://127.0.0.1:9999/q?flag&b=1&a=2;c=%20": true,
+		"http://localhost:3000/":                     true,
+		"com.example.app:/callback":                  true,
+		"https://app.example/a%C3%A9":                true,
+
+		"":                              false,
+		"/callback":                     false,
+		"https:///callback":             false,
+		"https://app.example/#f":        false,
+		"https://*.app.example/":        false,
+		"https://user@app.example/":     false,
+		"http://app.example/":           false,
+		"app:/callback":                 false,
+		"https://app.example/a b":       false,
+		"https://app.example/é":         false,
+		"https://äpp.example/":          false,
+		"https://app.example/\u202Ecod": false,
+		`https://app.example/\evil`:     false,
+		`https://app.example/"><b>`:     false,
+	} {
+		t.Run(uri, func(t *testing.T) {
+			err := oauth.Client{
+				ID: "app", Type: oauth.Public, Grants: []string{oauth.GrantAuthorizationCode}, RedirectURIs: []string{uri},
+			}.Validate()
+			if (err == nil) != ok {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestClientName(t *testing.T) {
+	for name, ok := range map[string]bool{"": true, "Shop": true, "متجر": true, "gpj\u202Eexe.pohS": false, "a\nb": false} {
+		err := oauth.Client{ID: "app", Name: name, Type: oauth.Public}.Validate()
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

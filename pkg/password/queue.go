@@ -2,6 +2,7 @@ package password
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -176,6 +177,7 @@ func (p *Place) inTurn(ctx context.Context, evaluate func()) error {
 	defer func() { <-h.turns }()
 	h.evaluations.Add(1)
 	start := time.Now()
+	runtime.Gosched() // requests that wait for this Go processor go first: for them it is gone until the evaluation ends
 	evaluate()
 	h.lastCost.Store(int64(time.Since(start)))
 	return nil

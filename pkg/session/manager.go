@@ -256,27 +256,9 @@ func (m *Manager) refreshSlowly(ctx context.Context, p Presented, r Refresh, ste
 	defer cancel()
 	heldUp := m.heldUp(r, step.At)
 	for range refreshAttempts {
-		s, err := m.store.Session(staying, p.ID)
-		m.heard(staying, err)
-		if errors.Is(err, ErrNotFound) {
-			return Issued{}, ErrEnded
-		}
-		if err != nil {
-			return Issued{}, fmt.Errorf("read session: %w", err)
-		}
-		verdict, err := Decide(s, Presentation{
-			Presented:   p,
-			ClientID:    r.ClientID,
-			RequestHash: step.RequestHash,
-			At:          step.At,
-			HeldUp:      heldUp,
-			Unanswered:  m.watch.unanswered(s.RotatedAt, step.At),
-		}, m.grace(s))
+		s, verdict, err := m.judge(staying, p, r, step.At, heldUp)
 		if verdict == Revoke {
 			return Issued{}, m.revokeForReuse(ctx, s, r.Origin, step.At)
-		}
-		if err == nil {
-			err = mayRefresh(s, r.Scope, step.At)
 		}
 		if err != nil {
 			return Issued{}, err
@@ -359,6 +341,44 @@ func (m *Manager) Find(ctx context.Context, raw string) (s Session, current bool
 	}
 	alive := s.Alive(m.config.Clock.Now()) && !s.ClientDisabled
 	return s, alive && p.Generation == s.Generation, nil
+}
+
+// Look says what a refresh with the same token would get at this moment, and changes nothing: the session goes on if the verdict is
+// Advance or Repeat. A token for which a refresh would end the session ends nothing here.
+// ErrMalformed, ErrWrongClient, ErrEnded, ErrClientDisabled, ErrLate and ErrReuse say why it would not go on; any other error is a
+// storage failure.
+func (m *Manager) Look(ctx context.Context, r Refresh) (Session, error) {
+	p, err := m.codec.Parse(r.Raw)
+	if err != nil {
+		return Session{}, err
+	}
+	at := m.config.Clock.Now()
+	s, _, err := m.judge(ctx, p, r, at, m.heldUp(r, at))
+	return s, err
+}
+
+// judge reads the session of a token, and decides what the token gets.
+func (m *Manager) judge(ctx context.Context, p Presented, r Refresh, at time.Time, heldUp time.Duration) (Session, Verdict, error) {
+	s, err := m.store.Session(ctx, p.ID)
+	m.heard(ctx, err)
+	if errors.Is(err, ErrNotFound) {
+		return Session{}, Refuse, ErrEnded
+	}
+	if err != nil {
+		return Session{}, Refuse, fmt.Errorf("read session: %w", err)
+	}
+	verdict, err := Decide(s, Presentation{
+		Presented:   p,
+		ClientID:    r.ClientID,
+		RequestHash: HashRequest(r.IdempotencyKey),
+		At:          at,
+		HeldUp:      heldUp,
+		Unanswered:  m.watch.unanswered(s.RotatedAt, at),
+	}, m.grace(s))
+	if err == nil {
+		err = mayRefresh(s, r.Scope, at)
+	}
+	return s, verdict, err
 }
 
 // IDOf returns the session that a refresh token belongs to, without a look at the database. ErrMalformed.

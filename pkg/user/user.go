@@ -91,10 +91,16 @@ func NewID(now time.Time) string { return IDPrefix + id.New(now).String() }
 // ParseName returns the display name in NFC, trimmed, or ErrInvalidName.
 func ParseName(s string) (string, error) {
 	s = strings.TrimSpace(norm.NFC.String(s))
-	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxNameLength || strings.ContainsFunc(s, unicode.IsControl) {
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxNameLength || strings.ContainsFunc(s, notInName) {
 		return "", ErrInvalidName
 	}
 	return s, nil
+}
+
+// notInName is a control character, or one that turns the direction of the text around the name (Unicode Annex 9, section 2):
+// with it a name could pretend to be another one.
+func notInName(r rune) bool {
+	return unicode.IsControl(r) || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069'
 }
 
 // ParseRoles returns the roles sorted as given without repeats, or ErrInvalidRole.

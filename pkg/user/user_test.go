@@ -201,6 +201,8 @@ func TestParseName(t *testing.T) {
 		"fail/escape sequence":    {"\x1b[31mAnn", "", user.ErrInvalidName},
 		"fail/C1 control":         {"Ann\u0085Bell", "", user.ErrInvalidName},
 		"fail/invalid UTF-8":      {"Ann\xff", "", user.ErrInvalidName},
+		"fail/turned direction":   {"gpj\u202Eexe.nnA", "", user.ErrInvalidName},
+		"fail/isolated direction": {"Ann\u2066Bell", "", user.ErrInvalidName},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := user.ParseName(test.text); got != test.want || !errors.Is(err, test.err) {
