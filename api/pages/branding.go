@@ -110,7 +110,8 @@ func (r *Renderer) addBranding(b Branding) (brand, error) {
 		return brand{}, fmt.Errorf("pages: branding: %w", errors.Join(faults...))
 	}
 
-	sheet, err := r.styleSheet(lightPalette(light), darkPalette(dark))
+	r.look = newLook(lightPalette(light), darkPalette(dark), b.Logo)
+	sheet, err := r.styleSheet(r.look.light, r.look.dark)
 	if err != nil {
 		return brand{}, err
 	}

@@ -246,6 +246,9 @@ func (t texts) wait(d time.Duration) string {
 	case in(time.Minute) <= 120:
 		return counted("wait.minutes", in(time.Minute))
 	}
+	if in(time.Hour) > 72 {
+		return counted("wait.days", in(24*time.Hour))
+	}
 	return counted("wait.hours", in(time.Hour))
 }
 

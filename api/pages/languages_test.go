@@ -105,7 +105,13 @@ func TestEveryTextThatPagesUseExists(t *testing.T) {
 			}
 		}
 	}
-	for _, unit := range []string{"second", "seconds", "minute", "minutes", "hours"} {
+	for _, key := range mailKeys() {
+		used[key] = true
+		if _, ok := catalog[key]; !ok {
+			t.Errorf("no text for %s", key)
+		}
+	}
+	for _, unit := range []string{"second", "seconds", "minute", "minutes", "hours", "days"} {
 		used["wait."+unit] = true
 	}
 	for key := range catalog {
@@ -246,6 +252,8 @@ func TestWait(t *testing.T) {
 		61 * time.Second:        {"2 minutes", "2 Minuten"},
 		2 * time.Hour:           {"120 minutes", "120 Minuten"},
 		3 * time.Hour:           {"3 hours", "3 Stunden"},
+		72 * time.Hour:          {"72 hours", "72 Stunden"},
+		7 * 24 * time.Hour:      {"7 days", "7 Tagen"},
 	} {
 		for i, lang := range []string{"en", "de"} {
 			page := Login{Form: Form{Error: TooManyAttempts.With().Wait(d)}}

@@ -30,7 +30,7 @@ import (
 	"strings"
 )
 
-//go:embed templates/*.html style.css glyphs/*.svg languages/*.json
+//go:embed templates/*.html mail/mail.html style.css glyphs/*.svg languages/*.json
 var files embed.FS
 
 // Page is one hosted page: one of the types of this package.
@@ -52,6 +52,8 @@ type Renderer struct {
 	templates map[string]*template.Template
 	languages *languages
 	assets    map[string]asset
+	look      look // of mails
+	mail      *template.Template
 }
 
 // New prepares the pages for an operator's branding. The files NAME.json in extra (which may be nil), NAME being a BCP 47
@@ -65,6 +67,9 @@ func New(b Branding, extra fs.FS) (*Renderer, error) {
 	r := &Renderer{languages: langs, assets: map[string]asset{}, templates: map[string]*template.Template{}}
 	if r.brand, err = r.addBranding(b); err != nil {
 		return nil, err
+	}
+	if r.mail, err = template.New("mail.html").Option("missingkey=error").ParseFS(files, "mail/mail.html"); err != nil {
+		return nil, fmt.Errorf("pages: parse mail: %w", err)
 	}
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
@@ -83,6 +88,9 @@ func New(b Branding, extra fs.FS) (*Renderer, error) {
 	}
 	return r, nil
 }
+
+// BrandName is the name at the head of the pages.
+func (r *Renderer) BrandName() string { return r.brand.Name }
 
 // Render writes the page in the given language, which is an answer of [Renderer.Language], with the given status and all
 // headers that a hosted page needs (see [SetHeaders]). When it fails before the answer has begun, it has written nothing,
