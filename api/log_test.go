@@ -26,6 +26,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -799,7 +800,7 @@ func TestLOG04_MetricLabels(t *testing.T) {
 							t.Errorf("%s has the status %s", f.GetName(), label.GetValue())
 						}
 					case "kind":
-						if !slices.Contains([]string{oauth.KindLogout, sharedsignal.KindPush}, label.GetValue()) {
+						if !slices.Contains([]string{oauth.KindLogout, sharedsignal.KindPush, mail.KindMail}, label.GetValue()) {
 							t.Errorf("%s has the kind %s", f.GetName(), label.GetValue())
 						}
 					case "outcome":

@@ -150,5 +150,10 @@ func unprintable(r rune) bool {
 // Origin is where a request came from, for audit rows and sessions.
 func Origin(c echo.Context) audit.Origin {
 	e := EventOf(c)
-	return audit.Origin{IP: e.IP, UserAgent: Cut(c.Request().UserAgent()), RequestID: e.RequestID}
+	return audit.Origin{
+		IP:        e.IP,
+		UserAgent: Cut(c.Request().UserAgent()),
+		RequestID: e.RequestID,
+		Languages: Cut(c.Request().Header.Get("Accept-Language")),
+	}
 }

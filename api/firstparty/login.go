@@ -50,6 +50,7 @@ func (r *Login) login(c echo.Context) error {
 		return err
 	}
 	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
+	unknown := r.Devices.Find(c, email) == (user.Device{})
 	r.Devices.Remember(c, u.User)
 	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
 		User:          u.User,
@@ -59,6 +60,7 @@ func (r *Login) login(c echo.Context) error {
 		Scope:         b.Scope,
 		AMR:           oauth.AMRPassword(),
 		Origin:        from,
+		NewDevice:     unknown,
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -65,8 +64,17 @@ func (h *Login) loginForm(c echo.Context) error {
 		return err
 	}
 	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
+	b := oauth.BrowserSession{
+		UserID:   u.ID,
+		AMR:      oauth.AMRPassword(),
+		AuthTime: h.Door.Now(),
+		Proof:    oauth.Proof{PasswordHash: u.PasswordHash, Refund: u.Refund},
+	}
+	if h.Passwords.Devices.Find(c, email) == (user.Device{}) {
+		b.Mail = h.Passwords.Notices.NewDevice(b.AuthTime, door.Origin(c))
+	}
 	h.Passwords.Devices.Remember(c, u.User)
-	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash, Refund: u.Refund})
+	return h.loggedIn(c, f, b)
 }
 
 // confirmation makes the login page one that asks the user of this browser to log in once more, if the client has nobody else in
@@ -103,19 +111,12 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 	}
 }
 
-// loggedIn starts a new browser session in place of the one before, and goes on with the request.
-func (h *Login) loggedIn(c echo.Context, f flow, userID string, amr []string, authTime time.Time, proof oauth.Proof) error {
+// loggedIn starts a new browser session in place of the one before, and goes on with the request. b says whose it is and what it
+// rests on.
+func (h *Login) loggedIn(c echo.Context, f flow, b oauth.BrowserSession) error {
 	secret, now := rand.Text(), h.Door.Now()
-	b := oauth.BrowserSession{
-		Hash:      sha256.Sum256([]byte(secret)),
-		UserID:    userID,
-		AMR:       amr,
-		ACR:       oauth.ACR,
-		AuthTime:  authTime,
-		CreatedAt: now,
-		ExpiresAt: now.Add(browserSessionLifetime),
-		Proof:     proof,
-	}
+	b.Hash, b.ACR = sha256.Sum256([]byte(secret)), oauth.ACR
+	b.CreatedAt, b.ExpiresAt = now, now.Add(browserSessionLifetime)
 	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.Login.Hash)
 	if errors.Is(err, user.ErrNotFound) {
 		return h.showLogin(c, f, pages.Login{Form: pages.Form{Error: pages.InvalidCredentials.With()}})
@@ -171,5 +172,10 @@ func (h *Login) signupForm(c echo.Context) error {
 		return err
 	}
 	h.Passwords.Devices.Remember(c, u)
-	return h.loggedIn(c, f, u.ID, oauth.AMRPassword(), h.Door.Now(), oauth.Proof{PasswordHash: u.PasswordHash})
+	return h.loggedIn(c, f, oauth.BrowserSession{
+		UserID:   u.ID,
+		AMR:      oauth.AMRPassword(),
+		AuthTime: h.Door.Now(),
+		Proof:    oauth.Proof{PasswordHash: u.PasswordHash},
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/upstream"
@@ -67,6 +68,7 @@ type Passwords struct {
 	Authenticator *user.Authenticator
 	Signup        *user.Signup
 	Devices       door.Devices
+	Notices       *mail.Notices // that tell users of logins
 }
 
 // Login takes an authorization request through the pages to its answer.

@@ -125,9 +125,11 @@ func (h *Login) callback(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.loggedIn(c, f, userID, oauth.AMRProvider(), identity.AuthTimeAt(now), oauth.Proof{
-		Provider: identity.Provider,
-		Subject:  identity.Subject,
+	return h.loggedIn(c, f, oauth.BrowserSession{
+		UserID:   userID,
+		AMR:      oauth.AMRProvider(),
+		AuthTime: identity.AuthTimeAt(now),
+		Proof:    oauth.Proof{Provider: identity.Provider, Subject: identity.Subject},
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/store/sqlite"
@@ -242,6 +243,14 @@ func settings(c *Config) []setting {
 			"most 10000", false, number(&c.FeedStreams)},
 		{"feed_streams_per_address", "the same for one address; 0 for a quarter of feed_streams", false,
 			number(&c.FeedStreamsPerAddress)},
+		{"smtp_url", "mail server: smtp://USER:PASSWORD@HOST:587, which has to offer STARTTLS unless it is on loopback, or " +
+			"smtps://USER:PASSWORD@HOST:465; without it a loopback issuer keeps mails as files beside the database (data/mail), and " +
+			"others send none", true, secret(&c.SMTPURL)},
+		{"mail_from", "sender of mails, as ADDRESS or NAME <ADDRESS>; the name defaults to brand_name", false, text(&c.MailFrom)},
+		{"mail_reply_to", "address for answers to mails; empty for none", false, text(&c.MailReplyTo)},
+		{"mail_recipient_limit", "mails that anybody may have sent to one address at once, by asking for links or codes; login codes " +
+			"are counted apart", false, number(&c.MailRecipientLimit)},
+		{"mail_recipient_interval", "an address gets one more this often", false, duration(&c.MailRecipientEvery)},
 		{"trusted_proxies", "addresses or networks of proxies whose X-Forwarded-For is trusted", false, list(&c.TrustedProxies)},
 		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
 		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},
@@ -396,6 +405,11 @@ func hasSecret(nodes map[string]yaml.Node) bool {
 	if nodes["master_key"].Value != "" {
 		return true
 	}
+	if u, err := url.Parse(nodes["smtp_url"].Value); err == nil {
+		if _, has := u.User.Password(); has {
+			return true
+		}
+	}
 	u, err := url.Parse(nodes["database_url"].Value)
 	if err != nil {
 		return false
@@ -521,6 +535,7 @@ func (c *Config) complete() (faults []error) {
 	between("login_ip_failure_interval", c.LoginIPFailureEvery, time.Millisecond, 24*time.Hour)
 	between("signup_ip_interval", c.SignupIPEvery, time.Millisecond, 24*time.Hour)
 	between("busy_ip_interval", c.BusyIPEvery, time.Millisecond, 24*time.Hour)
+	between("mail_recipient_interval", c.MailRecipientEvery, time.Second, 24*time.Hour)
 	between("refusal_hold", c.RefusalHold, 0, 8*time.Second)
 	if !slices.Contains([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}, c.SigningAlgorithm) {
 		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because a verifier could also sign",
@@ -539,6 +554,7 @@ func (c *Config) complete() (faults []error) {
 		{"login_ip_failures", c.LoginIPFailures, 0, 1_000_000}, {"login_ip_concurrency", c.LoginIPConcurrency, 0, 100_000},
 		{"signup_ip_limit", c.SignupIPLimit, 0, 1_000_000}, {"busy_ip_limit", c.BusyIPLimit, 0, 1_000_000},
 		{"refusals_held", c.RefusalsHeld, 0, 1_000_000},
+		{"mail_recipient_limit", c.MailRecipientLimit, 1, 10_000},
 		{"feed_readers", c.FeedReaders, 0, 1_000_000}, {"feed_readers_per_address", c.FeedReadersPerAddress, 0, 1_000_000},
 		{"feed_streams", c.FeedStreams, 0, 1_000_000}, {"feed_streams_per_address", c.FeedStreamsPerAddress, 0, 1_000_000},
 		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64},
@@ -549,6 +565,7 @@ func (c *Config) complete() (faults []error) {
 			fault(n.name, "%d is not between %d and %d", n.value, n.least, n.most)
 		}
 	}
+	faults = append(faults, c.mailFaults()...)
 	if _, err := door.ParseTrustedProxies(c.TrustedProxies); err != nil {
 		fault("trusted_proxies", "%w", err)
 	}
@@ -579,6 +596,27 @@ func (c *Config) issuerFaults() (faults []error) {
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.ToLower(c.Issuer) != c.Issuer {
 		faults = append(faults, fmt.Errorf("issuer: %q must be scheme://host[:port] in lower case and nothing else, also no slash "+
 			"at the end", c.Issuer))
+	}
+	return faults
+}
+
+func (c *Config) mailFaults() (faults []error) {
+	if c.SMTPURL != "" {
+		if _, err := mail.ParseServer(c.SMTPURL); err != nil {
+			faults = append(faults, fmt.Errorf("smtp_url: %w", err))
+		}
+		if c.MailFrom == "" {
+			faults = append(faults, errors.New("mail_from: must be set with smtp_url: the address that mails come from, such as "+
+				"no-reply@example.com"))
+		}
+	}
+	for name, address := range map[string]string{"mail_from": c.MailFrom, "mail_reply_to": c.MailReplyTo} {
+		if address == "" {
+			continue
+		}
+		if _, err := mail.ParseSender(address); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+		}
 	}
 	return faults
 }

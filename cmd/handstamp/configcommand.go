@@ -58,6 +58,11 @@ of this program, and fits the master key. It changes nothing.`,
 					return err
 				}
 			}
+			if warning := c.mailWarning(); warning != "" {
+				if _, err := fmt.Fprintf(p.stderr, "warning: %s\n", warning); err != nil {
+					return err
+				}
+			}
 			return p.say(map[string]any{"ok": true, "issuer": c.Issuer}, "The settings are in order. The issuer is %s.", c.Issuer)
 		},
 	}
@@ -103,6 +108,15 @@ func (c Config) exposed() (warnings []error) {
 		}
 	}
 	return warnings
+}
+
+// mailWarning says what is off because nothing can send mail; empty if something can.
+func (c Config) mailWarning() string {
+	if c.MailOn() {
+		return ""
+	}
+	return "smtp_url is not set, so no mail is sent: users are not told of a changed password, a login on a new device or a " +
+		"deleted account"
 }
 
 // printSettings prints the settings as JSON, each as a text; the providers are a list.

@@ -89,7 +89,7 @@ Without any setting, "handstamp serve" listens on 127.0.0.1:8080 with SQLite in 
 		return nil
 	}
 	root.AddCommand(
-		p.serveCommand(), p.migrateCommand(), p.keysCommand(), p.userCommand(), p.clientCommand(), p.sessionCommand(),
+		p.serveCommand(), p.migrateCommand(), p.keysCommand(), p.userCommand(), p.clientCommand(), p.sessionCommand(), p.mailCommand(),
 		p.blocklistCommand(), p.backupCommand(), p.restoreCommand(),
 		p.tokenCommand(), p.configCommand(), p.routesCommand(), p.healthcheckCommand(), p.versionCommand(),
 		settingsTopic(),

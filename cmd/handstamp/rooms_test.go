@@ -35,7 +35,7 @@ func rooms() map[string]room {
 	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/clock", "pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/seal", "pkg/id", "pkg/clock", "pkg/password", "pkg/audit", "pkg/verifier"}
-	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/seal", "pkg/egress", "pkg/id", "pkg/clock",
+	underSecond := []string{"pkg/blocklist", "pkg/keyring", "pkg/user", "pkg/mail", "pkg/seal", "pkg/egress", "pkg/id", "pkg/clock",
 		"pkg/audit", "pkg/verifier"}
 	underDialect := slices.Concat([]string{"migrations", "pkg/store", "pkg/verifier"}, features)
 	everything := slices.Concat(ground, first, second, third,
@@ -62,12 +62,16 @@ func rooms() map[string]room {
 		"pkg/clock":    {},
 		"pkg/verifier": {modules: []string{jwt}},
 
-		"pkg/user":      {imports: underFirst, modules: []string{text, "golang.org/x/net"}},
-		"pkg/blocklist": {imports: underFirst},
-		"pkg/keyring":   {imports: underFirst},
-		"pkg/outbox":    {imports: []string{"pkg/clock"}},
-		"pkg/mail":      {imports: underFirst},
-		"pkg/limit":     {modules: []string{"github.com/hashicorp/golang-lru/v2"}},
+		"pkg/user":          {imports: underFirst, modules: []string{text, "golang.org/x/net"}},
+		"pkg/blocklist":     {imports: underFirst},
+		"pkg/keyring":       {imports: underFirst},
+		"pkg/outbox":        {imports: []string{"pkg/clock"}},
+		"pkg/mail/mailtest": {modules: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
+		"pkg/mail": {
+			imports: []string{"pkg/seal", "pkg/audit", "pkg/outbox"},
+			modules: []string{"github.com/wneessen/go-mail", "golang.org/x/net"},
+		},
+		"pkg/limit": {modules: []string{"github.com/hashicorp/golang-lru/v2"}},
 
 		"pkg/session":               {imports: underSecond},
 		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},

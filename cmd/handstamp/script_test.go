@@ -264,6 +264,9 @@ func TestSettingsPrecedence(t *testing.T) {
 		"home_url":                {"https://a.example", "https://b.example", "https://c.example"},
 		"change_password_url":     {"https://a.example", "https://b.example", "https://c.example"},
 		"refusal_hold":            {"1s", "2s", "3s"},
+		"smtp_url":                {"smtp://one", "smtp://two", "smtps://three"},
+		"mail_from":               {"one@example.com", "two@example.com", "Three <three@example.com>"},
+		"mail_reply_to":           {"one@example.com", "two@example.com", "Three <three@example.com>"},
 	}
 	c := defaultConfig()
 	for _, s := range settings(&c) {
@@ -282,7 +285,10 @@ func TestSettingsPrecedence(t *testing.T) {
 			if strings.HasPrefix(s.name, "tls_") && s.name != "tls_redirect_listen" { // both or none
 				env = append(env, "HANDSTAMP_TLS_CERT=c", "HANDSTAMP_TLS_KEY=k")
 			}
-			if s.secret {
+			if s.name == "smtp_url" {
+				env = append(env, "HANDSTAMP_MAIL_FROM=a@example.com")
+			}
+			if s.secret && !ok {
 				v = [3]string{"sqlite:one", "sqlite:two", "sqlite:three"}
 			}
 			check := func(source, want string, args ...string) {

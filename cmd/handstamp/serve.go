@@ -123,6 +123,10 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 		log.Warn("a file may be read by everybody", "error", warning)
 	}
 
+	if warning := c.mailWarning(); warning != "" {
+		log.Warn("mail is off", "consequence", warning)
+	}
+
 	running, err := open(ctx, c, shown, log)
 	if err != nil && !service.Down(err) {
 		return err

@@ -46,6 +46,8 @@ type Origin struct {
 	IP        string // client address after the trusted proxies were taken off
 	UserAgent string // cut to 256 bytes by the transport
 	RequestID string
+	// Languages is what the caller reads, as in Accept-Language: for the mail that tells of the event. The log does not keep it.
+	Languages string
 }
 
 // Event is one row of the audit log.

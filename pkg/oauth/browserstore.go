@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/user"
 )
@@ -60,7 +61,8 @@ type BrowserSession struct {
 	AuthTime  time.Time
 	CreatedAt time.Time
 	ExpiresAt time.Time
-	Proof     Proof // of a new one; it is not kept
+	Proof     Proof       // of a new one; it is not kept
+	Mail      mail.Letter // to the user, of a new one; it is not kept
 }
 
 // Proof is what a login rests on: it was checked a moment ago, and must still be so when the browser session begins.

@@ -138,6 +138,7 @@ type Login struct {
 	AMR           []string
 	AuthTime      time.Time // when the provider has authenticated the user; zero: now
 	Origin        audit.Origin
+	NewDevice     bool // see session.Login
 }
 
 // Login starts a session for a user at a client that has no protocol of its own: the first-party API.
@@ -164,6 +165,7 @@ func (s *Server) start(ctx context.Context, client Client, l Login, scope string
 		User: l.User, CheckPassword: l.CheckPassword, Refund: l.Refund, Provider: l.Provider, Subject: l.Subject,
 		ClientID: client.ID, Scope: scope,
 		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, AuthTime: l.AuthTime, Origin: l.Origin,
+		NewDevice: l.NewDevice,
 	})
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-// Package outbox delivers the messages of the service to other parties: logout tokens and security events.
+// Package outbox delivers the messages of the service to other parties: logout tokens, security events and mails.
 //
 // The transaction of the cause writes the row, so that either both exist or neither does. Replicas share the rows: one
 // leases a row, delivers it and finishes it. If a replica dies, another one leases its row when the lease is over. So a
@@ -11,8 +11,12 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrPermanent says of a delivery that no other attempt would succeed.
+var ErrPermanent = errors.New("not to be delivered")
 
 // DeadFor is how long a dead letter is kept for the operator to look at.
 const DeadFor = 7 * 24 * time.Hour
@@ -57,10 +61,31 @@ type Source interface {
 	FinishRow(ctx context.Context, r Row, o Outcome) error
 }
 
+// Entry is a row as an operator looks at it.
+type Entry struct {
+	Row
+	DeadAt time.Time // when it was given up; zero while it waits
+	Reason string    // why the last attempt failed; empty before the first has
+}
+
+// Backlog is what has not been delivered.
+type Backlog struct {
+	Waiting int
+	Dead    int       // given up, and not swept yet
+	Oldest  time.Time // when the oldest row that waits was written; zero if none does
+}
+
 // Store is what the outbox needs of a database. Two rows of one destination whose transactions run at the same time
 // have no order, and are perhaps leased at the same time.
 type Store interface {
 	Source
 	// SweepRows deletes at most limit dead letters that were given up before a time, and says how many.
 	SweepRows(ctx context.Context, before time.Time, limit int) (int, error)
+	// Rows lists the rows of a kind, the newest first: at most limit of them, those before an ID (0: from the newest on).
+	Rows(ctx context.Context, kind string, before int64, limit int) ([]Entry, error)
+	// RetryRows makes rows of a kind due that were given up or put off, as if they were written at a time; no IDs for all of
+	// them. It says how many. A row that is being delivered stays as it is.
+	RetryRows(ctx context.Context, kind string, ids []int64, at time.Time) (int, error)
+	// Backlog counts the rows of a kind.
+	Backlog(ctx context.Context, kind string) (Backlog, error)
 }

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ const (
 type Kind struct {
 	Name   string
 	Source Source
-	// Deliver delivers a row once. An error puts the row off; Deliver logs it, in words of the kind.
+	// Deliver delivers a row once. An error puts the row off, one that is ErrPermanent gives it up; Deliver logs it, in words of
+	// the kind.
 	Deliver func(ctx context.Context, r Row) error
 	// Lease is how long a row is this replica's. It is longer than Deliver may take, and it is how long a row waits whose
 	// replica has died.
@@ -128,7 +130,8 @@ func (w *Worker) Deliver(ctx context.Context, r Row) {
 	case err == nil:
 	case ctx.Err() != nil: // this replica stops: another one may try at once
 		o.RetryAt, o.Reason = now, "the service stopped"
-	case w.kind.Attempts > 0 && r.Attempts+1 >= w.kind.Attempts, w.kind.Age > 0 && now.Sub(r.CreatedAt) >= w.kind.Age:
+	case errors.Is(err, ErrPermanent), w.kind.Attempts > 0 && r.Attempts+1 >= w.kind.Attempts,
+		w.kind.Age > 0 && now.Sub(r.CreatedAt) >= w.kind.Age:
 		o.DeadAt, o.Reason = now, err.Error()
 	default:
 		o.RetryAt, o.Reason = now.Add(w.kind.Wait(r.Attempts)), err.Error()

@@ -10,6 +10,7 @@ const (
 	UpstreamTokens      Label = "handstamp/v1/upstream-tokens"      // seals the tokens of upstream providers
 	SignalAuthorization Label = "handstamp/v1/signal-authorization" // seals the Authorization headers that receivers of events want
 	PageStates          Label = "handstamp/v1/page-state"           // seals the state that a hosted page carries
+	Mails               Label = "handstamp/v1/mails"                // seals the links and codes of mails that wait
 
 	UpstreamAttempts  Label = "handstamp/v1/upstream-attempts"   // PKCE verifiers and nonces of logins at upstream providers
 	RefreshTokenTag   Label = "handstamp/v1/refresh-token-tag"   // masks the nonces of sessions
@@ -36,7 +37,7 @@ func (l Label) oldFormat() oldFormat {
 		return formVersion
 	case SignalAuthorization:
 		return formBare
-	case PageStates, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, KnownDevices,
+	case PageStates, Mails, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, KnownDevices,
 		keyID:
 		// nothing that still counts was sealed with these
 	}

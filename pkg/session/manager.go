@@ -9,6 +9,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/clock"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -24,6 +25,8 @@ type Config struct {
 	ClockMargin         time.Duration // how far the clocks of verifiers and replicas may differ
 
 	Clock *clock.Clock // nil for the machine's
+
+	Mail *mail.Notices // that users get; nil for none
 
 	// Refreshed, if not nil, hears of each refresh that the database has decided.
 	Refreshed func(Outcome)
@@ -136,6 +139,7 @@ type Login struct {
 	ACR           string
 	AuthTime      time.Time // zero: now
 	Origin        audit.Origin
+	NewDevice     bool // the user is told of the login by mail
 }
 
 // Start begins a session and returns its first refresh token.
@@ -161,6 +165,9 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	start := Start{
 		Session: s, Provider: l.Provider, Subject: l.Subject, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
 		Event: audit.LoggedIn(now, s.UserID, s.ID.String(), s.ClientID, l.Origin),
+	}
+	if l.NewDevice {
+		start.Mail = m.config.Mail.NewDevice(now, l.Origin)
 	}
 	if l.CheckPassword {
 		start.PasswordHash, start.Refund = l.User.PasswordHash, l.Refund

@@ -61,10 +61,12 @@ func (n *Ender) EndBefore(ctx context.Context, before time.Time, reason Reason, 
 	}
 }
 
-// SetPassword stores a new password hash and ends all of the user's sessions. user.ErrChanged if the hash is no longer old.
+// SetPassword stores a new password hash, ends all of the user's sessions, and tells the user by mail. user.ErrChanged if the hash is no longer old.
 func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
 	event := audit.PasswordChanged(n.config.Clock.Now(), userID, string(ReasonPasswordChange), by)
-	_, err := n.store.SetPassword(ctx, userID, old, replacement, n.ending(event, ReasonPasswordChange))
+	e := n.ending(event, ReasonPasswordChange)
+	e.Mail = n.config.Mail.PasswordChanged(event.At, by.Origin)
+	_, err := n.store.SetPassword(ctx, userID, old, replacement, e)
 	return err
 }
 
@@ -75,10 +77,12 @@ func (n *Ender) DisableUser(ctx context.Context, userID string, by By) error {
 	return err
 }
 
-// DeleteUser removes the user and blocks the access tokens of all sessions. user.ErrNotFound.
+// DeleteUser removes the user, blocks the access tokens of all sessions, and tells the user by mail. user.ErrNotFound.
 func (n *Ender) DeleteUser(ctx context.Context, userID string, by By) error {
 	event := audit.UserDeleted(n.config.Clock.Now(), userID, string(ReasonUserDeleted), by)
-	_, err := n.store.DeleteUser(ctx, userID, n.ending(event, ReasonUserDeleted))
+	e := n.ending(event, ReasonUserDeleted)
+	e.Mail = n.config.Mail.AccountDeleted(event.At, by.Origin)
+	_, err := n.store.DeleteUser(ctx, userID, e)
 	return err
 }
 

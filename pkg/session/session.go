@@ -22,6 +22,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/id"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -176,6 +177,7 @@ type Start struct {
 	Limit      int
 	BlockUntil time.Time   // for the sessions that make way
 	Event      audit.Event // the login
+	Mail       mail.Letter // to the user, if the session begins
 }
 
 // Started is what the statement that began a session learned. The session exists only if Created.
@@ -208,6 +210,7 @@ type Ending struct {
 	Reason     Reason
 	BlockUntil time.Time   // no access token minted until now is accepted after this
 	Event      audit.Event // committed together with the change
+	Mail       mail.Letter // to the user; only SetPassword and DeleteUser write it
 }
 
 // Store is what the feature needs of a database. Each method is one transaction, and where the method says so one

@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -42,6 +43,7 @@ type Store interface {
 	oauth.ClientStore
 	oauth.BrowserStore
 	outbox.Store
+	mail.Store
 	upstream.Store
 	statuslist.Store
 	sharedsignal.Store

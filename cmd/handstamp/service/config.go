@@ -61,6 +61,14 @@ type Config struct {
 	FeedStreams           int
 	FeedStreamsPerAddress int
 
+	// Mail goes to SMTPURL. Without it mails are kept in files, on loopback, and there are none elsewhere.
+	SMTPURL            seal.Secret
+	MailFrom           string
+	MailReplyTo        string
+	MailDir            string // no setting: where mails are kept; empty for beside the database
+	MailRecipientLimit int
+	MailRecipientEvery time.Duration
+
 	TrustedProxies []string
 
 	// Providers are those that users may log in through besides a password.
@@ -118,6 +126,9 @@ func DefaultConfig() Config {
 		BusyIPEvery:         10 * time.Millisecond,
 		RefusalHold:         8 * time.Second,
 		RefusalsHeld:        10_000,
+
+		MailRecipientLimit: 5,
+		MailRecipientEvery: 12 * time.Minute,
 
 		FeedReaders:           256,
 		FeedReadersPerAddress: 16,

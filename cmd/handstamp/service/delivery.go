@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/handstamp/handstamp/pkg/egress"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
@@ -25,15 +26,16 @@ func (b *builder) delivery(context.Context) error {
 func deliveryFigures(registry *prometheus.Registry) outbox.Observe {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "handstamp_delivery_attempts_total",
-		Help: "Attempts to tell others of ended sessions, by kind and result. Alert on a rise of dead: some receiver never learns.",
+		Help: "Attempts to tell others of ended sessions, and to send mails, by kind and result. Alert on a rise of dead: some " +
+			"receiver never learns.",
 	}, []string{"kind", "result"})
 	age := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "handstamp_delivery_age_seconds",
-		Help:    "Time from the end of a session to its delivery, by kind; of a stream, its oldest event.",
+		Help:    "Time from the end of a session, or the writing of a mail, to its delivery, by kind; of a stream, its oldest event.",
 		Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 1800},
 	}, []string{"kind"})
 	registry.MustRegister(attempts, age)
-	for _, kind := range []string{oauth.KindLogout, sharedsignal.KindPush} {
+	for _, kind := range []string{oauth.KindLogout, sharedsignal.KindPush, mail.KindMail} {
 		age.WithLabelValues(kind)
 		for _, result := range []outbox.Result{outbox.Delivered, outbox.PutOff, outbox.Dead} {
 			attempts.WithLabelValues(kind, string(result))

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
@@ -20,6 +21,7 @@ type figures struct {
 	started   prometheus.Counter
 	ended     *prometheus.CounterVec
 	waiting   *prometheus.GaugeVec
+	oldest    prometheus.Gauge
 	swept     atomic.Int64 // when expired rows were last swept, in Unix seconds
 }
 
@@ -47,8 +49,13 @@ func newFigures(r prometheus.Registerer) *figures {
 		}, []string{"reason"}),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "handstamp_deliveries_waiting",
-			Help: "Logout tokens and security events that wait to be delivered, by kind, as counted every minute. Alert if it grows.",
+			Help: "Logout tokens, security events and mails that wait to be delivered, by kind, as counted every minute. Alert if it " +
+				"grows.",
 		}, []string{"kind"}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "handstamp_mail_oldest_age_seconds",
+			Help: "Age of the oldest mail that waits to be sent, as counted every minute. Alert above 600: nobody gets mail.",
+		}),
 	}
 	for _, o := range session.Outcomes() {
 		f.refreshes.WithLabelValues(string(o))
@@ -56,10 +63,10 @@ func newFigures(r prometheus.Registerer) *figures {
 	for _, reason := range endings() {
 		f.ended.WithLabelValues(string(reason))
 	}
-	for _, kind := range []string{oauth.KindLogout, sharedsignal.KindPush} {
+	for _, kind := range []string{oauth.KindLogout, sharedsignal.KindPush, mail.KindMail} {
 		f.waiting.WithLabelValues(kind)
 	}
-	r.MustRegister(f.refreshes, f.started, f.ended, f.waiting)
+	r.MustRegister(f.refreshes, f.started, f.ended, f.waiting, f.oldest)
 	return f
 }
 

@@ -46,6 +46,9 @@ func newPages(c Config) (*pages.Renderer, error) {
 // hosted prepares what the hosted pages need.
 func (b *builder) hosted(context.Context) (err error) {
 	b.states = signin.NewStates(b.master)
-	b.pages, err = newPages(b.config)
-	return err
+	if b.pages, err = newPages(b.config); err != nil {
+		return err
+	}
+	b.looks.CompareAndSwap(nil, b.pages)
+	return nil
 }

@@ -30,6 +30,7 @@ func (v *Service) Reload(ctx context.Context, c Config) error {
 	b.api.Pages, b.api.TrustedProxies = b.pages, proxies
 	b.door = b.door.With(b.api)
 	v.builder = &b
+	b.looks.Store(b.pages)
 	b.API.Replace(b.door, slices.Concat(b.public(), b.private())...)
 	return nil
 }

@@ -82,6 +82,7 @@ func (b *builder) public() []api.Room {
 				Authenticator: b.authenticator,
 				Signup:        b.signup,
 				Devices:       devices,
+				Notices:       notices(b.config),
 			},
 			Linker: b.linker,
 			Keeper: b.keeper,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/password"
@@ -39,6 +41,7 @@ type Service struct {
 	Minter    *token.Minter
 	OAuth     *oauth.Server
 	Followers prometheus.Gauge // open streams of the blocklist
+	Mails     *mail.Writer     // nil if mail is off
 	API       *api.API
 	log       *slog.Logger
 	builder   *builder // builds again what can be replaced
@@ -72,6 +75,9 @@ type builder struct {
 	logouts *oauth.LogoutSender
 	signals *sharedsignal.Sender
 
+	mailer *mail.Sender
+	looks  *atomic.Pointer[pages.Renderer] // the pages that are in force, also after a reload
+
 	states signin.States
 	pages  *pages.Renderer
 	door   *door.Door
@@ -88,6 +94,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		Service:  &Service{Store: tally{s, counts}, log: log, figures: counts},
 		config:   c,
 		registry: registry,
+		looks:    &atomic.Pointer[pages.Renderer]{},
 	}
 	for _, step := range []func(context.Context) error{
 		b.keys,
@@ -101,6 +108,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		b.oauth,
 		b.delivery,
 		b.hosted,
+		b.mail,
 		b.serving,
 		b.watched,
 	} {
@@ -132,9 +140,10 @@ func (b *builder) start(ctx context.Context) {
 	v.background.Go(func() { v.Sessions.Watch(ctx) })
 	v.background.Go(func() { v.sweep(ctx, b.config) })
 	observe := deliveryFigures(b.registry)
-	for _, kind := range []outbox.Kind{b.logouts.Kind(), b.signals.Kind()} {
+	for _, kind := range []outbox.Kind{b.logouts.Kind(), b.signals.Kind(), b.mailer.Kind()} {
 		worker := outbox.NewWorker(kind, b.config.Clock, observe, v.log)
-		// What ends a session changes the blocklist. Other events of streams wait for the worker's next look, a second at most.
+		// What ends a session changes the blocklist. Other events of streams, and mails, wait for the worker's next look, a second
+		// at most.
 		v.background.Go(func() { worker.Run(ctx, v.Blocklist.Changed) })
 	}
 }
@@ -143,6 +152,7 @@ func (b *builder) start(ctx context.Context) {
 func (v *Service) Close() error {
 	v.cancel()
 	v.background.Wait()
+	v.builder.mailer.Close()
 	v.Blocklist.Close()
 	v.Keys.Close()
 	return v.Store.Close()

@@ -16,6 +16,7 @@ func sessionConfig(c Config) session.Config {
 		AccessTokenLifetime: c.AccessTokenLifetime,
 		ClockMargin:         clockMargin,
 		Clock:               c.Clock,
+		Mail:                notices(c),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
 )
@@ -64,6 +65,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 		if err != nil && ctx.Err() == nil {
 			v.log.WarnContext(ctx, "the deliveries that wait cannot be counted", "error", err)
 		}
+		v.countMail(ctx, now)
 		for kind, n := range waiting {
 			v.figures.waiting.WithLabelValues(kind).Set(float64(n))
 		}
@@ -71,4 +73,21 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 			v.log.WarnContext(ctx, "the database's log cannot be moved to its main file", "error", err)
 		}
 	}
+}
+
+// countMail sets the figures of the mails that wait.
+func (v *Service) countMail(ctx context.Context, now time.Time) {
+	b, err := v.Store.Backlog(ctx, mail.KindMail)
+	if err != nil {
+		if ctx.Err() == nil {
+			v.log.WarnContext(ctx, "the mails that wait cannot be counted", "error", err)
+		}
+		return
+	}
+	v.figures.waiting.WithLabelValues(mail.KindMail).Set(float64(b.Waiting))
+	age := 0.0
+	if !b.Oldest.IsZero() {
+		age = now.Sub(b.Oldest).Seconds()
+	}
+	v.figures.oldest.Set(age)
 }

@@ -127,12 +127,15 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 		)
 		SELECT EXISTS (SELECT FROM saved)`
 	var saved bool
-	err := db.run(ctx, "save browser session",
+	steps := []step{
 		do(lockUser, b.UserID),
 		one(sql, to(&saved), append([]any{
 			b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces),
 			b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject,
-		}, refund(b.Proof.Refund)...)...))
+		}, refund(b.Proof.Refund)...)...),
+	}
+	err := db.run(ctx, "save browser session",
+		append(steps, writing(insertLetter+browserBegun+insertLetterThen, b.UserID, b.Mail, b.Hash[:])...)...)
 	if err == nil && !saved {
 		return user.ErrNotFound
 	}

@@ -87,8 +87,52 @@ func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, 
 					SELECT id FROM outbox WHERE dead_at < $1 ORDER BY dead_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))
 				RETURNING 1
 			) SELECT count(*) FROM swept`
+		budgets = `DELETE FROM mail_budgets WHERE ctid = ANY (ARRAY (
+			SELECT ctid FROM mail_budgets WHERE free_at < $1 ORDER BY free_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED))`
 	)
 	var swept int64
-	err := db.run(ctx, "sweep outbox", do(move), one(sweep, to(&swept), when(before), int64(limit)))
+	err := db.run(ctx, "sweep outbox", do(move), one(sweep, to(&swept), when(before), int64(limit)),
+		do(budgets, when(before), int64(limit)))
 	return int(swept), err
+}
+
+// Rows implements outbox.Store.
+func (db *DB) Rows(ctx context.Context, kind string, before int64, limit int) ([]outbox.Entry, error) {
+	const sql = `SELECT id, destination, payload, attempts, created_at, leased_until, dead_at, reason FROM outbox
+		WHERE kind = $1 AND ($2::bigint = 0 OR id < $2::bigint) ORDER BY id DESC LIMIT $3::bigint`
+	var entries []outbox.Entry
+	err := db.report(ctx, "list outbox", step{
+		sql:  sql,
+		args: []any{kind, before, int64(limit)},
+		scan: func(rows pgx.Rows) error {
+			e := outbox.Entry{Row: outbox.Row{Kind: kind}}
+			var payload string
+			err := rows.Scan(&e.ID, &e.Destination, &payload, &e.Attempts, instant{&e.CreatedAt}, instant{&e.LeasedUntil},
+				instant{&e.DeadAt}, &e.Reason)
+			e.Payload = []byte(payload)
+			entries = append(entries, e)
+			return err
+		},
+	})
+	return entries, err
+}
+
+// RetryRows implements outbox.Store.
+func (db *DB) RetryRows(ctx context.Context, kind string, ids []int64, at time.Time) (int, error) {
+	const sql = `WITH retried AS (
+			UPDATE outbox SET dead_at = NULL, reason = '', attempts = 0, created_at = $3::timestamptz, leased_until = $3::timestamptz
+			WHERE kind = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2::bigint[])) AND (dead_at IS NOT NULL OR reason <> '')
+			RETURNING 1
+		) SELECT count(*) FROM retried`
+	var retried int64
+	err := db.run(ctx, "retry outbox", one(sql, to(&retried), kind, ids, when(at)))
+	return int(retried), err
+}
+
+// Backlog implements outbox.Store.
+func (db *DB) Backlog(ctx context.Context, kind string) (b outbox.Backlog, err error) {
+	const sql = `SELECT count(*) FILTER (WHERE dead_at IS NULL), count(dead_at), min(created_at) FILTER (WHERE dead_at IS NULL)
+		FROM outbox WHERE kind = $1`
+	err = db.report(ctx, "count outbox", one(sql, to(&b.Waiting, &b.Dead, instant{&b.Oldest}), kind))
+	return b, err
 }

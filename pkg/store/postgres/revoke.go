@@ -163,10 +163,11 @@ func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, 
 		changed bool
 		ended   []pgtype.UUID
 	)
-	err := db.run(ctx, "set password",
-		one(replace, to(&changed), userID, old, replacement, when(e.At)),
+	steps := append([]step{one(replace, to(&changed), userID, old, replacement, when(e.At))},
+		writing(insertLetter+recipientWritten+insertLetterThen, userID, e.Mail)...)
+	err := db.run(ctx, "set password", append(steps,
 		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
-		do(forgetWhose+justWritten+forget, userID, uuid(session.ID{})))
+		do(forgetWhose+justWritten+forget, userID, uuid(session.ID{})))...)
 	if err == nil && !changed {
 		return nil, user.ErrChanged
 	}
@@ -209,11 +210,11 @@ func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (
 		ended []pgtype.UUID
 	)
 	// The sessions are ended like any others before they go with their user.
-	err := db.run(ctx, "delete user",
-		one(lock, to(&found), userID),
+	steps := append([]step{one(lock, to(&found), userID)}, writing(insertLetter+always+insertLetterThen, userID, e.Mail)...)
+	err := db.run(ctx, "delete user", append(steps,
 		one(end, to(&ended, nil), ending(userID, session.ID{}, e)...),
 		do(forgetWhose+forget, userID, uuid(session.ID{})),
-		do(remove, userID))
+		do(remove, userID))...)
 	if err == nil && !found {
 		return nil, user.ErrNotFound
 	}

@@ -139,6 +139,8 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 	if start.Provider != "" { // the statement has to see the identities as they are once it has the lock
 		steps = append([]step{do(lockUser, start.Session.UserID)}, steps...)
 	}
+	steps = append(steps, writing(insertLetter+sessionBegun+insertLetterThen, start.Session.UserID, start.Mail,
+		uuid(start.Session.ID))...)
 	if err := db.run(ctx, "start session", steps...); err != nil {
 		return session.Started{}, err
 	}

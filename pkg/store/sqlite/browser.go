@@ -143,6 +143,9 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 		if err := refund(c, b.Proof.Refund, b.CreatedAt); err != nil {
 			return err
 		}
+		if err := post(c, b.UserID, b.Mail); err != nil {
+			return err
+		}
 		var owner string
 		replaced, err := c.one(`DELETE FROM browser_sessions WHERE hash = ? RETURNING user_id`, func(r *row) { r.scan(&owner) },
 			some(replaces))

@@ -83,5 +83,59 @@ func (db *DB) Deliveries(ctx context.Context) (map[string]int, error) {
 // SweepRows implements [outbox.Store].
 func (db *DB) SweepRows(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep outbox", before, limit,
-		`DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_at < ? ORDER BY dead_at LIMIT ?)`)
+		`DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_at < ? ORDER BY dead_at LIMIT ?)`,
+		`DELETE FROM mail_budgets WHERE key IN (SELECT key FROM mail_budgets WHERE free_at < ? ORDER BY free_at LIMIT ?)`)
+}
+
+// Rows implements [outbox.Store].
+func (db *DB) Rows(ctx context.Context, kind string, before int64, limit int) (entries []outbox.Entry, err error) {
+	err = db.read(ctx, "list outbox", func(c *conn) error {
+		return c.query(`SELECT id, destination, payload, attempts, created_at, leased_until, dead_at, reason FROM outbox
+			WHERE kind = ?1 AND (?2 = 0 OR id < ?2) ORDER BY id DESC LIMIT ?3`, func(r *row) error {
+			e := outbox.Entry{Row: outbox.Row{Kind: kind}}
+			var payload string
+			var attempts int64
+			r.scan(&e.ID, &e.Destination, &payload, &attempts, &e.CreatedAt, &e.LeasedUntil, &e.DeadAt, &e.Reason)
+			e.Payload, e.Attempts = []byte(payload), int(attempts)
+			entries = append(entries, e)
+			return nil
+		}, kind, before, limit)
+	})
+	return entries, err
+}
+
+// RetryRows implements [outbox.Store].
+func (db *DB) RetryRows(ctx context.Context, kind string, ids []int64, at time.Time) (retried int, err error) {
+	const sql = `UPDATE outbox SET dead_at = NULL, reason = '', attempts = 0, created_at = ?2, leased_until = ?2
+		WHERE kind = ?1 AND (dead_at IS NOT NULL OR reason <> '')`
+	err = db.write(ctx, "retry outbox", func(c *conn) error {
+		if ids == nil {
+			n, err := c.exec(sql, kind, at)
+			retried = int(n)
+			return err
+		}
+		for _, id := range ids {
+			n, err := c.exec(sql+` AND id = ?3`, kind, at, id)
+			if err != nil {
+				return err
+			}
+			retried += int(n)
+		}
+		return nil
+	})
+	return retried, err
+}
+
+// Backlog implements [outbox.Store].
+func (db *DB) Backlog(ctx context.Context, kind string) (b outbox.Backlog, err error) {
+	err = db.read(ctx, "count outbox", func(c *conn) error {
+		_, err := c.one(`SELECT count(*) FILTER (WHERE dead_at IS NULL), count(dead_at), min(created_at) FILTER (WHERE dead_at IS NULL)
+			FROM outbox WHERE kind = ?`, func(r *row) {
+			var waiting, dead int64
+			r.scan(&waiting, &dead, &b.Oldest)
+			b.Waiting, b.Dead = int(waiting), int(dead)
+		}, kind)
+		return err
+	})
+	return b, err
 }

@@ -91,6 +91,9 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	if err := refund(c, s.Refund, s.Session.CreatedAt); err != nil {
 		return started, err
 	}
+	if err := post(c, s.Session.UserID, s.Mail); err != nil {
+		return started, err
+	}
 	started.Created = true
 	return started, record(c, s.Event)
 }
@@ -383,7 +386,10 @@ func (db *DB) EndSessionsBefore(ctx context.Context, before time.Time, after ses
 // SetPassword implements [session.Store].
 func (db *DB) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
 	return db.ending(ctx, "set password", userID, session.ID{}, e, func(c *conn) (bool, error) {
-		return true, replaceHash(c, userID, old, replacement, e.At)
+		if err := replaceHash(c, userID, old, replacement, e.At); err != nil {
+			return false, err
+		}
+		return true, post(c, userID, e.Mail)
 	})
 }
 
@@ -440,6 +446,9 @@ func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]sess
 // DeleteUser implements [session.Store]. The sessions go with the row of the user; events stay, they are the record of it.
 func (db *DB) DeleteUser(ctx context.Context, userID string, e session.Ending) (ids []session.ID, err error) {
 	err = db.announce(ctx, "delete user", func(c *conn) error {
+		if err := post(c, userID, e.Mail); err != nil {
+			return err
+		}
 		if ids, err = endAll(c, userID, session.ID{}, e); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -105,6 +106,11 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{DeadAt: later, Reason: "r"}))
 	must(st.FinishRow(ctx, outbox.Row{ID: 1, LeasedUntil: now()}, outbox.Outcome{}))
 	got(st.SweepRows(ctx, now(), 5))
+	got(st.Rows(ctx, mail.KindMail, 7, 5))
+	got(st.RetryRows(ctx, mail.KindMail, []int64{1}, now()))
+	got(st.RetryRows(ctx, mail.KindMail, nil, now()))
+	got(st.Backlog(ctx, mail.KindMail))
+	must(st.Post(ctx, (&mail.Writer{}).NoAccount(now(), mail.Recipient{Address: "a@example.test"})))
 	got(st.SweepBrowser(ctx, now(), 5))
 	got(st.SweepPushedRequests(ctx, now(), 5))
 

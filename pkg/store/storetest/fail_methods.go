@@ -9,6 +9,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
+	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -30,6 +31,11 @@ func (f *Failing) ActivateSigningKey(a0 context.Context, a1 keyring.Activation) 
 // AdoptUser implements [store.Store].
 func (f *Failing) AdoptUser(a0 context.Context, a1 upstream.Adoption) error {
 	return f.do("AdoptUser", func() error { return f.store.AdoptUser(a0, a1) })
+}
+
+// Backlog implements [store.Store].
+func (f *Failing) Backlog(a0 context.Context, a1 string) (outbox.Backlog, error) {
+	return result(f, "Backlog", func() (outbox.Backlog, error) { return f.store.Backlog(a0, a1) })
 }
 
 // BeginLogin implements [store.Store].
@@ -266,6 +272,11 @@ func (f *Failing) Ping(a0 context.Context) error {
 	return f.do("Ping", func() error { return f.store.Ping(a0) })
 }
 
+// Post implements [store.Store].
+func (f *Failing) Post(a0 context.Context, a1 mail.Letter) error {
+	return f.do("Post", func() error { return f.store.Post(a0, a1) })
+}
+
 // Record implements [store.Store].
 func (f *Failing) Record(a0 context.Context, a1 audit.Event) error {
 	return f.do("Record", func() error { return f.store.Record(a0, a1) })
@@ -296,6 +307,11 @@ func (f *Failing) ReplacePasswordHash(a0 context.Context, a1 string, a2 string, 
 	return f.do("ReplacePasswordHash", func() error { return f.store.ReplacePasswordHash(a0, a1, a2, a3, a4) })
 }
 
+// RetryRows implements [store.Store].
+func (f *Failing) RetryRows(a0 context.Context, a1 string, a2 []int64, a3 time.Time) (int, error) {
+	return result(f, "RetryRows", func() (int, error) { return f.store.RetryRows(a0, a1, a2, a3) })
+}
+
 // RevokeConsent implements [store.Store].
 func (f *Failing) RevokeConsent(a0 context.Context, a1 string, a2 string, a3 session.Ending) ([]session.ID, error) {
 	return result(f, "RevokeConsent", func() ([]session.ID, error) { return f.store.RevokeConsent(a0, a1, a2, a3) })
@@ -314,6 +330,11 @@ func (f *Failing) RevokedStatuses(a0 context.Context, a1 int64, a2 int64) ([]int
 // Rotate implements [store.Store].
 func (f *Failing) Rotate(a0 context.Context, a1 []session.Rotation) ([]*session.Session, error) {
 	return result(f, "Rotate", func() ([]*session.Session, error) { return f.store.Rotate(a0, a1) })
+}
+
+// Rows implements [store.Store].
+func (f *Failing) Rows(a0 context.Context, a1 string, a2 int64, a3 int) ([]outbox.Entry, error) {
+	return result(f, "Rows", func() ([]outbox.Entry, error) { return f.store.Rows(a0, a1, a2, a3) })
 }
 
 // SaveAttempt implements [store.Store].

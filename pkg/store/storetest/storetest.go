@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"PushedRequests", testPushedRequests},
 		{"Consents", testConsents},
 		{"Outbox", testOutbox},
+		{"Mail", testMail},
 		{"BrowserRaces", testBrowserRaces},
 		{"Attempts", testAttempts},
 		{"Identities", testIdentities},

@@ -89,6 +89,7 @@ func Start(t testing.TB, db Database, change ...func(*service.Config)) *Service 
 	c.Argon2Memory, c.Argon2Time = 64, 1
 	c.RefusalHold, c.SignupIPLimit, c.BusyIPLimit = 0, 0, 0 // all tests come from one address, and do not wait
 	c.Clock = OldClock()
+	c.MailDir = t.TempDir()
 	c.Listen = listener.Addr().String()
 	c.Issuer = "http://" + c.Listen
 	for _, f := range change {
