@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -189,6 +190,31 @@ const (
 	wrongSecret     = "wrong secret of a client"
 	applicationsOwn = "a nonce of the application"
 )
+
+// mails leaves letters with links and codes in the outbox, which were tried and could not be sent.
+func (l *leaks) mails() {
+	l.Helper()
+	l.add("password of the mail server", "password-of-the-mail-server")
+	now := time.Now()
+	proof := mail.Proof{Path: "/password/reset", Token: "token-of-a-mail-3kq5", Code: "code-of-a-mail-4821", ExpiresAt: now.Add(time.Hour)}
+	l.add("token of a mail", string(proof.Token))
+	l.add("code of a mail", string(proof.Code))
+	for _, letter := range []mail.Letter{
+		l.Mails.Reset(now, mail.Recipient{Address: "mail@example.test"}, proof),
+		l.Mails.Verify(now, mail.Recipient{Address: "mail@example.test"}, proof),
+		l.Mails.LoginCode(now, mail.Recipient{Address: "mail@example.test"}, proof),
+		l.Mails.Invitation(now, mail.Recipient{Address: "mail@example.test"}, proof),
+		l.Mails.EmailChangedOld(now, "mail@example.test", "other@example.test", proof, audit.Origin{}),
+	} {
+		if err := l.Store.Post(l.Context(), letter); err != nil {
+			l.Fatal(err)
+		}
+	}
+	servicetest.Eventually(l.T, "mails are tried", func() bool {
+		rows, err := l.Store.Rows(l.Context(), mail.KindMail, 0, 5)
+		return err == nil && len(rows) == 5 && !slices.ContainsFunc(rows, func(e outbox.Entry) bool { return e.Reason == "" })
+	})
+}
 
 // passwords is a life with passwords; it returns what is alive at its end.
 func (l *leaks) passwords() servicetest.Tokens {
@@ -390,6 +416,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		l := &leaks{T: t, canaries: canaries{text: map[string]string{}}}
 		l.house = openHouse(t, db, func(c *service.Config) {
 			withStatusList(c)
+			c.SMTPURL, c.MailFrom = "smtp://ann:password-of-the-mail-server@127.0.0.1:1", "no-reply@example.test" // nothing listens
 			for i := range c.Providers {
 				c.Providers[i].KeepTokens = c.Providers[i].ID == "liar"
 			}
@@ -426,6 +453,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		l.clients(user)
 		l.pages()
 		l.providers()
+		l.mails()
 		for _, secret := range []string{user.AccessToken, user.RefreshToken, nextPassword} {
 			l.misplaced(secret, user.AccessToken)
 		}

@@ -202,9 +202,9 @@ func TestMailDevice(t *testing.T) {
 	for agent, want := range map[string]string{
 		"": "",
 		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0": "Edge on Windows",
-		"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1":   "Safari on iPhone",
-		"Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36":             "Chrome on Android",
-		"Mozilla/5.0 (Macintosh; Intel Mac OS X 15_0) Gecko/20100101 Firefox/140.0":                        "Firefox on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1":    "Safari on iPhone",
+		"Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36":              "Chrome on Android",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 15_0) Gecko/20100101 Firefox/140.0":                         "Firefox on macOS",
 		"curl/8.5":                           "curl",
 		"go to https://evil.example at once": "",
 	} {

@@ -294,6 +294,27 @@ func TestWorker(t *testing.T) {
 		}
 	})
 
+	inBubble("ok/what is refused for good is given up at once, and delays nobody", func(t *testing.T) {
+		rows, v := newTable(), newReceivers()
+		k := kind(rows, v)
+		k.Deliver = func(ctx context.Context, r outbox.Row) error {
+			err := v.deliver(ctx, r)
+			if r.ID == 1 {
+				return fmt.Errorf("%w: no such user", outbox.ErrPermanent)
+			}
+			return err
+		}
+		defer run(t, k, rows.wake, nil)()
+		synctest.Wait()
+		rows.commit("a", "a")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(v.seen()) != 2 || rows.waiting() != 0 || len(rows.dead) != 1 || rows.dead[0].ID != 1 ||
+			rows.reasons[0] != "not to be delivered: no such user" {
+			t.Errorf("arrived %v, %d waiting, dead %v %q", v.seen(), rows.waiting(), rows.dead, rows.reasons)
+		}
+	})
+
 	inBubble("ok/a service that stops gives its rows back", func(t *testing.T) {
 		rows, v := newTable(), newReceivers()
 		v.hangs = func(outbox.Row) bool { return true }
