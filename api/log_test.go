@@ -196,7 +196,12 @@ func (l *leaks) mails() {
 	l.Helper()
 	l.add("password of the mail server", "password-of-the-mail-server")
 	now := time.Now()
-	proof := mail.Proof{Path: "/password/reset", Token: "token-of-a-mail-3kq5", Code: "code-of-a-mail-4821", ExpiresAt: now.Add(time.Hour)}
+	proof := mail.Proof{
+		Path:      "/password/reset",
+		Token:     "token-of-a-mail-3kq5",
+		Code:      "code-of-a-mail-4821",
+		ExpiresAt: now.Add(time.Hour),
+	}
 	l.add("token of a mail", string(proof.Token))
 	l.add("code of a mail", string(proof.Code))
 	for _, letter := range []mail.Letter{

@@ -36,6 +36,9 @@ func (s *Sender) Explain(err error) string {
 		if e.Code == 530 {
 			return fmt.Sprintf("The mail server wants a login: %d %s. Put user and password into smtp_url.", e.Code, e.Reply)
 		}
+		if e.Code == 0 {
+			return fmt.Sprintf("The connection to the mail server (%s) broke: %s.", address, e.Reply)
+		}
 		return fmt.Sprintf("The mail server refuses the sender %s: %d %s. Set mail_from to an address that this login may "+
 			"send from.", s.from.Address, e.Code, e.Reply)
 	case StepRecipient:

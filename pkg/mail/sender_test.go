@@ -165,11 +165,16 @@ func TestSend(t *testing.T) {
 		user    string
 	}{
 		"ok/STARTTLS and a login": {
-			&mailtest.Server{STARTTLS: true, User: "ann", Password: "p@ss/word"}, "smtp://ann:p%40ss%2Fword@mail.example.test:2525", true, "ann",
+			&mailtest.Server{STARTTLS: true, User: "ann", Password: "p@ss/word"},
+			"smtp://ann:p%40ss%2Fword@mail.example.test:2525", true, "ann",
 		},
-		"ok/TLS from the start":             {&mailtest.Server{TLS: true, User: "ann", Password: "p"}, "smtps://ann:p@mail.example.test", true, "ann"},
-		"ok/loopback in the clear":          {&mailtest.Server{User: "ann", Password: "p"}, "smtp://ann:p@127.0.0.1:25", false, "ann"},
-		"ok/loopback with STARTTLS":         {&mailtest.Server{STARTTLS: true, Names: []string{"other.test"}}, "smtp://localhost", true, ""},
+		"ok/TLS from the start": {
+			&mailtest.Server{TLS: true, User: "ann", Password: "p"}, "smtps://ann:p@mail.example.test", true, "ann",
+		},
+		"ok/loopback in the clear": {&mailtest.Server{User: "ann", Password: "p"}, "smtp://ann:p@127.0.0.1:25", false, "ann"},
+		"ok/loopback with STARTTLS": {
+			&mailtest.Server{STARTTLS: true, Names: []string{"other.test"}}, "smtp://localhost", true, "",
+		},
 		"ok/STARTTLS, and nobody logs in":   {&mailtest.Server{STARTTLS: true}, "smtp://mail.example.test", true, ""},
 		"ok/an address that needs RFC 6531": {&mailtest.Server{STARTTLS: true, UTF8: true}, "smtp://mail.example.test", true, ""},
 	} {
@@ -274,7 +279,8 @@ func TestRefused(t *testing.T) {
 			told:   "refuses the sender no-reply@example.test: 553 5.7.1 not yours. Set mail_from",
 		},
 		"fail/later: sender refused with the recipient": {
-			server: &mailtest.Server{At: at(mailtest.Recipient, mailtest.Answer(550, 5, 1, 8, "bad sender"))}, told: "because of its sender",
+			server: &mailtest.Server{At: at(mailtest.Recipient, mailtest.Answer(550, 5, 1, 8, "bad sender"))},
+			told:   "because of its sender",
 		},
 		"fail/later: no relay": {
 			server: &mailtest.Server{At: at(mailtest.Recipient, mailtest.Answer(554, 5, 7, 1, "Relay access denied"))},
@@ -298,10 +304,10 @@ func TestRefused(t *testing.T) {
 		"fail/later: not wanted here": {
 			server: &mailtest.Server{At: at(mailtest.Connected, mailtest.Answer(554, 5, 7, 1, "you are on a list"))}, told: "554",
 		},
-		"fail/later: dies when it has the sender":      {server: &mailtest.Server{At: at(mailtest.Sender, mailtest.ErrCut)}, told: ""},
-		"fail/later: dies when it has the recipient":   {server: &mailtest.Server{At: at(mailtest.Recipient, mailtest.ErrCut)}, told: "broke"},
-		"fail/later: dies in mid-data":                 {server: &mailtest.Server{At: at(mailtest.Half, mailtest.ErrCut)}, told: "broke"},
-		"fail/later: dies when it has all, unanswered": {server: &mailtest.Server{At: at(mailtest.Taken, mailtest.ErrCut)}, told: "broke"},
+		"fail/later: dies with the sender":    {server: &mailtest.Server{At: at(mailtest.Sender, mailtest.ErrCut)}, told: "broke"},
+		"fail/later: dies with the recipient": {server: &mailtest.Server{At: at(mailtest.Recipient, mailtest.ErrCut)}, told: "broke"},
+		"fail/later: dies in mid-data":        {server: &mailtest.Server{At: at(mailtest.Half, mailtest.ErrCut)}, told: "broke"},
+		"fail/later: dies unanswered":         {server: &mailtest.Server{At: at(mailtest.Taken, mailtest.ErrCut)}, told: "broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := c.server
@@ -455,7 +461,9 @@ func TestLetters(t *testing.T) {
 
 	t.Run("fail/an address that is two", func(t *testing.T) {
 		before := len(server.Got())
-		for _, to := range []string{ann + ", victim@example.test", ann + "\r\nRCPT TO:<victim@example.test>", ann + "> <victim@example.test"} {
+		for _, to := range []string{
+			ann + ", victim@example.test", ann + "\r\nRCPT TO:<victim@example.test>", ann + "> <victim@example.test",
+		} {
 			if err := sender(t, server, "smtp://mail.example.test").deliver(t, reset(t), to); err == nil {
 				t.Errorf("%q: sent", to)
 			}

@@ -168,8 +168,8 @@ func (k *killing) at(step mailtest.Step) error {
 	return mailtest.ErrCut
 }
 
-// 1,000 mails, two replicas, and one of them or the server for mail is killed at every step, several times: no mail is lost, and a
-// kill repeats one at most.
+// 1,000 mails, two replicas, and one of them or the server for mail is killed at every step, several times: no mail is lost, and
+// a kill repeats one at most.
 func TestKilledWhileMailsAreSent(t *testing.T) {
 	servicetest.Each(t, func(t *testing.T, db servicetest.Database) {
 		const mails, rounds = 1000, 3
@@ -219,10 +219,12 @@ func TestKilledWhileMailsAreSent(t *testing.T) {
 		k.server.Start(t)
 		k.start()
 		k.start()
-		servicetest.Eventually(t, "all mails are sent", func() bool {
-			b, err := s.Backlog(t.Context(), mail.KindMail)
-			return err == nil && b.Waiting == 0
-		})
+		for left := mails - mails/10; left >= 0; left -= mails / 10 { // a busy machine takes its time
+			servicetest.Eventually(t, fmt.Sprintf("%d mails are left", left), func() bool {
+				b, err := s.Backlog(t.Context(), mail.KindMail)
+				return err == nil && b.Waiting <= left
+			})
+		}
 		stop()
 		k.alive.Wait()
 
