@@ -127,6 +127,7 @@ func rooms() map[string]room {
 		"cmd/stampede/bench":       {imports: everything, modules: []string{pgx}},
 		"examples":                 {},
 		"examples/vectors":         {},
+		"examples/mobile-sim":      {},
 		"examples/resource-server": {imports: []string{"pkg/verifier"}},
 	}
 }
