@@ -1,7 +1,6 @@
 package verifier
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,18 +49,7 @@ func (c *Claims) HasRole(roles ...string) bool {
 
 // Decode unmarshals the claim of exactly this name into v, as encoding/json does. It reports false if the token has no
 // such claim.
-func (c *Claims) Decode(name string, v any) (bool, error) {
-	members, _ := parseObject(c.payload, nil)
-	for _, m := range members {
-		if m.name == name {
-			if err := json.Unmarshal([]byte(m.value), v); err != nil {
-				return true, fmt.Errorf("decode claim %s: %w", name, err)
-			}
-			return true, nil
-		}
-	}
-	return false, nil
-}
+func (c *Claims) Decode(name string, v any) (bool, error) { return decodeClaim(c.payload, name, v) }
 
 // blockKeys are the keys under which the blocklist may name this token: by jti, client_id, kid and, if it has one, sid.
 func (c *Claims) blockKeys() []BlockKey {
