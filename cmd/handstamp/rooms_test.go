@@ -62,6 +62,10 @@ func rooms() map[string]room {
 		"pkg/clock":    {},
 		"pkg/verifier": {modules: []string{jwt}},
 
+		"pkg/bff":          {imports: []string{"pkg/verifier"}, modules: []string{"golang.org/x/oauth2"}},
+		"pkg/bff/bfftest":  {imports: []string{"pkg/bff"}},
+		"pkg/bff/sqlstore": {imports: []string{"pkg/bff"}},
+
 		"pkg/user":          {imports: underFirst, modules: []string{text, "golang.org/x/net"}},
 		"pkg/blocklist":     {imports: underFirst},
 		"pkg/keyring":       {imports: underFirst},
@@ -239,11 +243,19 @@ func TestPlanHasNoCycle(t *testing.T) {
 	}
 }
 
-// Resource servers import the verifier, and must not get a server with it.
-func TestVerifierDependsOnTheStandardLibraryAndJWT(t *testing.T) {
-	for _, p := range listPackages(t, "-deps", "./pkg/verifier") {
-		if !p.Standard && p.room() != "pkg/verifier" && (p.Module == nil || p.Module.Path != "github.com/golang-jwt/jwt/v5") {
-			t.Errorf("pkg/verifier depends on %s", p.ImportPath)
+// Others import the verifier and the back end for front ends, and must not get a server with them.
+func TestImportableRoomsDependOnLittle(t *testing.T) {
+	const jwt, oauth2 = "github.com/golang-jwt/jwt/v5", "golang.org/x/oauth2"
+	for room, allowed := range map[string]struct{ rooms, modules []string }{
+		"pkg/verifier":     {[]string{"pkg/verifier"}, []string{jwt}},
+		"pkg/bff":          {[]string{"pkg/bff", "pkg/verifier"}, []string{jwt, oauth2}},
+		"pkg/bff/sqlstore": {[]string{"pkg/bff/sqlstore", "pkg/bff", "pkg/verifier"}, []string{jwt, oauth2}},
+	} {
+		for _, p := range listPackages(t, "-deps", "./"+room) {
+			if !p.Standard && !slices.Contains(allowed.rooms, p.room()) &&
+				(p.Module == nil || !slices.Contains(allowed.modules, p.Module.Path)) {
+				t.Errorf("%s depends on %s", room, p.ImportPath)
+			}
 		}
 	}
 }
@@ -411,8 +423,8 @@ func TestLabelsOfSecretsStandInPkgSeal(t *testing.T) {
 	})
 }
 
-// A client that is made elsewhere would call addresses that pkg/egress refuses. The verifier is told its issuer by the
-// operator, and programs call themselves or what they test.
+// A client that is made elsewhere would call addresses that pkg/egress refuses. The verifier and the back end for front ends are
+// told their issuer by the operator, and programs call themselves or what they test.
 func TestCallsGoThroughPkgEgress(t *testing.T) {
 	top, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
@@ -420,7 +432,7 @@ func TestCallsGoThroughPkgEgress(t *testing.T) {
 	}
 	inspectSource(t, func(at token.Position, node ast.Node) bool {
 		path := strings.TrimPrefix(filepath.ToSlash(at.Filename), filepath.ToSlash(top)+"/")
-		for _, free := range []string{"pkg/egress/", "pkg/verifier/", "examples/", "cmd/stampede/", "cmd/handstamp/healthcheck.go"} {
+		for _, free := range []string{"pkg/egress/", "pkg/verifier/", "pkg/bff/", "examples/", "cmd/stampede/", "cmd/handstamp/healthcheck.go"} {
 			if strings.HasPrefix(path, free) || strings.HasSuffix(filepath.Dir(path), "test") {
 				return false
 			}
