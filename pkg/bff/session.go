@@ -276,6 +276,7 @@ func (b *BFF) begin(w http.ResponseWriter, r *http.Request, s *state) error {
 	if err := b.config.Store.Create(r.Context(), b.record(s)); err != nil {
 		return fmt.Errorf("%w: store: %w", ErrUnavailable, err)
 	}
+	b.cached.put(cachedState{s, time.Now()})
 	if b.config.MaxSessions > 0 {
 		trimmed, err := b.config.Store.Trim(r.Context(), s.subject, b.config.MaxSessions)
 		if err = errors.Join(err, b.revokeAll(r.Context(), trimmed)); err != nil {
@@ -292,7 +293,7 @@ func (b *BFF) writeSealed(w http.ResponseWriter, r *http.Request, s *state) erro
 
 // maxAge is the life of a cookie in seconds: to the absolute end, since the idle end is inside.
 func (b *BFF) maxAge(s *state) int {
-	return int(time.Until(time.Unix(s.createdAt, 0).Add(b.config.Lifetime)).Seconds())
+	return int(s.createdAt - time.Now().Unix() + int64(b.config.Lifetime.Seconds()))
 }
 
 // endState ends a session here and at the issuer. A sealed cookie cannot be taken back, but it has the refresh token: once the
