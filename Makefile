@@ -15,6 +15,9 @@ PACKAGES ?= ./...
 ARGS     ?=
 FUZZTIME ?= 10s
 
+# A module of its own, since its dependency is not for all: ./... does not reach it.
+REDISSTORE := pkg/bff/redisstore
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -36,6 +39,7 @@ install: ## put handstamp into the bin directory of Go
 .PHONY: test
 test: ## run every test, on SQLite and on PostgreSQL
 	scripts/with-clients scripts/with-postgres go test -timeout 20m -parallel $(PARALLEL) $(ARGS) $(PACKAGES)
+	$(if $(filter ./...,$(PACKAGES)),scripts/with-redis go test -C $(REDISSTORE) $(ARGS) ./...)
 
 # What test-quick leaves out: browsers, Apache, the README as printed, the play of crashes, long histories, and toolchains of other languages.
 SLOW := TestPagesInChromium|TestOIDCClientTS|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache|TestNodeByItself|TestPythonByItself
