@@ -93,8 +93,8 @@ func TestCK06_CORS(t *testing.T) {
 					t.Errorf("%s %s from %q: allowed to %q, want %q", route.Method, route.Path, origin, got, allowed)
 				}
 				with := r.Header.Get("Access-Control-Allow-Credentials") // see TestCK06_Credentials
-				if ofAll := slices.Contains([]string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session"},
-					route.Path); (with != "") != (ofAll && registered) {
+				if ofAll := slices.Contains([]string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session",
+					"/v1/sessions/fork"}, route.Path); (with != "") != (ofAll && registered) {
 					t.Errorf("%s %s from %q: credentials %q", route.Method, route.Path, origin, with)
 				}
 				if shared := !unshared(route.Path) && !slices.Contains(public(), route.Path); shared &&

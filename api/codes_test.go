@@ -329,6 +329,7 @@ func mappings() map[string]mapping {
 		"session.ErrUserChanged":    {session.ErrUserChanged, "401 invalid_credentials", grant, ""},
 		"session.ErrClientDisabled": {session.ErrClientDisabled, "400 invalid_client", "401 invalid_client", ""},
 		"session.ErrScope":          {session.ErrScope, "400 invalid_scope", "400 invalid_scope", ""},
+		"session.ErrChild":          {session.ErrChild, "400 invalid_request", "400 invalid_request", ""},
 
 		"oauth.ErrClientNotFound": {oauth.ErrClientNotFound, "404 not_found", "401 invalid_client", "404 not_found"},
 		"oauth.ErrCodeNotFound":   {oauth.ErrCodeNotFound, "", grant, ""},

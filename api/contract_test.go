@@ -695,6 +695,10 @@ func (c *checked) cookies(s *servicetest.Service) http.Header {
 		return extended(page, "Cookie", set.Name+"="+set.Value)
 	}
 	refresh := []string{"grant_type", "refresh_token", "client_id", "pages"}
+	c.form(s, 200, "/v1/sessions/fork", cookie(r), "client_id", "pages", "holder", "worker")
+	c.form(s, 400, "/v1/sessions/fork", cookie(r), "client_id", "pages")
+	c.form(s, 401, "/v1/sessions/fork", page, "client_id", "pages", "holder", "worker")
+	c.form(s, 403, "/v1/sessions/fork", nil, "client_id", "pages", "holder", "worker")
 	c.exchange(s, 200, "GET", "/v1/session", cookie(r), "")
 	c.exchange(s, 204, "GET", "/v1/session", page, "")
 	c.exchange(s, 400, "GET", "/v1/session", header("X-Handstamp-Client", "default"), "")
@@ -838,7 +842,8 @@ func (c *checked) pages(s *servicetest.Service) {
 	third := c.form(s, 200, "/oauth2/token", nil, "grant_type", "authorization_code", "client_id", "other", "code", code,
 		"redirect_uri", appRedirect, "code_verifier", verifierText).Tokens(t)
 	for _, o := range operations(c.doc) {
-		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 && o.OperationID != "logout" {
+		if o.Tags[0] == "Account" && o.Responses.Value("403") != nil && len(*o.Security) > 0 &&
+			!slices.Contains([]string{"logout", "forkSession"}, o.OperationID) {
 			c.exchange(s, 403, o.method, strings.NewReplacer("{sid}", sid(t, third.AccessToken), "{provider}", "corp").Replace(o.path),
 				bearer(third.AccessToken), "")
 		}
@@ -1009,6 +1014,7 @@ func (c *checked) unavailable(s *servicetest.Service, withCookie http.Header) {
 	c.form(s, 503, "/oauth2/token", nil, "grant_type", "refresh_token", "refresh_token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/revoke", nil, "token", p.RefreshToken)
 	c.exchange(s, 503, "GET", "/v1/session", withCookie, "")
+	c.form(s, 503, "/v1/sessions/fork", withCookie, "client_id", "pages", "holder", "worker")
 	c.form(s, 503, "/oauth2/introspect", basic("backend"), "token", p.RefreshToken)
 	c.form(s, 503, "/oauth2/par", nil, "client_id", "app", "response_type", "code", "redirect_uri", appRedirect, "code_challenge",
 		challenge(), "code_challenge_method", "S256")

@@ -145,6 +145,12 @@ func (p *cookiePage) session(t testing.TB, pairs ...string) servicetest.Response
 	return p.Do(t, http.MethodGet, "/v1/session", p.header(pairs...), nil)
 }
 
+// fork starts a child session for a holder.
+func (p *cookiePage) fork(t testing.TB, holder string, pairs ...string) servicetest.Response {
+	t.Helper()
+	return p.FormWith(t, "/v1/sessions/fork", p.header(pairs...), "client_id", p.client, "holder", holder)
+}
+
 // attributes are all of a cookie but its value and its age.
 func attributes(c *http.Cookie) string {
 	if c == nil {
@@ -285,12 +291,13 @@ func TestCK03_RefreshCookie(t *testing.T) {
 				code, "redirect_uri", appRedirect, "code_verifier", verifierText)
 		}
 		asks := map[string]func(pairs ...string) servicetest.Response{
-			"/oauth2/token":  func(pairs ...string) servicetest.Response { return p.refresh(t, pairs...) },
-			"/oauth2/token ": redeemed,
-			"/oauth2/revoke": func(pairs ...string) servicetest.Response { return p.revoke(t, pairs...) },
-			"/v1/session":    func(pairs ...string) servicetest.Response { return p.session(t, pairs...) },
-			"/v1/logout":     func(pairs ...string) servicetest.Response { return p.logOut(t, pairs...) },
-			"/v1/login":      func(pairs ...string) servicetest.Response { return p.json(t, "/v1/login", p.body(email), pairs...) },
+			"/oauth2/token":     func(pairs ...string) servicetest.Response { return p.refresh(t, pairs...) },
+			"/oauth2/token ":    redeemed,
+			"/oauth2/revoke":    func(pairs ...string) servicetest.Response { return p.revoke(t, pairs...) },
+			"/v1/sessions/fork": func(pairs ...string) servicetest.Response { return p.fork(t, "worker", pairs...) },
+			"/v1/session":       func(pairs ...string) servicetest.Response { return p.session(t, pairs...) },
+			"/v1/logout":        func(pairs ...string) servicetest.Response { return p.logOut(t, pairs...) },
+			"/v1/login":         func(pairs ...string) servicetest.Response { return p.json(t, "/v1/login", p.body(email), pairs...) },
 			"/v1/signup": func(pairs ...string) servicetest.Response {
 				return p.json(t, "/v1/signup", p.body(newEmail()), pairs...)
 			},
@@ -605,7 +612,7 @@ func TestRefreshCookie_Race(t *testing.T) {
 func TestCK06_Credentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := addPage(t, w.Service)
-		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session"}
+		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session", "/v1/sessions/fork"}
 		with := append([]string{"/v1/login", "/v1/signup", "/v1/password/change", "/v1/login/:provider/id-token"}, ofAll...)
 		paths := map[string]bool{}
 		for _, r := range w.API.Answered() {

@@ -63,7 +63,7 @@ func (d *Door) preflight(route Route, routes []Route) echo.HandlerFunc {
 			h.Set("Access-Control-Allow-Methods", strings.Join(methods, ", "))
 			headers := allowedHeaders
 			if route.Cookie {
-				headers += ", " + HeaderClient
+				headers += ", " + HeaderClient + ", " + HeaderHolder
 			}
 			h.Set("Access-Control-Allow-Headers", headers)
 			h.Set("Access-Control-Max-Age", "600")

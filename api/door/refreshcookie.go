@@ -24,20 +24,35 @@ import (
 // origin before the browser has asked us (Fetch standard, CORS preflight). That holds for requests that set the cookie, too: a
 // stranger's login in somebody's browser would be as bad as a stranger's refresh.
 
-// HeaderClient names the client that a page is of.
-const HeaderClient = "X-Handstamp-Client"
+const (
+	// HeaderClient names the client that a page is of.
+	HeaderClient = "X-Handstamp-Client"
+	// HeaderHolder names the second holder in a browser whose request it is: it has a child session, and so a cookie of its own.
+	HeaderHolder = "X-Handstamp-Holder"
+)
 
-// refreshCookieName is the name of a client's cookie. Several clients share an issuer, so each has one of its own.
-func (d *Door) refreshCookieName(clientID string) string {
+// ValidHolder reports whether a text may name a holder.
+func ValidHolder(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
+}
+
+// refreshCookieName is the name of a client's cookie. Several clients share an issuer, and several holders a browser, so each has one
+// of its own.
+func (d *Door) refreshCookieName(clientID, holder string) string {
+	if holder != "" {
+		clientID += "\x00" + holder // which no client ID has
+	}
 	sum := sha256.Sum256([]byte(clientID))
 	return d.CookieName("hs_rt_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10]))
 }
 
 // refreshCookie is the cookie as it is set and as it is cleared: a browser clears only what has the same name, path and domain, and
 // takes a cookie with the prefix __Host- only if it is Secure (RFC 6265bis, section 4.1.3.2).
-func (d *Door) refreshCookie(c echo.Context, clientID, value string, maxAge int) {
+func (d *Door) refreshCookie(c echo.Context, name, value string, maxAge int) {
 	c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
-		Name:     d.refreshCookieName(clientID),
+		Name:     name,
 		Value:    value,
 		Path:     "/",
 		MaxAge:   maxAge,
@@ -74,6 +89,20 @@ func (d *Door) FromPage(c echo.Context, client oauth.Client) error {
 	if ids := h.Values(HeaderClient); len(ids) != 1 || ids[0] != client.ID {
 		return NoClientHeader()
 	}
+	if holders := h.Values(HeaderHolder); len(holders) > 1 || len(holders) == 1 && !ValidHolder(holders[0]) {
+		return InvalidRequest(HeaderHolder, detailHolder)
+	}
+	return nil
+}
+
+const detailHolder = "must be 1 to 64 letters, digits, - and _"
+
+// Forks refuses a fork by a client with a cookie that does not name the second holder, whose cookie must be another one than that of the
+// first. Other clients pass.
+func (d *Door) Forks(client oauth.Client, holder string) error {
+	if client.UsesCookie() && !ValidHolder(holder) {
+		return InvalidRequest("holder", detailHolder)
+	}
 	return nil
 }
 
@@ -104,7 +133,7 @@ func (d *Door) pageOrigin(r *http.Request) string {
 type Presented struct {
 	door   *Door
 	c      echo.Context
-	client string // whose cookie it came in; empty if it came in no cookie
+	cookie string // that it came in; empty if it came in none
 }
 
 // Presents returns what a request presents.
@@ -125,11 +154,12 @@ func (p *Presented) Token(client oauth.Client, inBody string) (string, error) {
 	}
 	// A page of a subdomain may have planted one beside ours, where the prefix of the name does not keep it from that. Nobody can tell
 	// which is which, so two are none.
-	cookies := p.c.Request().CookiesNamed(p.door.refreshCookieName(client.ID))
+	name := p.door.refreshCookieName(client.ID, p.c.Request().Header.Get(HeaderHolder))
+	cookies := p.c.Request().CookiesNamed(name)
 	if len(cookies) != 1 || cookies[0].Value == "" {
 		return "", nil
 	}
-	p.client = client.ID
+	p.cookie = name
 	return cookies[0].Value, nil
 }
 
@@ -149,8 +179,8 @@ func (p *Presented) Failed(err error) error {
 
 // Ended clears the cookie that the request came with: its session is over, and that is committed.
 func (p *Presented) Ended() {
-	if p.client != "" {
-		p.door.refreshCookie(p.c, p.client, "", -1)
+	if p.cookie != "" {
+		p.door.refreshCookie(p.c, p.cookie, "", -1)
 	}
 }
 
@@ -168,6 +198,15 @@ type tokenBody struct {
 // WriteTokens is the one writer of token responses. The refresh token of a client with a cookie goes into the cookie, and to a page
 // of the client only.
 func (d *Door) WriteTokens(c echo.Context, status int, r *oauth.TokenResponse) error {
+	return d.writeTokens(c, status, r, c.Request().Header.Get(HeaderHolder))
+}
+
+// WriteForked writes the tokens of a second holder in the same browser.
+func (d *Door) WriteForked(c echo.Context, r *oauth.TokenResponse, holder string) error {
+	return d.writeTokens(c, http.StatusOK, r, holder)
+}
+
+func (d *Door) writeTokens(c echo.Context, status int, r *oauth.TokenResponse, holder string) error {
 	NoStore(c.Response().Header())
 	if !r.SessionID.IsZero() {
 		EventOf(c).SessionID = r.SessionID.String()
@@ -181,7 +220,7 @@ func (d *Door) WriteTokens(c echo.Context, status int, r *oauth.TokenResponse) e
 			return fmt.Errorf("answer tokens: %w", err)
 		}
 		left := int(r.IdleExpiresAt.Sub(d.Now()) / time.Second)
-		d.refreshCookie(c, r.Client.ID, r.RefreshToken, max(1, left))
+		d.refreshCookie(c, d.refreshCookieName(r.Client.ID, holder), r.RefreshToken, max(1, left))
 		body.RefreshToken, body.Transport = "", string(oauth.TransportCookie)
 	}
 	return WriteJSON(c, status, "application/json", body)

@@ -260,6 +260,7 @@ func rows() []row {
 		{err: session.ErrWrongClient, protocol: true},
 		{err: session.ErrClientDisabled, protocol: true},
 		{err: session.ErrScope, protocol: true},
+		{err: session.ErrChild, protocol: true},
 
 		{
 			err: verifier.ErrNoToken, status: http.StatusUnauthorized, code: "unauthorized",

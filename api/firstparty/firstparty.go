@@ -61,6 +61,10 @@ func (r *Login) Routes() []door.Route {
 			Handler: r.logout,
 			Audit:   []audit.Kind{audit.KindSessionEnded},
 		},
+		{
+			Method: http.MethodPost, Path: "/v1/sessions/fork", Sharing: door.SharedClient, Cookie: true, Handler: r.fork,
+			Audit: []audit.Kind{audit.KindSessionForked, audit.KindRefreshTokenReuse, audit.KindSessionsEnded},
+		},
 		{Method: http.MethodGet, Path: "/v1/session", Sharing: door.SharedClient, Cookie: true, Handler: r.session},
 	}
 }

@@ -24,6 +24,7 @@ const (
 	KindPasswordChanged   Kind = "password_changed"
 	KindLoggedIn          Kind = "login_succeeded"
 	KindLoginFailed       Kind = "login_failed"
+	KindSessionForked     Kind = "session_forked"
 	KindSessionEnded      Kind = "session_ended"
 	KindSessionsEnded     Kind = "sessions_ended"
 	KindRefreshTokenReuse Kind = "refresh_token_reuse"

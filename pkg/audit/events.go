@@ -54,6 +54,13 @@ func LoggedIn(at time.Time, userID, sessionID, clientID string, origin Origin) E
 	return e
 }
 
+// SessionForked says that a session began as the child of another, whose sid is the reason.
+func SessionForked(at time.Time, userID, sessionID, parentID, clientID string, origin Origin) Event {
+	e := byUser(at, KindSessionForked, userID, parentID, origin)
+	e.SessionID, e.ClientID = sessionID, clientID
+	return e
+}
+
 // LoginFailed says why a login was refused. The user is empty if no user has the address.
 func LoginFailed(at time.Time, userID, reason string, origin Origin) Event {
 	return toUser(at, KindLoginFailed, userID, reason, By{Actor: ActorSystem, Origin: origin})

@@ -68,6 +68,8 @@ func AsError(err error) *Error {
 		return known(InvalidGrant, "the grant is invalid, expired or revoked, or was issued to another client")
 	case errors.Is(err, session.ErrClientDisabled), errors.Is(err, ErrClientNotFound):
 		return known(InvalidClient, "client authentication failed")
+	case errors.Is(err, session.ErrChild):
+		return known(InvalidRequest, "a child session cannot be forked")
 	case errors.Is(err, session.ErrScope):
 		return known(InvalidScope, "the scope exceeds what was granted")
 	}

@@ -1,10 +1,6 @@
 package oauth
 
-import (
-	"context"
-
-	"github.com/handstamp/handstamp/pkg/session"
-)
+import "context"
 
 // maxIdempotencyKey bounds the Idempotency-Key header, in bytes.
 const maxIdempotencyKey = 255
@@ -12,18 +8,13 @@ const maxIdempotencyKey = 255
 // refresh is the refresh_token grant (RFC 6749, section 6; RFC 9700, section 4.14). A scope or resource that is asked for
 // narrows this access token only; the grant stays as it was.
 func (s *Server) refresh(ctx context.Context, c Client, r Request, raw string) (*TokenResponse, error) {
-	switch {
-	case raw == "" && c.UsesCookie(): // the browser has none: that is no fault of the page
-		return nil, refuse(InvalidGrant, "no refresh token came with the request: the user has to log in")
-	case raw == "":
-		return nil, refuse(InvalidRequest, "refresh_token is missing")
+	refresh, err := r.refreshOf(c, raw)
+	if err != nil {
+		return nil, err
 	}
 	scope, err := r.Form.One("scope")
 	if err != nil {
 		return nil, err
-	}
-	if len(r.IdempotencyKey) > maxIdempotencyKey {
-		return nil, refuse(InvalidRequest, "Idempotency-Key is longer than %d bytes", maxIdempotencyKey)
 	}
 	resources := r.resources()
 	if len(resources) > 0 { // checked before anything moves
@@ -35,14 +26,8 @@ func (s *Server) refresh(ctx context.Context, c Client, r Request, raw string) (
 			return nil, err
 		}
 	}
-	issued, err := s.sessions.Refresh(ctx, session.Refresh{
-		Raw:            raw,
-		ClientID:       c.ID,
-		IdempotencyKey: r.IdempotencyKey,
-		Scope:          scope,
-		Origin:         r.Origin,
-		Arrived:        r.Arrived,
-	})
+	refresh.Scope = scope
+	issued, err := s.sessions.Refresh(ctx, refresh)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import "slices"
 // it: a tab that slept for hours still has the refresh token in its memory. To the person they are one: the same
 // browser, logged in once, at the same client.
 
-// Device is what a person knows as one login: a session, and others of the same browser login at the same client.
+// Device is what a person knows as one login: a session, its children, and others of the same browser login at the same client.
 type Device struct {
 	Session      // that was used last, or that is the caller's own
 	Others  []ID // in no order
@@ -17,13 +17,17 @@ func Devices(list []Session, own string) []Device {
 	type at struct {
 		browser [32]byte
 		client  string
+		root    ID // where there was no browser login
 	}
 	var devices []Device
 	seen := make(map[at]int)
 	for _, s := range list {
-		key := at{s.Browser, s.ClientID}
+		key := at{browser: s.Browser, client: s.ClientID}
+		if s.Browser == [32]byte{} {
+			key.root = s.Root()
+		}
 		i, known := seen[key]
-		if !known || s.Browser == [32]byte{} {
+		if !known {
 			seen[key] = len(devices)
 			devices = append(devices, Device{Session: s})
 			continue

@@ -6,6 +6,7 @@
 //   - refreshtoken.go is the wire form of a refresh token,
 //   - rotate.go is the rule that says what a presented refresh token gets,
 //   - manager.go takes a refresh and a login through the store,
+//   - fork.go begins a child of a session, for a second holder on the same device,
 //   - batch.go puts refreshes that arrive together into one statement,
 //   - watch.go knows when nobody could be answered, which a grace period leaves out,
 //   - revoke.go ends sessions, without any key,
@@ -50,6 +51,8 @@ var (
 	ErrUserChanged = errors.New("user was changed meanwhile")
 	// ErrClientDisabled says that the client is gone or may not be issued anything.
 	ErrClientDisabled = errors.New("client is disabled")
+	// ErrChild says that a session is a child, which cannot be forked. Nothing was changed.
+	ErrChild = errors.New("a child session cannot be forked")
 	// ErrScope says that more was asked for than was granted.
 	ErrScope = errors.New("scope exceeds the grant")
 )
@@ -131,6 +134,7 @@ type Session struct {
 	IP              string
 	CreatedAt       time.Time
 	StatusNumber    int64 // where the session's access tokens stand in the status lists; zero if nowhere
+	Parent          ID    // that it was forked from: it has the parent's ends, and both end together; zero for none
 
 	// Browser is the browser login that the session came from; zero for none. Only [ChainStore.Sessions] tells it.
 	Browser [32]byte
@@ -204,6 +208,25 @@ type Rotation struct {
 	IdleExpiresAt time.Time // the store keeps it within ExpiresAt
 }
 
+// Fork asks the store to begin a child of a session, if its row is exactly as presented: same ID, nonce, client and generation, alive at
+// At, no child itself, its client enabled.
+type Fork struct {
+	Parent     ID
+	Nonce      Nonce
+	ClientID   string
+	Generation uint32
+	At         time.Time
+	// ID, ChildNonce, UserAgent and IP are the child's; everything else is the parent's. Its generation is 1.
+	ID            ID
+	ChildNonce    Nonce
+	UserAgent, IP string
+	// Limit is the most live children of the parent, the new one included. Others end with ReasonLimit: those that were used least
+	// recently.
+	Limit      int
+	BlockUntil time.Time   // for the children that make way
+	Event      audit.Event // the fork
+}
+
 // Ending is what the end of sessions leaves behind besides their rows.
 type Ending struct {
 	At         time.Time
@@ -232,6 +255,9 @@ type ChainStore interface {
 	// Repeat prepares the repetition of generation From: iat_floor becomes max(At, iat_floor), nothing else changes. Nil
 	// if the row is not exactly as presented (To, RequestHash and IdleExpiresAt are not used).
 	Repeat(ctx context.Context, r Rotation) (*Session, error)
+	// Fork begins a child of a session, and returns its row; nil if the parent is not exactly as presented. What ends the parent at
+	// the same time either finds the child, or the child does not begin.
+	Fork(ctx context.Context, f Fork) (*Session, error)
 	// Session reads one. ErrNotFound.
 	Session(ctx context.Context, id ID) (Session, error)
 	// Sessions lists the user's sessions that are alive at a time, newest first.
@@ -243,12 +269,14 @@ type ChainStore interface {
 
 // EndingStore is what ends sessions, and with them the access tokens that they gave.
 type EndingStore interface {
-	// EndSession ends a session and blocks its sid; false and no event if it is unknown or already over.
+	// EndSession ends a session, its parent and their children, and blocks their sids; false and no event if it is unknown or
+	// already over.
 	EndSession(ctx context.Context, id ID, e Ending) (bool, error)
 	// EndDevice ends a user's session as EndSession does, and with it those of the same browser login at the same client. It says
 	// which; none and no event if the session is unknown, another user's, or already over.
 	EndDevice(ctx context.Context, userID string, id ID, e Ending) ([]ID, error)
-	// EndSessions ends all live sessions of a user but one (zero: all of them), blocks their sids, and says which.
+	// EndSessions ends all live sessions of a user but one with its parent and their children (zero: all of them), blocks their sids,
+	// and says which.
 	EndSessions(ctx context.Context, userID string, except ID, e Ending) ([]ID, error)
 	// EndSessionsBefore ends and blocks at most limit live sessions that were created before a time and have an ID behind
 	// after (zero: the first ones), in the order of their IDs, and says which. It also deletes at most limit browser sessions,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/session"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 	"github.com/handstamp/handstamp/pkg/store/storetest"
@@ -39,6 +40,22 @@ func TestLoginQueryPlans(t *testing.T) {
 		must(t, err)
 		_, err = db.Rotate(ctx, []session.Rotation{rotation(s)})
 		must(t, err)
+		at := rotation(s).At
+		child, err := db.Fork(ctx, session.Fork{
+			Parent:     s.ID,
+			Nonce:      s.Nonce,
+			ClientID:   s.ClientID,
+			Generation: s.Generation + 1,
+			At:         at,
+			ID:         session.NewID(at),
+			Limit:      5,
+			BlockUntil: at,
+			Event:      audit.Event{At: at, UserID: u.ID},
+		})
+		must(t, err)
+		if child == nil {
+			t.Error("the session was not forked")
+		}
 		_, err = db.EndSession(ctx, s.ID, endFor(session.ReasonLogout))
 		must(t, err)
 	})

@@ -35,7 +35,7 @@ const (
 	endMine = `mine AS (
 			SELECT s.id FROM sessions s WHERE s.user_id = $12::text AND ` + live + endLive
 
-	endLive = ` AND s.id <> $13::uuid
+	endLive = ` AND COALESCE(s.parent_id, s.id) <> COALESCE((SELECT o.parent_id FROM sessions o WHERE o.id = $13::uuid), $13::uuid)
 				AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz`
 
 	endThem = ` ORDER BY s.id FOR NO KEY UPDATE OF s
@@ -51,6 +51,10 @@ const (
 	someEnded   = `EXISTS (SELECT FROM ended)`
 	userExists  = `EXISTS (SELECT FROM users WHERE id = $12::text)`
 	userWritten = `EXISTS (SELECT FROM users WHERE id = $12::text AND xmin = pg_current_xact_id()::xid)` // by this transaction
+
+	// Whatever ends sessions holds the lock on the user's row, as what starts one does: a child that begins meanwhile is found, or
+	// finds that its parent has ended.
+	lockUserOf = `SELECT true FROM users u WHERE u.id = (SELECT s.user_id FROM sessions s WHERE s.id = $1) FOR NO KEY UPDATE`
 
 	lockUser = `SELECT true FROM users WHERE id = $1 FOR NO KEY UPDATE`
 )
@@ -81,14 +85,23 @@ func ending(userID string, except session.ID, e session.Ending) []any {
 
 // EndSession implements session.Store.
 func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (bool, error) {
-	const sql = `WITH ended AS (
+	const (
+		alive = `s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz`
+		sql   = `WITH device AS (
+			SELECT COALESCE(s.parent_id, s.id) AS id FROM sessions s WHERE s.id = $12 AND ` + alive + `
+		), mine AS (
+			SELECT s.id FROM sessions s WHERE s.id = ANY (ARRAY (
+				SELECT d.id FROM device d UNION ALL SELECT f.id FROM device d JOIN sessions f ON f.parent_id = d.id)) AND ` + alive + `
+			ORDER BY s.id FOR NO KEY UPDATE OF s
+		), ended AS (
 			UPDATE sessions s SET revoked_at = $11::timestamptz, revoke_reason = $13::text
-			WHERE s.id = $12 AND s.revoked_at IS NULL AND s.idle_expires_at > $11::timestamptz AND s.expires_at > $11::timestamptz
+			FROM mine WHERE s.id = mine.id
 			RETURNING s.id, $14::bigint AS not_before, $14::bigint AS drop_after
-		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` FROM ended)
+		), blocked AS (` + blockEnded + `), noted AS (` + insertEvent + ` WHERE EXISTS (SELECT FROM ended))
 		SELECT EXISTS (SELECT FROM ended), ` + notifyEnded
+	)
 	var ended bool
-	err := db.run(ctx, "end session", one(sql, to(&ended, nil),
+	err := db.run(ctx, "end session", do(lockUserOf, uuid(id)), one(sql, to(&ended, nil),
 		withEvent(e.Event, when(e.At), uuid(id), string(e.Reason), seconds(e.BlockUntil))...))
 	return ended, err
 }
@@ -96,10 +109,11 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 // EndDevice implements session.Store.
 func (db *DB) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) ([]session.ID, error) {
 	const sql = endWhich + ` AND (s.id = $16::uuid OR EXISTS (SELECT FROM sessions o WHERE o.id = $16::uuid
-			AND o.user_id = s.user_id AND o.client_id = s.client_id AND o.browser_session = s.browser_session))` +
+			AND o.user_id = s.user_id AND o.client_id = s.client_id AND (o.browser_session = s.browser_session
+				OR COALESCE(o.parent_id, o.id) = COALESCE(s.parent_id, s.id))))` +
 		endThem + someEnded + endTold
 	var ended []pgtype.UUID
-	err := db.run(ctx, "end device", one(sql, to(&ended, nil), append(ending(userID, session.ID{}, e), uuid(id))...))
+	err := db.run(ctx, "end device", do(lockUser, userID), one(sql, to(&ended, nil), append(ending(userID, session.ID{}, e), uuid(id))...))
 	return ids(ended), err
 }
 

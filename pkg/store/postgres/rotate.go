@@ -21,7 +21,8 @@ import (
 // order of the requests.
 const (
 	rotateOne = `UPDATE sessions s
-		SET generation = $5, rotated_at = $6, idle_expires_at = LEAST($7, s.expires_at), iat_floor = GREATEST(s.iat_floor, $8),
+		SET generation = $5, rotated_at = $6, idle_expires_at = LEAST($7, s.expires_at, ` + parentsIdleEnd + `),
+			iat_floor = GREATEST(s.iat_floor, $8),
 			last_request_hash = $9, earlier_requests = CASE WHEN $5 = s.generation + 1 THEN ` + earlierRequests + ` END
 		FROM clients c
 		WHERE s.id = $1 AND s.generation = $4 AND s.nonce = $2 AND s.client_id = $3
@@ -30,7 +31,7 @@ const (
 		RETURNING ` + sessionColumns + personColumn
 
 	rotateMany = `UPDATE sessions s
-		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at),
+		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at, ` + parentsIdleEnd + `),
 			iat_floor = GREATEST(s.iat_floor, r.iat), last_request_hash = r.request_hash,
 			earlier_requests = CASE WHEN r.successor = s.generation + 1 THEN ` + earlierRequests + ` END
 		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
@@ -41,6 +42,9 @@ const (
 			AND s.revoked_at IS NULL AND s.idle_expires_at > r.at AND s.expires_at > r.at
 			AND c.disabled_at IS NULL
 		RETURNING ` + sessionColumns + personColumn + `, r.ord`
+
+	// parentsIdleEnd is beyond what a child may get; NULL, which LEAST leaves out, for every other session.
+	parentsIdleEnd = `(SELECT p.idle_expires_at FROM sessions p WHERE p.id = s.parent_id)`
 
 	// earlierRequests puts the request that made the generation before in front of those before it
 	// (session.EarlierRequestsSize). The chain breaks where the generation does not move by one.

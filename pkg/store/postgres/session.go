@@ -16,7 +16,7 @@ import (
 // sessionColumns are what row.session reads.
 const sessionColumns = `s.id, s.user_id, s.client_id, s.generation, s.nonce, s.rotated_at, s.last_request_hash,
 	s.earlier_requests, s.idle_expires_at, s.expires_at, s.revoked_at, s.revoke_reason, s.scope, s.audience, s.roles,
-	s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number,
+	s.iat_floor, s.amr, s.acr, s.auth_time, s.user_agent, s.ip, s.created_at, s.status_number, s.parent_id,
 	c.id IS NULL OR c.disabled_at IS NOT NULL, c.refresh_grace`
 
 // personColumn is what row.person reads after them. It costs a look at the user's row only for an ID token that tells of the
@@ -66,6 +66,7 @@ func (r *row) session() *session.Session {
 		IP:              r.text(),
 		CreatedAt:       r.time(),
 		StatusNumber:    r.int64(),
+		Parent:          r.bytes16(),
 		ClientDisabled:  r.bool(),
 	}
 	if b := r.next(8); b != nil {

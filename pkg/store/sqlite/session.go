@@ -18,7 +18,7 @@ import (
 const (
 	sessionColumns = `sessions.id, user_id, client_id, generation, nonce, rotated_at, last_request_hash, earlier_requests,
 		idle_expires_at, expires_at, revoked_at, revoke_reason, scope, audience, roles, iat_floor, amr, acr, auth_time, user_agent, ip,
-		created_at, coalesce(status_number, 0)`
+		created_at, coalesce(status_number, 0), coalesce(parent_id, zeroblob(16))`
 
 	// sessionFacts are of the session's client.
 	sessionFacts = `,
@@ -41,7 +41,7 @@ func scanSession(r *row, s *session.Session) {
 	r.scan(s.ID[:], &s.UserID, &s.ClientID, &s.Generation, s.Nonce[:], &s.RotatedAt, s.LastRequestHash[:],
 		&s.EarlierRequests, &s.IdleExpiresAt, &s.ExpiresAt, &s.RevokedAt, (*string)(&s.RevokeReason), &s.Scope,
 		&s.Audience, &s.Roles, &s.IATFloor, &s.AMR, &s.ACR, &s.AuthTime,
-		&s.UserAgent, &s.IP, &s.CreatedAt, &s.StatusNumber, &s.ClientDisabled, &s.ClientGrace)
+		&s.UserAgent, &s.IP, &s.CreatedAt, &s.StatusNumber, s.Parent[:], &s.ClientDisabled, &s.ClientGrace)
 }
 
 // scanRotated reads what sessionPerson adds as well.
@@ -119,18 +119,20 @@ func makeWay(c *conn, s session.Start, browserSession []byte) ([]session.ID, err
 		return nil, nil
 	}
 	at := s.Session.CreatedAt
-	ids, err := sessionIDs(c, `SELECT id FROM sessions WHERE user_id = ?2 AND `+alive+`
+	ids, err := sessionIDs(c, `SELECT id FROM sessions WHERE user_id = ?2 AND parent_id IS NULL AND `+alive+`
 		ORDER BY coalesce(browser_session = ?4 AND client_id = ?5, 0), rotated_at DESC, id DESC LIMIT -1 OFFSET ?3`,
 		at, s.Session.UserID, s.Limit-1, browserSession, s.Session.ClientID)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
 	slices.Reverse(ids) // as they went
-	for _, id := range ids {
-		if _, err := c.exec(`UPDATE sessions SET revoked_at = ?, revoke_reason = ? WHERE id = ?`, at, string(session.ReasonLimit),
-			id[:]); err != nil {
+	for _, id := range slices.Clone(ids) {
+		children, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2
+			WHERE (id = ?3 OR parent_id = ?3) AND `+alive+` RETURNING id`, at, string(session.ReasonLimit), id[:])
+		if err != nil {
 			return nil, err
 		}
+		ids = append(ids, slices.DeleteFunc(children, func(child session.ID) bool { return child == id })...)
 	}
 	if err := blockSessions(c, ids, at, s.BlockUntil); err != nil {
 		return nil, err
@@ -183,7 +185,8 @@ const (
 
 	rotate = `
 		UPDATE sessions SET
-			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at),
+			generation = ?6, rotated_at = ?1, last_request_hash = ?7, idle_expires_at = min(?8, expires_at,
+				coalesce((SELECT p.idle_expires_at FROM sessions p WHERE p.id = sessions.parent_id), expires_at)), -- of a child's parent
 			iat_floor = max(iat_floor, ?9),
 			earlier_requests = CASE WHEN ?6 = generation + 1 AND (last_request_hash <> zeroblob(16) OR earlier_requests IS NOT NULL) THEN
 				substr(CAST(last_request_hash || coalesce(earlier_requests, x'') AS BLOB), 1, 64) END
@@ -310,13 +313,19 @@ func (db *DB) Sessions(ctx context.Context, userID string, at time.Time) (sessio
 // EndSession implements [session.Store].
 func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (ended bool, err error) {
 	err = db.announce(ctx, "end session", func(c *conn) error {
-		n, err := c.exec(`UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE id = ?3 AND `+alive, e.At, string(e.Reason),
-			id[:])
-		if err != nil || n == 0 {
+		var root session.ID
+		found, err := c.one(`SELECT coalesce(parent_id, id) FROM sessions WHERE id = ?2 AND `+alive, func(r *row) { r.scan(root[:]) },
+			e.At, id[:])
+		if err != nil || !found {
 			return cmp.Or(err, errRollback)
 		}
+		ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE (id = ?3 OR parent_id = ?3) AND `+alive+
+			` RETURNING id`, e.At, string(e.Reason), root[:])
+		if err != nil {
+			return err
+		}
 		ended = true
-		if err := blockSessions(c, []session.ID{id}, e.At, e.BlockUntil); err != nil {
+		if err := blockSessions(c, ids, e.At, e.BlockUntil); err != nil {
 			return err
 		}
 		return record(c, e.Event)
@@ -327,8 +336,9 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 // EndDevice implements [session.Store].
 func (db *DB) EndDevice(ctx context.Context, userID string, id session.ID, e session.Ending) (ids []session.ID, err error) {
 	err = db.announce(ctx, "end device", func(c *conn) error {
-		ids, err = endSome(c, `(id = ?4 OR (client_id, browser_session) =
-			(SELECT client_id, browser_session FROM sessions WHERE id = ?4 AND user_id = ?2))`, userID, id[:], e)
+		ids, err = endSome(c, `(id = ?4
+			OR (client_id, browser_session) = (SELECT client_id, browser_session FROM sessions WHERE id = ?4 AND user_id = ?2)
+			OR coalesce(parent_id, id) = (SELECT coalesce(parent_id, id) FROM sessions WHERE id = ?4 AND user_id = ?2))`, userID, id[:], e)
 		if err != nil || len(ids) == 0 {
 			return cmp.Or(err, errRollback)
 		}
@@ -425,8 +435,8 @@ func (db *DB) ending(ctx context.Context, doing, userID string, except session.I
 // endAll ends and blocks the user's live sessions except one. It also ends what could start another: browser sessions and
 // unused codes, except those of the browser session of the spared one.
 func endAll(c *conn, userID string, except session.ID, e session.Ending) ([]session.ID, error) {
-	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2 AND id <> ?3 AND `+alive+
-		` RETURNING id`,
+	ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?4 WHERE user_id = ?2
+		AND coalesce(parent_id, id) <> coalesce((SELECT o.parent_id FROM sessions o WHERE o.id = ?3), ?3) AND `+alive+` RETURNING id`,
 		e.At, userID, except[:], string(e.Reason))
 	if err != nil {
 		return nil, err

@@ -217,6 +217,11 @@ func (f *Failing) FinishTokens(a0 context.Context, a1 upstream.TokenRow) error {
 	return f.do("FinishTokens", func() error { return f.store.FinishTokens(a0, a1) })
 }
 
+// Fork implements [store.Store].
+func (f *Failing) Fork(a0 context.Context, a1 session.Fork) (*session.Session, error) {
+	return result(f, "Fork", func() (*session.Session, error) { return f.store.Fork(a0, a1) })
+}
+
 // Identities implements [store.Store].
 func (f *Failing) Identities(a0 context.Context, a1 string) ([]upstream.LinkedIdentity, error) {
 	return result(f, "Identities", func() ([]upstream.LinkedIdentity, error) { return f.store.Identities(a0, a1) })

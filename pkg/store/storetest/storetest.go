@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Start", testStart},
 		{"Rotate", testRotate},
 		{"Sessions", testSessions},
+		{"Forks", testForks},
 		{"Roles", testRoles},
 		{"Blocklist", testBlocklist},
 		{"Keys", testKeys},
