@@ -111,6 +111,10 @@ func (m *managers) refresh(ctx context.Context, clientID, token, key string) (to
 	return managed(m.manager.Refresh(ctx, session.Refresh{Raw: token, ClientID: clientID, IdempotencyKey: key}))
 }
 
+func (m *managers) fork(ctx context.Context, clientID, token, key string) (tokens, error) {
+	return managed(m.manager.Fork(ctx, session.Refresh{Raw: token, ClientID: clientID, IdempotencyKey: key}))
+}
+
 func managed(issued session.Issued, err error) (tokens, error) {
 	switch {
 	case err == nil:
@@ -292,11 +296,20 @@ func (v *services) begin(ctx context.Context, clientID string) (tokens, error) {
 }
 
 func (v *services) refresh(ctx context.Context, clientID, token, key string) (tokens, error) {
+	return v.post(ctx, "/oauth2/token", key, "grant_type", "refresh_token", "refresh_token", token, "client_id", clientID)
+}
+
+func (v *services) fork(ctx context.Context, clientID, token, key string) (tokens, error) {
+	return v.post(ctx, "/v1/sessions/fork", key, "refresh_token", token, "client_id", clientID)
+}
+
+// post sends a form that is answered with tokens.
+func (v *services) post(ctx context.Context, path, key string, pairs ...string) (tokens, error) {
 	header := http.Header{}
 	if key != "" {
 		header.Set("Idempotency-Key", key)
 	}
-	r, err := v.s.TryForm(ctx, "/oauth2/token", header, "grant_type", "refresh_token", "refresh_token", token, "client_id", clientID)
+	r, err := v.s.TryForm(ctx, path, header, pairs...)
 	switch {
 	case err != nil:
 		return tokens{}, errors.Join(errUnavailable, err)
@@ -311,7 +324,7 @@ func (v *services) refresh(ctx context.Context, clientID, token, key string) (to
 			roles = append(roles, text)
 		}
 		return tokens{refresh: got.RefreshToken, iat: int64(iat), roles: strings.Join(roles, " ")}, nil
-	case r.Status == http.StatusBadRequest && r.Code() == "invalid_grant":
+	case (r.Status == http.StatusBadRequest || r.Status == http.StatusUnauthorized) && r.Code() == "invalid_grant":
 		return tokens{}, errRefused
 	case r.Status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != "":
 		return tokens{}, fmt.Errorf("%w: %s", errUnavailable, r.Body)

@@ -93,6 +93,15 @@ func (r Rules) Refresh(s State, p Presented) (State, Answer) {
 	return s, Answer{OK: true, Generation: s.Generation, IAT: s.Floor, Roles: s.Roles}
 }
 
+// Fork is the rule of a fork: the token is judged as in a refresh, and the session stays as it is. The answer is the child's.
+func (r Rules) Fork(s State, p Presented) (State, Answer) {
+	judged, answer := r.Refresh(s, p)
+	if !answer.OK {
+		return judged, answer
+	}
+	return s, Answer{OK: true, Generation: 1, IAT: max(s.Floor, seconds(p.At)), Roles: s.Roles}
+}
+
 // Ended is the session after something has ended it.
 func (s State) Ended(why string, at time.Duration) State {
 	if !s.over(at) {

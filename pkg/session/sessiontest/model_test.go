@@ -59,6 +59,21 @@ func TestModel(t *testing.T) {
 			}
 		})
 	}
+	t.Run("fork", func(t *testing.T) {
+		at := 1000 * time.Hour
+		begun := rules.Begin("app", "r", at)
+		s, got := rules.Fork(begun, Presented{At: at + time.Minute, Generation: 1, Client: "app"})
+		if s != begun || got != (Answer{OK: true, Generation: 1, IAT: seconds(at) + 60, Roles: "r"}) {
+			t.Fatalf("%+v, %+v", s, got)
+		}
+		moved, _ := rules.Refresh(begun, Presented{At: at, Generation: 1, Client: "app"})
+		if s, got = rules.Fork(moved, Presented{At: at, Generation: 1, Client: "app"}); s != moved || !got.OK {
+			t.Fatalf("in the grace period: %+v, %+v", s, got)
+		}
+		if s, got = rules.Fork(moved, Presented{At: at + time.Minute, Generation: 1, Client: "app"}); s.Over != "reuse" || got.OK {
+			t.Fatalf("an old token: %+v, %+v", s, got)
+		}
+	})
 	t.Run("roles", func(t *testing.T) {
 		at := 1000 * time.Hour
 		s := rules.Begin("app", "old", at)

@@ -34,6 +34,7 @@ type tokens struct {
 type replica interface {
 	begin(ctx context.Context, clientID string) (tokens, error)
 	refresh(ctx context.Context, clientID, token, key string) (tokens, error)
+	fork(ctx context.Context, clientID, token, key string) (tokens, error)
 	logout(ctx context.Context, token string) error
 	logoutAll(ctx context.Context) error
 	setRoles(ctx context.Context, roles string) error
@@ -95,6 +96,8 @@ type life struct {
 	texts       map[int]string
 	minted      []tokens
 	turns       turns
+	children    []tokens // of forks, as they were given out
+	rewound     bool     // the row has been, and its idle end with it
 	description []string
 }
 
@@ -259,6 +262,7 @@ type effort struct {
 	faulty          bool
 	killed          bool
 	further         bool // the party got a token that it did not have
+	forks           bool // for a child, whose tokens the party does not keep
 	got             tokens
 	err             error
 }
@@ -314,7 +318,7 @@ func (h *history) round(n int, r round) error {
 	slices.SortFunc(efforts, func(a, b *effort) int { return a.returned - b.returned })
 	for _, e := range efforts {
 		err := h.hear(n, at, e)
-		if err == nil && e.party != nil {
+		if err == nil && e.party != nil && !e.forks {
 			near := e.life.rules.Grace
 			for i := range h.links {
 				near = max(near, e.life.rules.Grace+h.unanswered(i))
@@ -426,6 +430,32 @@ func (h *history) plan(r round) (efforts []*effort) {
 		case stray:
 			efforts = append(efforts, h.sending(l, nil, request{token: l.owner.token}, clients[1-m.Session], m.Replica%replicas, true,
 				"stray"))
+		case fork:
+			p := l.owner
+			if l.thief != nil && m.Keyed {
+				p, l.shared = l.thief, true
+			}
+			e := h.sending(l, p, request{p.token, p.keys[p.token]}, l.clientID, m.Replica%replicas, m.Lose, p.name+" forks")
+			efforts = append(efforts, h.forking(e))
+		case leave:
+			if len(l.children) == 0 {
+				continue
+			}
+			l.ended = true
+			token := l.children[m.Old%len(l.children)].refresh
+			efforts = append(efforts, &effort{
+				life: l, replica: m.Replica % replicas, name: "a child logs out",
+				do: func(r replica) (tokens, error) { return tokens{}, r.logout(h.ctx, token) },
+				step: func(l *life, at time.Duration) func(s State) []Outcome {
+					return func(s State) []Outcome {
+						outcomes := []Outcome{{s.Ended("logout", at), Answer{OK: true}}}
+						if !h.certain(l) { // the child may be over by itself
+							outcomes = append(outcomes, Outcome{s, Answer{OK: true}})
+						}
+						return outcomes
+					}
+				},
+			})
 		case logout:
 			l.ended = true
 			token := l.owner.token
@@ -457,6 +487,41 @@ func (h *history) plan(r round) (efforts []*effort) {
 		}
 	}
 	return efforts
+}
+
+// forking turns a refresh into a fork.
+func (h *history) forking(e *effort) *effort {
+	q, clientID, generation := e.request, e.life.clientID, h.generation(e.request.token)
+	e.forks = true
+	e.do = func(r replica) (tokens, error) { return r.fork(h.ctx, clientID, q.token, q.key) }
+	e.step = func(l *life, at time.Duration) func(s State) []Outcome {
+		return func(s State) []Outcome {
+			p := Presented{At: at, Generation: generation, Client: clientID, Key: q.key}
+			state, answer := l.rules.Fork(s, p)
+			outcomes := []Outcome{{state, answer}}
+			if answer.OK { // the child's row is read once it is there, and what is next may have ended it, or its roles may have changed
+				outcomes = append(outcomes, Outcome{state, Answer{}})
+			}
+			early := p
+			early.HeldUp = 1
+			if p.Unanswered = h.unanswered(e.replica); p.Unanswered > 0 {
+				state, answer := l.rules.Fork(s, p)
+				outcomes = append(outcomes, Outcome{state, answer})
+			}
+			if !h.exact && s.Made == at {
+				state, answer := l.rules.Fork(s, early)
+				outcomes = append(outcomes, Outcome{state, answer})
+			}
+			return outcomes
+		}
+	}
+	return e
+}
+
+// certain reports whether every child that somebody knows of lives for as long as its parent: none has made way for another, and none
+// has been left to its own idle end.
+func (h *history) certain(l *life) bool {
+	return h.exact && len(l.children) == 1 && l.states[0].IdleEnd == l.rules.Begin(l.clientID, "", l.begun).IdleEnd && h.links[0].faults.Load() == 0
 }
 
 func ending(why string) func(l *life, at time.Duration) func(s State) []Outcome {
@@ -552,6 +617,9 @@ func (h *history) hear(n int, at time.Duration, e *effort) error {
 	if e.killed {
 		e.err = errUnavailable // a dead replica says nothing
 	}
+	if e.forks {
+		return h.hearFork(e, at, &said)
+	}
 	if e.party != nil {
 		if _, ok := e.party.tried[e.request.token]; !ok {
 			e.party.tried[e.request.token] = at
@@ -586,6 +654,36 @@ func (h *history) hear(n int, at time.Duration, e *effort) error {
 	}
 	said = e.err.Error()
 	return violation("an answer that must not be: %w", e.err)
+}
+
+// hearFork takes note of the answer to a fork.
+func (h *history) hearFork(e *effort, at time.Duration, said *string) error {
+	l := e.life
+	switch {
+	case errors.Is(e.err, errUnavailable):
+		*said = "unavailable"
+		if !e.faulty {
+			return violation("unavailable without a fault: %w", e.err)
+		}
+	case errors.Is(e.err, errRefused):
+		*said = "refused"
+		excused := h.excused(e, at)
+		if e.party == l.owner && !excused {
+			return violation("an honest client was not let fork")
+		}
+	case e.err != nil:
+		return violation("an answer that must not be: %w", e.err)
+	default:
+		p, err := h.db.codec.Parse(e.got.refresh)
+		if err != nil || p.ID == l.id || p.Generation != 1 {
+			return violation("no child: %+v, %v", p, err)
+		}
+		*said = "child " + p.ID.String()
+		l.children = append(l.children, e.got)
+		return nil
+	}
+	l.ended = l.ended || h.excused(e, at) // perhaps
+	return nil
 }
 
 func (h *history) hearTokens(n int, at time.Duration, e *effort) error {
@@ -704,9 +802,42 @@ func (h *history) look(n int) error {
 			return violation("session %d: the row is not as any order of the calls leaves it: %s", i, h.differs(l, row, l.states[0]))
 		}
 		l.states = states[:1]
+		if err := h.lookAtChildren(l, row); err != nil {
+			return fmt.Errorf("session %d: %w", i, err)
+		}
 		l.past = append(l.past, states[0])
 		if l.overFrom < 0 && l.states[0].over(h.now()+h.slack()) {
 			l.overFrom = n
+		}
+	}
+	return nil
+}
+
+// lookAtChildren holds the children of a session to its ends.
+func (h *history) lookAtChildren(l *life, parent session.Session) error {
+	for _, given := range l.children {
+		p, err := h.db.codec.Parse(given.refresh)
+		if err != nil {
+			return err
+		}
+		child, err := h.db.Session(h.ctx, p.ID)
+		if err != nil {
+			return err
+		}
+		over := !parent.RevokedAt.IsZero()
+		_, blocked := h.entries[verifier.KeyOf(verifier.BlockSID, p.ID.String())]
+		switch {
+		case child.Parent != l.id:
+			return violation("a child of %v", child.Parent)
+		case over && child.RevokedAt.IsZero() && child.Alive(parent.RevokedAt):
+			return violation("a child outlives its parent")
+		case !over && !child.RevokedAt.IsZero() && child.RevokeReason != session.ReasonLimit && parent.Alive(child.RevokedAt):
+			return violation("a child has ended alone: %s", child.RevokeReason)
+		case !child.RevokedAt.IsZero() && !blocked:
+			return violation("the access tokens of a child that has ended are not blocked")
+		case h.exact && !l.rewound && (!child.ExpiresAt.Equal(parent.ExpiresAt) || child.IdleExpiresAt.After(parent.IdleExpiresAt)):
+			return violation("a child until %v, %v; its parent until %v, %v", child.ExpiresAt, child.IdleExpiresAt, parent.ExpiresAt,
+				parent.IdleExpiresAt)
 		}
 	}
 	return nil
@@ -771,7 +902,7 @@ func (h *history) rewind(r round) error {
 		if err := h.db.rewind(h, l, now); err != nil {
 			return err
 		}
-		l.states = []State{now}
+		l.states, l.rewound = []State{now}, true
 		l.owner.since = min(l.owner.since, now.Made)
 		l.owner.held = nil // of what was lost nobody can know a late copy
 		l.turns = turns{count: make(map[*party]int)}

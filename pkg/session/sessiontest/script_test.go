@@ -50,6 +50,8 @@ const (
 	abuse                 // the thief refreshes
 	dig                   // somebody finds an old token, perhaps with its Idempotency-Key, and presents it
 	stray                 // the owner's token is presented by another client
+	fork                  // the owner starts a child for a second holder, or a thief does
+	leave                 // the second holder logs out, and the owner with it
 	logout
 	logoutAll
 	roles
@@ -57,7 +59,7 @@ const (
 )
 
 func (v verb) String() string {
-	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "log out", "log out everywhere",
+	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "fork", "leave", "log out", "log out everywhere",
 		"change roles", "rewind"}[v]
 }
 
@@ -67,7 +69,7 @@ func drawScript(rt *rapid.T, pauses int, faults []fault, restarts int) script {
 	for i := range s.Keyed {
 		s.Keyed[i] = rapid.Bool().Draw(rt, "keyed")
 	}
-	weights := map[verb]int{refresh: 20, stray: 1, roles: 3, rewind: 1, logout: 3, logoutAll: 1}
+	weights := map[verb]int{refresh: 20, stray: 1, fork: 3, leave: 1, roles: 3, rewind: 1, logout: 3, logoutAll: 1}
 	if rapid.Bool().Draw(rt, "thieves") {
 		maps.Copy(weights, map[verb]int{steal: 3, stealMore: 3, abuse: 12, dig: 2})
 	}
