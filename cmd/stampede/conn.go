@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -148,6 +149,7 @@ func (c *conn) readResponse() (response, error) {
 		status:     read.StatusCode,
 		body:       c.body.Bytes(),
 		retryAfter: read.Header.Get("Retry-After") != "",
+		setCookie:  read.Header["Set-Cookie"],
 	}, nil
 }
 
@@ -179,6 +181,18 @@ type response struct {
 	status     int
 	body       []byte
 	retryAfter bool // a Retry-After header was there
+	setCookie  []string
+}
+
+// cookie is the value of a cookie that the response sets; empty if it sets none.
+func (r *response) cookie(name string) string {
+	for _, line := range r.setCookie {
+		if rest, ok := strings.CutPrefix(line, name+"="); ok {
+			value, _, _ := strings.Cut(rest, ";")
+			return value
+		}
+	}
+	return ""
 }
 
 // answer is what this client reads of the JSON object in a response.

@@ -258,7 +258,7 @@ func (w *workload) newClient(i int, accounts []account) *client {
 		var op operation
 		switch s.name {
 		case opRefresh:
-			op = newRefresher(t, set.clientID, set.idempotent, set.weight(opCheck) > 0, own)
+			op = newRefresher(t, set, set.weight(opCheck) > 0, own)
 		case opLogin, opBadLogin:
 			op = newLogin(t, set.clientID, rotated(accounts, i), s.name == opBadLogin)
 		case opCheck:
@@ -291,7 +291,7 @@ func rotated(s []account, i int) []account {
 
 // fetchAccessTokens refreshes every session once.
 func (w *workload) fetchAccessTokens(ctx context.Context) error {
-	r := newRefresher(w.target, w.settings.clientID, w.settings.idempotent, true, w.chains)
+	r := newRefresher(w.target, w.settings, true, w.chains)
 	c := newConn(w.target, w.settings.timeout)
 	defer c.drop()
 	var buf []byte

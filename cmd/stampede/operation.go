@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -52,18 +54,36 @@ type refresher struct {
 	form       *form
 	clientID   string // form-encoded
 	idempotent bool   // send an Idempotency-Key with each refresh
+	cookie     string // the name of the cookie that the refresh token is in; empty if it is in the body
 	keepAccess bool
 	chains     []*chain
 	next       int
 	current    *chain
 }
 
-func newRefresher(t *target, clientID string, idempotent, keepAccess bool, chains []*chain) *refresher {
-	return &refresher{
+func newRefresher(t *target, set settings, keepAccess bool, chains []*chain) *refresher {
+	r := &refresher{
 		form:       newForm(t, "/oauth2/token"),
-		clientID:   url.QueryEscape(clientID),
-		idempotent: idempotent, keepAccess: keepAccess, chains: chains,
+		clientID:   url.QueryEscape(set.clientID),
+		idempotent: set.idempotent, keepAccess: keepAccess, chains: chains,
 	}
+	if set.cookie {
+		r.cookie = cookieName(t, set.clientID)
+		r.form.bare.Header.Set("Origin", t.url)
+		r.form.bare.Header.Set("Sec-Fetch-Site", "same-origin")
+		r.form.bare.Header.Set("X-Handstamp-Client", set.clientID)
+	}
+	return r
+}
+
+// cookieName is the name of the cookie of a client's pages (PROTOCOL.md, "The refresh token in a cookie").
+func cookieName(t *target, clientID string) string {
+	sum := sha256.Sum256([]byte(clientID))
+	name := "hs_rt_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10])
+	if t.tls != nil {
+		return "__Host-" + name
+	}
+	return name
 }
 
 func (r *refresher) request(buf []byte) ([]byte, bool) {
@@ -84,7 +104,12 @@ func (r *refresher) requestFor(c *chain, buf []byte) []byte {
 			c.key = newKey()
 		}
 	}
-	body := "grant_type=refresh_token&client_id=" + r.clientID + "&refresh_token=" + url.QueryEscape(c.token)
+	body := "grant_type=refresh_token&client_id=" + r.clientID
+	if r.cookie == "" {
+		body += "&refresh_token=" + url.QueryEscape(c.token)
+	} else {
+		r.form.bare.Header.Set("Cookie", r.cookie+"="+c.token)
+	}
 	return r.form.request(buf, body, c.key)
 }
 
@@ -97,6 +122,9 @@ func (r *refresher) verify(resp *response) string {
 		return failSessionLost
 	default:
 		return statusKind(resp)
+	}
+	if r.cookie != "" {
+		got.RefreshToken = resp.cookie(r.cookie)
 	}
 	switch {
 	case got.RefreshToken == "":

@@ -147,6 +147,7 @@ func steps() []step {
 		{"size", (*bench).size},
 		{"start", (*bench).startUp},
 		{"chains", (*bench).chains},
+		{"cookie", (*bench).cookie},
 		{"statements", (*bench).statements},
 		{"storm", (*bench).storm},
 		{"flood", (*bench).flood},
