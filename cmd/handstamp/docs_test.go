@@ -137,3 +137,52 @@ func TestDocsNameRealCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestServerRenderedPage registers the application of docs/server-rendered.md as it says, builds and runs its code, and is sent
+// to log in by it.
+func TestServerRenderedPage(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, service, listen := t.TempDir(), freePort(t), freePort(t)
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte(blocks(t, "server-rendered.md", "go")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "app"), source)
+	build.Dir = root // of the module whose packages the code imports
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	env := append(os.Environ(), "HANDSTAMP_LISTEN="+service, "HANDSTAMP_METRICS_LISTEN=")
+	background := func(name string, more ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, more...)
+		out := &lockedBuffer{}
+		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+		cmd.Env = append(env, "ISSUER=http://"+service, "URL=http://"+listen, "LISTEN="+listen, "CLIENT_SECRET=x")
+		start(t, cmd)
+	}
+	background("handstamp", "serve")
+	until(t, "the service is ready", func() bool {
+		status, _ := fetch(t.Context(), t, "http://"+service+"/readyz")
+		return status == http.StatusOK
+	})
+	register := exec.CommandContext(t.Context(), "bash", "-euc", blocks(t, "server-rendered.md", "sh"))
+	register.Dir, register.Env = dir, env
+	if out, err := register.CombinedOutput(); err != nil || !strings.Contains(string(out), "secret") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "session.key"), []byte("0123456789abcdef0123456789ABCDEF"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	background(filepath.Join(dir, "app"))
+	until(t, "the application shows its page", func() bool {
+		status, body := fetch(t.Context(), t, "http://"+listen+"/")
+		return status == http.StatusOK && strings.Contains(body, `id="login"`)
+	})
+	if status, _ := fetch(t.Context(), t, "http://"+listen+"/orders"); status != http.StatusUnauthorized {
+		t.Errorf("orders without a session: %d", status)
+	}
+}
