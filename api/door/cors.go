@@ -40,7 +40,7 @@ func (d *Door) allowOrigin(c echo.Context, route Route) bool {
 	if route.Cookie && (route.Sharing == SharedClient || d.config.Clients.AllowsCookieOrigin(from)) {
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}
-	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, X-Request-Id")
+	h.Set("Access-Control-Expose-Headers", "Date, Retry-After, WWW-Authenticate, X-Request-Id")
 	return true
 }
 
