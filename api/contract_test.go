@@ -467,6 +467,7 @@ func TestContractExchanges(t *testing.T) {
 		defer func() { c.t = outer }()
 		s := servicetest.Start(t, db, func(cfg *service.Config) {
 			cfg.LoginAttempts, cfg.StatusList = 20, true
+			cfg.TrustedProxies = []string{"127.0.0.1"}
 		}, withProvider)
 		addClient(t, s, oauth.Client{
 			ID:         "backend",
@@ -475,7 +476,7 @@ func TestContractExchanges(t *testing.T) {
 			Grants:     []string{oauth.GrantClientCredentials},
 			Scopes:     []string{"reports:read"},
 		})
-		registerClient(t, s, oauth.Client{ID: "app", PostLogoutRedirectURIs: []string{appRedirect}})
+		registerClient(t, s, oauth.Client{ID: "app", PostLogoutRedirectURIs: []string{appRedirect}, Origins: []string{gatewayOrigin}})
 		registerClient(t, s, oauth.Client{ID: "other", ThirdParty: true})
 		addClient(t, s, oauth.Client{
 			ID:               "pages",
@@ -760,6 +761,12 @@ func (c *checked) gateways(s *servicetest.Service) {
 	c.json(s, 200, "GET", "/v1/forward-auth?audience="+s.Config.Issuer, p.AccessToken, nil)
 	c.json(s, 403, "GET", "/v1/forward-auth?role=admin", p.AccessToken, nil)
 	c.json(s, 400, "GET", "/v1/forward-auth?aud=x", p.AccessToken, nil)
+	asked := header("Accept", "text/html", "X-Forwarded-Method", "GET", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "app.x.test",
+		"X-Forwarded-Uri", "/")
+	c.exchange(s, 302, "GET", "/v1/forward-auth?client_id=app", asked, "")
+	c.exchange(s, 401, "GET", "/v1/forward-auth?client_id=app&redirect_status=401", asked, "")
+	asked.Set("X-Forwarded-Uri", oauth.GatewayCallback)
+	c.exchange(s, 403, "GET", "/v1/forward-auth?client_id=app", asked, "")
 }
 
 // browse is a browser whose every step is checked.

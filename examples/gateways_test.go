@@ -287,6 +287,50 @@ func (g gateway) run(t *testing.T, s *service, audience string, api *httptest.Se
 	return "http://" + address
 }
 
+// before runs the same before a gateway of others, whose example is in a file.
+func (e *estate) before(t *testing.T, start func(t *testing.T, e *estate, replace *strings.Replacer)) {
+	t.Helper()
+	start(t, e, strings.NewReplacer(
+		"127.0.0.1:8080", strings.TrimPrefix(e.url, "http://"),
+		"127.0.0.1:9090", e.app.Listener.Addr().String(),
+		"127.0.0.1:9443", e.listen,
+		".x.test:9443", strings.TrimPrefix(e.at(""), "https://"),
+	))
+	within(t, 60*time.Second, "the gateway listens", func(ctx context.Context) bool {
+		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.listen)
+		if err == nil {
+			_ = connection.Close()
+		}
+		return err == nil
+	})
+	e.browse(t)
+}
+
+func TestNginxLogin(t *testing.T) {
+	newEstate(t, freeAddress(t)).before(t, func(t *testing.T, e *estate, replace *strings.Replacer) {
+		path := configure(t, "nginx/login.conf", e.dir, replace)
+		directives := fmt.Sprintf("daemon off; master_process off; pid %[1]s/nginx.pid; error_log %[1]s/error.log;", e.dir)
+		launch(t, command(t, e.dir, find(t, "nginx"), "-p", e.dir, "-c", path, "-e", e.dir+"/error.log", "-g", directives))
+	})
+}
+
+func TestCaddyLogin(t *testing.T) {
+	newEstate(t, freeAddress(t)).before(t, func(t *testing.T, e *estate, replace *strings.Replacer) {
+		path := configure(t, "caddy/login.Caddyfile", e.dir, replace)
+		c := command(t, e.dir, find(t, "caddy"), "run", "--config", path, "--adapter", "caddyfile")
+		c.Env = append(c.Env, "HOME="+e.dir, "XDG_DATA_HOME="+e.dir, "XDG_CONFIG_HOME="+e.dir)
+		launch(t, c)
+	})
+}
+
+func TestTraefikLogin(t *testing.T) {
+	newEstate(t, freeAddress(t)).before(t, func(t *testing.T, e *estate, replace *strings.Replacer) {
+		configure(t, "traefik/login.yaml", e.dir, replace)
+		path := configure(t, "traefik/login-traefik.yaml", e.dir, replace)
+		launch(t, command(t, e.dir, find(t, "traefik"), "--configFile="+path))
+	})
+}
+
 // freeAddress returns an address that nobody listens on: a gateway cannot tell which port it was given.
 func freeAddress(t *testing.T) string {
 	t.Helper()

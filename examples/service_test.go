@@ -4,14 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,30 +59,14 @@ func startService(t *testing.T, flags ...string) *service {
 // must trust.
 func startTLS(t *testing.T, flags ...string) (s *service, authority string) {
 	t.Helper()
-	// The certificate of httptest is for example.com and 127.0.0.1, and its own authority.
-	server := httptest.NewUnstartedServer(nil)
-	server.StartTLS()
-	server.Close()
-	pair := server.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
+	client := writePair(t, dir)
 	authority = filepath.Join(dir, "cert.pem")
-	keyFile := filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{
-		authority: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	address := "127.0.0.1:" + freePort(t)
 	s = startService(t, append([]string{
-		"--issuer", "https://" + address, "--listen", address, "--tls-cert", authority, "--tls-key", keyFile,
+		"--issuer", "https://" + address, "--listen", address, "--tls-cert", authority, "--tls-key", filepath.Join(dir, "key.pem"),
 	}, flags...)...)
-	s.client = server.Client()
+	s.client = client
 	return s, authority
 }
 

@@ -66,6 +66,12 @@ func (t TrustedProxies) clientIP(r *http.Request) string {
 	return ip.String()
 }
 
+// FromProxy reports whether a request comes from a trusted proxy, whose word for what was asked of it counts.
+func (d *Door) FromProxy(r *http.Request) bool {
+	ip, ok := parseIP(r.RemoteAddr)
+	return ok && d.config.TrustedProxies.contains(ip)
+}
+
 // parseIP reads an address with or without a port, in its plain form: IPv4 not mapped into IPv6, no zone.
 func parseIP(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(strings.Trim(s, "[]"))

@@ -186,7 +186,8 @@ func (s *Server) authorizingClient(ctx context.Context, form Form) (Client, stri
 		}
 		return client, client.RedirectURIs[0], nil
 	}
-	if !slices.ContainsFunc(client.RedirectURIs, func(registered string) bool { return redirectURIMatches(registered, uri) }) {
+	registered := slices.ContainsFunc(client.RedirectURIs, func(r string) bool { return redirectURIMatches(r, uri) })
+	if !registered && !s.config.Gateways.ask(client, uri, form) {
 		return Client{}, "", &Error{
 			Code:        InvalidRequest,
 			Description: "the redirect_uri is not registered for the client",

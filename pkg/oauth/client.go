@@ -204,8 +204,9 @@ func (c Client) Validate() error {
 			fault("grant: client_credentials needs a confidential client (RFC 6749, section 4.4)")
 		}
 	}
-	if slices.Contains(c.Grants, GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
-		fault("redirect-uri: authorization_code needs at least one")
+	if slices.Contains(c.Grants, GrantAuthorizationCode) && len(c.RedirectURIs) == 0 &&
+		!slices.ContainsFunc(c.Origins, c.GatewayAt) {
+		fault("redirect-uri: authorization_code needs at least one, or an https origin at which a gateway logs users in")
 	}
 	for _, u := range slices.Concat(c.RedirectURIs, c.PostLogoutRedirectURIs) {
 		if err := validateRedirectURI(u); err != nil {

@@ -48,9 +48,35 @@ func (s *Server) Issue(ctx context.Context, a *Authorization, b BrowserSession, 
 	return code, err
 }
 
-// authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6). A code that is
-// shown again ends the session that it gave: two parties hold it.
+// authorizationCode is the authorization_code grant (RFC 6749, section 4.1.3; RFC 7636, section 4.6).
 func (s *Server) authorizationCode(ctx context.Context, c Client, r Request, _ string) (*TokenResponse, error) {
+	got, err := s.redeem(ctx, c, r)
+	if err != nil {
+		return nil, err
+	}
+	response, err := s.respond(ctx, c, got.Issued, got.Scope, got.audience)
+	if err == nil {
+		err = s.addIDToken(ctx, response, c, got.Issued, &got.user, got.code.Nonce)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.release(ctx, got.code.Hash, got.ID))
+	}
+	if !c.Allows(GrantRefreshToken) {
+		response.RefreshToken = ""
+	}
+	return response, nil
+}
+
+// redeemed is the session that a code gave.
+type redeemed struct {
+	session.Issued
+	code     Code
+	user     user.User
+	audience []string // of the access token that goes with it
+}
+
+// redeem starts the session of a code. A code that is shown again ends the session that it gave: two parties hold it.
+func (s *Server) redeem(ctx context.Context, c Client, r Request) (*redeemed, error) {
 	raw, err := r.Form.required("code")
 	if err != nil {
 		return nil, err
@@ -114,17 +140,7 @@ func (s *Server) authorizationCode(ctx context.Context, c Client, r Request, _ s
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.respond(ctx, c, issued, issued.Scope, audience)
-	if err == nil {
-		err = s.addIDToken(ctx, response, c, issued, &u, code.Nonce)
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.release(ctx, hash, issued.ID))
-	}
-	if !c.Allows(GrantRefreshToken) {
-		response.RefreshToken = ""
-	}
-	return response, nil
+	return &redeemed{Issued: issued, code: code, user: u, audience: audience}, nil
 }
 
 // stayTimeout bounds what is done with a code for a caller who may have gone.

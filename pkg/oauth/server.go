@@ -23,6 +23,7 @@ type Config struct {
 	AccessTokenLifetime time.Duration
 	Statuses            *statuslist.Publisher // of the status claim of access tokens; nil for none
 	Clock               *clock.Clock          // nil for the machine's
+	Gateways            GatewaySeals          // of logins at gateways; the zero value knows none
 	// Pushes bounds pushed requests, which are kept for a while: it counts one of a client from an address, and returns how long to
 	// wait if there were too many. Nil bounds nothing.
 	Pushes func(c Client, ip string) time.Duration

@@ -17,6 +17,7 @@ const (
 	RefreshTokenCheck Label = "handstamp/v1/refresh-token-check" // check values of refresh tokens
 	StatusIndex       Label = "handstamp/v1/status-index"        // the order of the indexes of a status list
 	KnownDevices      Label = "handstamp/v1/known-devices"       // seals what a browser remembers of earlier logins
+	GatewayLogins     Label = "handstamp/v1/gateway-logins"      // seals the state and the cookie of a login at a gateway
 
 	keyID Label = "handstamp/v1/key-id" // public: which master key has sealed a value
 )
@@ -38,7 +39,7 @@ func (l Label) oldFormat() oldFormat {
 	case SignalAuthorization:
 		return formBare
 	case PageStates, Mails, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, KnownDevices,
-		keyID:
+		GatewayLogins, keyID:
 		// nothing that still counts was sealed with these
 	}
 	return formNone

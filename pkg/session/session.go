@@ -9,6 +9,7 @@
 //   - fork.go begins a child of a session, for a second holder on the same device,
 //   - batch.go puts refreshes that arrive together into one statement,
 //   - watch.go knows when nobody could be answered, which a grace period leaves out,
+//   - holder.go keeps sessions alive whose holder has no refresh token,
 //   - revoke.go ends sessions, without any key,
 //   - issue.go decides whether the service may issue tokens at all.
 package session

@@ -6,6 +6,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/oauth"
+	"github.com/handstamp/handstamp/pkg/session"
 )
 
 // clients reads the registered clients.
@@ -23,8 +24,10 @@ func (b *builder) oauth(context.Context) error {
 		AccessTokenLifetime: b.config.AccessTokenLifetime,
 		Statuses:            b.statuses,
 		Clock:               b.config.Clock,
+		Gateways:            oauth.NewGatewaySeals(b.master),
 		Pushes:              pushes(),
 	}, b.Store, b.Store, b.Clients, b.Sessions, b.Minter, b.forAnyone)
+	b.gateways = oauth.NewGateways(b.OAuth, session.NewHolders(b.Sessions, b.blocked))
 	return nil
 }
 

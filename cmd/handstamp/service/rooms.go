@@ -142,8 +142,11 @@ func (b *builder) public() []api.Room {
 func (b *builder) private() []api.Room {
 	return []api.Room{
 		&gateway.Room{
+			Door:        b.door,
 			Verifier:    b.forUs,
 			AnyAudience: b.forAnyone,
+			Clients:     b.Clients,
+			Gateways:    b.gateways,
 		},
 		&operate.Room{
 			Database:  b.Store,

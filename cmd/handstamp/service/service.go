@@ -70,6 +70,8 @@ type builder struct {
 	linker    upstream.Linker
 	keeper    upstream.Keeper
 
+	gateways *oauth.Gateways
+
 	signer  *oauth.ClientSigner
 	sealer  sharedsignal.Sealer
 	logouts *oauth.LogoutSender

@@ -11,12 +11,7 @@ import (
 func (b *builder) verifiers(ctx context.Context) (err error) {
 	own := []verifier.Option{
 		verifier.WithKeys(b.Keys.Public),
-		verifier.WithBlocklist(func(ctx context.Context, keys []verifier.BlockKey, iat int64) (bool, error) {
-			if err := b.Blocklist.Fresh(ctx); err != nil {
-				return false, err
-			}
-			return b.Blocklist.Set().Blocked(keys, iat), nil
-		}),
+		verifier.WithBlocklist(b.blocked),
 		verifier.WithCache(10_000),
 		verifier.WithTokenType(verifier.TypeAccessToken, verifier.TypeJWT),
 		verifier.WithClock(b.config.Clock.Now),
@@ -27,4 +22,12 @@ func (b *builder) verifiers(ctx context.Context) (err error) {
 	}
 	b.forAnyone, err = verifier.New(ctx, b.config.Issuer, append(own, verifier.WithAnyAudience())...)
 	return err
+}
+
+// blocked asks this process's copy of the blocklist, once it is known to be current.
+func (b *builder) blocked(ctx context.Context, keys []verifier.BlockKey, iat int64) (bool, error) {
+	if err := b.Blocklist.Fresh(ctx); err != nil {
+		return false, err
+	}
+	return b.Blocklist.Set().Blocked(keys, iat), nil
 }
