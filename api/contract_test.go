@@ -761,8 +761,8 @@ func (c *checked) gateways(s *servicetest.Service) {
 	c.json(s, 200, "GET", "/v1/forward-auth?audience="+s.Config.Issuer, p.AccessToken, nil)
 	c.json(s, 403, "GET", "/v1/forward-auth?role=admin", p.AccessToken, nil)
 	c.json(s, 400, "GET", "/v1/forward-auth?aud=x", p.AccessToken, nil)
-	asked := header("Accept", "text/html", "X-Forwarded-Method", "GET", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "app.x.test",
-		"X-Forwarded-Uri", "/")
+	asked := header("Accept", "text/html", "X-Forwarded-Method", "GET", "X-Forwarded-Proto", "https",
+		"X-Forwarded-Host", "app.x.test", "X-Forwarded-Uri", "/")
 	c.exchange(s, 302, "GET", "/v1/forward-auth?client_id=app", asked, "")
 	c.exchange(s, 401, "GET", "/v1/forward-auth?client_id=app&redirect_status=401", asked, "")
 	asked.Set("X-Forwarded-Uri", oauth.GatewayCallback)

@@ -173,7 +173,7 @@ func (f forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.to.ServeHTTP(w, r)
 }
 
-func TestGatewayLogin(t *testing.T) {
+func TestGatewayInChromium(t *testing.T) {
 	gateway := httptest.NewUnstartedServer(nil)
 	e := newEstate(t, gateway.Listener.Addr().String())
 	to := func(address string) http.Handler {

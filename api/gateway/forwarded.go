@@ -19,7 +19,8 @@ type forwarded struct {
 }
 
 // readForwarded reads what a trusted gateway says about a request: X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik and
-// Caddy send them, or X-Original-Method and -URL, as others do. It is false if there is no address that a browser could be sent to.
+// Caddy send them, or X-Original-Method and -URL, as others do. It is false if there is no address that a browser could be sent
+// to.
 func readForwarded(h http.Header) (forwarded, bool) {
 	f := forwarded{method: one(h, "X-Forwarded-Method"), header: h}
 	address := one(h, "X-Forwarded-Proto") + "://" + one(h, "X-Forwarded-Host") + one(h, "X-Forwarded-Uri")
