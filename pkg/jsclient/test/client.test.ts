@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { afterEach, describe, it } from "node:test";
+import { afterEach, describe, it, mock } from "node:test";
 import { gzipSync } from "node:zlib";
+import { createElement } from "react";
+import { renderToStaticMarkup as renderReact } from "react-dom/server";
+import { createApp, createSSRApp, effectScope, h } from "vue";
+import { renderToString as renderVue } from "vue/server-renderer";
 import { HandstampError, type User } from "../src/index.js";
+import * as react from "../src/react.js";
+import * as vue from "../src/vue.js";
 import { type Asked, code, credentials, issuer, settle, World } from "./world.js";
 
 let w: World;
@@ -169,6 +175,48 @@ for (const cookie of [false, true]) {
       w.between = (asked) => (isRefresh(asked) ? lost() : undefined);
       await w.until(Promise.all(tabs.map((tab) => code(tab.getAccessToken()))));
       assert.equal(new Set(keys().slice(before + 1)).size, 1);
+    });
+
+    it("a tab that hears of another's refresh gives it a second", async () => {
+      await loggedIn(cookie);
+      const tabs = [w.tab(), w.tab(), w.tab()];
+      await w.until(Promise.all(tabs.map((tab) => tab.user())));
+      await w.clock.pass(1000);
+      const before = refreshes().length;
+      w.between = (asked, answered) =>
+        isRefresh(asked)
+          ? new Promise((resolve) => {
+              setTimeout(() => {
+                resolve(answered());
+              }, 500);
+            })
+          : undefined;
+      await w.until(Promise.all(tabs.map((tab) => tab.getAccessToken())));
+      assert.equal(refreshes().length, before + 1);
+    });
+
+    it("a key that waits for its answer goes before another tab's new one", async () => {
+      const tab = await loggedIn(cookie);
+      await w.clock.pass(1);
+      const other = w.tab();
+      await w.until(other.user());
+      for (let round = 0; round < 6; round++) {
+        await w.clock.pass(3600);
+        w.between = (asked, answered) => {
+          if (!isRefresh(asked)) return undefined;
+          const jar = w.jar;
+          answered();
+          w.jar = jar;
+          return lost();
+        };
+        const deaf = mock.method(BroadcastChannel.prototype, "postMessage", () => undefined);
+        assert.equal(await code(w.until(tab.getAccessToken())), "network");
+        deaf.mock.restore();
+        w.between = undefined;
+        await w.clock.pass(60);
+        await w.until(Promise.all([other.getAccessToken(), tab.getAccessToken()]));
+        assert.ok(w.alive);
+      }
     });
 
     it("works where tabs cannot hear each other", async () => {
@@ -591,6 +639,20 @@ describe("memory shared by tabs (transport body)", () => {
     assert.ok(w.alive);
   });
 
+  it("a login in another tab comes while this one waits to try again", async () => {
+    const tab = await loggedIn();
+    const other = w.tab();
+    await w.until(other.user());
+    await w.clock.pass(1000);
+    let first = true;
+    w.between = (asked) => (isRefresh(asked) && first ? ((first = false), lost()) : undefined);
+    const waiting = tab.getAccessToken();
+    await w.clock.pass(0.12); // it has failed once
+    await w.until(other.loginWithPassword(credentials));
+    assert.equal(await w.until(waiting), await other.getAccessToken());
+    assert.equal(refreshes().length, 1, "the token of the session before was shown");
+  });
+
   it("a tab that has slept shows no old token", async () => {
     const tab = await loggedIn();
     const other = w.tab();
@@ -718,6 +780,32 @@ describe("elsewhere", () => {
     assert.equal((await w.until(worker.user()))?.sub, "usr_ann");
     assert.ok(await w.until(worker.getAccessToken()));
     assert.equal(await code(worker.login()), "unsupported");
+  });
+
+  it("components render on a server", async () => {
+    world();
+    w.browser(false);
+    const client = w.tab();
+    const React = () => createElement("p", null, react.useHandstamp().loading ? "loading" : "");
+    assert.equal(renderReact(createElement(react.HandstampProvider, { client }, createElement(React))), "<p>loading</p>");
+    const app = createSSRApp({ setup: () => vue.useHandstamp(), render: (login: { loading: boolean }) => h("p", login.loading ? "loading" : "") });
+    assert.equal(await renderVue(app.use(vue.handstamp, client)), "<p>loading</p>");
+    assert.equal(w.asked.length, 0);
+  });
+
+  it("a component of Vue knows who is logged in", async () => {
+    const tab = await loggedIn();
+    const app = createApp({});
+    app.use(vue.handstamp, tab);
+    const scope = effectScope();
+    const login = app.runWithContext(() => scope.run(() => vue.useHandstamp()));
+    await w.clock.pass(1);
+    assert.equal(login?.loading.value, false);
+    assert.equal(login.user.value?.sub, "usr_ann");
+    await w.until(login.client.logout());
+    assert.equal(login.user.value, null);
+    scope.stop();
+    assert.throws(() => createApp({}).runWithContext(() => vue.useHandstamp()), /app.use/);
   });
 
   it("the core is under 4 KB", () => {
