@@ -433,7 +433,8 @@ func TestCallsGoThroughPkgEgress(t *testing.T) {
 	}
 	inspectSource(t, func(at token.Position, node ast.Node) bool {
 		path := strings.TrimPrefix(filepath.ToSlash(at.Filename), filepath.ToSlash(top)+"/")
-		for _, free := range []string{"pkg/egress/", "pkg/verifier/", "pkg/bff/", "examples/", "cmd/stampede/", "cmd/handstamp/healthcheck.go"} {
+		for _, free := range []string{"pkg/egress/", "pkg/verifier/", "pkg/bff/", "examples/", "cmd/stampede/",
+			"cmd/handstamp/healthcheck.go"} {
 			if strings.HasPrefix(path, free) || strings.HasSuffix(filepath.Dir(path), "test") {
 				return false
 			}

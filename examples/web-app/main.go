@@ -68,7 +68,8 @@ func run(ctx context.Context, args []string, secret string, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(*data, "web-app.db")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
+	const pragmas = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(*data, "web-app.db")+pragmas)
 	if err != nil {
 		return err
 	}

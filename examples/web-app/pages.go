@@ -26,7 +26,8 @@ type application struct {
 }
 
 func (a *application) createTables(ctx context.Context) error {
-	_, err := a.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS notes (subject TEXT NOT NULL, text TEXT NOT NULL, at BIGINT NOT NULL)")
+	_, err := a.db.ExecContext(ctx,
+		"CREATE TABLE IF NOT EXISTS notes (subject TEXT NOT NULL, text TEXT NOT NULL, at BIGINT NOT NULL)")
 	return err
 }
 
@@ -54,7 +55,8 @@ func (a *application) routes() http.Handler {
 
 // headers are those of every page. The form that logs out leads on to the issuer, which form-action must allow.
 func (a *application) headers(next http.Handler) http.Handler {
-	policy := "default-src 'none'; style-src 'self'; img-src data:; form-action 'self' " + a.issuer + "; base-uri 'none'; frame-ancestors 'none'"
+	policy := "default-src 'none'; style-src 'self'; img-src data:; form-action 'self' " + a.issuer +
+		"; base-uri 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -80,7 +82,8 @@ func (v view) Current(page string) string {
 }
 
 // page shows a page with what load returns for it.
-func (a *application) page(pages *template.Template, name string, load func(*http.Request, *bff.Session) (any, error)) http.Handler {
+func (a *application) page(pages *template.Template, name string,
+	load func(*http.Request, *bff.Session) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := view{Page: name}
 		if s, ok := bff.SessionFrom(r.Context()); ok {
@@ -132,7 +135,8 @@ type note struct {
 }
 
 func (a *application) notes(r *http.Request, s *bff.Session) (any, error) {
-	rows, err := a.db.QueryContext(r.Context(), "SELECT text, at FROM notes WHERE subject = ? ORDER BY at DESC LIMIT 50", s.Claims.Subject)
+	rows, err := a.db.QueryContext(r.Context(), "SELECT text, at FROM notes WHERE subject = ? ORDER BY at DESC LIMIT 50",
+		s.Claims.Subject)
 	if err != nil {
 		return nil, err
 	}

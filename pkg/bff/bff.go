@@ -147,7 +147,7 @@ func (b *BFF) routes() http.Handler {
 //   - GET callback ends it.
 //   - POST logout ends the session here and at the issuer. It wants the CSRF token. A browser is sent on to the issuer's logout
 //     and comes back to Config.LogoutPath; a caller that accepts JSON gets {"location": "..."} and goes there itself.
-//   - GET me answers JSON about the user: sub, roles, scope, auth_time, expires_at, csrf_token, and name, email and so on as far as
-//     the ID token has them. Without a session it answers 401.
+//   - GET me answers JSON about the user: sub, roles, scope, auth_time, expires_at, csrf_token, and name, email and so on as far
+//     as the ID token has them. Without a session it answers 401.
 //   - POST backchannel-logout takes logout tokens (OpenID Connect Back-Channel Logout 1.0). Register it with the issuer.
 func (b *BFF) Handler() http.Handler { return b.handler }

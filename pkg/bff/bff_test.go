@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -230,7 +231,8 @@ func TestCallbackTwiceAndElsewhere(t *testing.T) {
 		t.Errorf("the right browser: %d", r.StatusCode)
 	}
 	redeemed := len(f.forms)
-	if r := eve.arrive(f, asked); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/" || len(f.forms) != redeemed {
+	if r := eve.arrive(f, asked); r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/" ||
+		len(f.forms) != redeemed {
 		t.Errorf("again: %d %s", r.StatusCode, r.Header.Get("Location"))
 	}
 	asked = eve.authorize("/auth/login")
@@ -261,9 +263,7 @@ func TestFixation(t *testing.T) {
 		f.access, f.claims = map[string]any{"sub": "usr_eve", "sid": "ses_eve"}, map[string]any{"sub": "usr_eve", "sid": "ses_eve"}
 		eve.logIn(f)
 		f.access, f.claims = nil, nil
-		for name, value := range eve.cookies {
-			ann.cookies[name] = value
-		}
+		maps.Copy(ann.cookies, eve.cookies)
 		ann.logIn(f)
 		if ann.cookies["__Host-session"] == eve.cookies["__Host-session"] {
 			t.Error("the cookie is the planted one")
@@ -287,7 +287,9 @@ func TestFixation(t *testing.T) {
 
 // A fault of the issuer ends no session: while the access token lives the session goes on, then it waits.
 func TestFailedRefresh(t *testing.T) {
-	for name, status := range map[string]int{"503": 503, "500": 500, "no answer": -1, "404 of a proxy": 404, "429": 429, "401": 401} {
+	for name, status := range map[string]int{
+		"503": 503, "500": 500, "no answer": -1, "404 of a proxy": 404, "429": 429, "401": 401,
+	} {
 		t.Run(name, func(t *testing.T) {
 			eachKind(t, func(t *testing.T, kind func(*Config)) {
 				f := newFakeIssuer(t)
@@ -629,14 +631,15 @@ func TestCK02_CSRF(t *testing.T) {
 		}
 		multi := func(token string) string {
 			return "--x\r\nContent-Disposition: form-data; name=\"" + CSRFField + "\"\r\n\r\n" + token +
-				"\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n" + strings.Repeat("z", 3<<20) + "\r\n--x--\r\n"
+				"\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n" + strings.Repeat("z", 3<<20) +
+				"\r\n--x--\r\n"
 		}
 		const urlencoded, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
 		for name, c := range map[string]struct {
 			header []string
 			body   string
 		}{
-			"ok/field":                 {[]string{"Content-Type", urlencoded, "Origin", testURL, "Sec-Fetch-Site", "same-origin"}, form(token)},
+			"ok/field":                 {[]string{"Content-Type", urlencoded, "Origin", testURL}, form(token)},
 			"ok/header":                {[]string{CSRFHeader, token, "Origin", testURL, "Content-Type", "application/json"}, `{"a":1}`},
 			"ok/file":                  {[]string{"Content-Type", multipart, "Sec-Fetch-Site", "same-origin"}, multi(token)},
 			"fail/cross-site":          {[]string{CSRFHeader, token, "Sec-Fetch-Site", "cross-site"}, ""},
@@ -676,10 +679,7 @@ func TestCK02_CSRF(t *testing.T) {
 				continue
 			}
 			for where, handler := range map[string]http.Handler{"inside": v.handler, "alone": b.Handler()} { // logout CSRF: CK-03
-				v.cookies = map[string]string{}
-				for n, value := range session {
-					v.cookies[n] = value
-				}
+				v.cookies = maps.Clone(session)
 				r := httptest.NewRequest(http.MethodPost, testURL+"/auth/logout", strings.NewReader(c.body))
 				for i := 0; i+1 < len(c.header); i += 2 {
 					r.Header.Set(c.header[i], c.header[i+1])
@@ -730,8 +730,8 @@ func TestRequireRecent(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		r := v.get("/recent?x=1")
 		to, err := r.Location()
-		if err != nil || to.Path != "/auth/login" || to.Query().Get("return_to") != "/recent?x=1" || to.Query().Get("max_age") != "300" ||
-			to.Query().Get("prompt") != "login" {
+		if err != nil || to.Path != "/auth/login" || to.Query().Get("return_to") != "/recent?x=1" ||
+			to.Query().Get("max_age") != "300" || to.Query().Get("prompt") != "login" {
 			t.Errorf("%d %v", r.StatusCode, to)
 		}
 		r = v.get("/recent", "Accept", "application/json", "Sec-Fetch-Mode", "cors")
@@ -901,7 +901,8 @@ func TestStoredSessionIsHashedAndSealed(t *testing.T) {
 	list, _ := store.List(t.Context(), "usr_1")
 	number := v.cookies["__Host-session"]
 	r := list[0]
-	if len(number) != 43 || encode(r.ID[:]) == number || bytes.Contains(r.Data, []byte("refresh-1")) || bytes.Contains(r.Data, []byte("eyJ")) {
+	if len(number) != 43 || encode(r.ID[:]) == number || bytes.Contains(r.Data, []byte("refresh-1")) ||
+		bytes.Contains(r.Data, []byte("eyJ")) {
 		t.Errorf("record %+v", r)
 	}
 	v.cookies["__Host-session"] = encode(r.ID[:])

@@ -85,7 +85,8 @@ func (c *Config) complete() error {
 	if c.CookieName == "" {
 		c.CookieName = DefaultCookieName
 	}
-	if strings.Trim(c.CookieName, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" || len(c.CookieName) > maxCookieName {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+	if strings.Trim(c.CookieName, allowed) != "" || len(c.CookieName) > maxCookieName {
 		fault("CookieName %q must be letters, digits and _", c.CookieName)
 	}
 	if c.LogoutPath == "" {

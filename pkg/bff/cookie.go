@@ -57,8 +57,8 @@ func (c cookies) read(r *http.Request) ([]byte, bool) {
 	return text, err == nil
 }
 
-// one returns the value of the only cookie of this name. Of two, one was planted. It reads the header itself, since net/http would
-// look at each byte of a long value, which the seal then does better.
+// one returns the value of the only cookie of this name. Of two, one was planted. It reads the header itself, since net/http
+// would look at each byte of a long value, which the seal then does better.
 func one(r *http.Request, name string) (value string, ok bool) {
 	count := 0
 	for _, line := range r.Header["Cookie"] {
@@ -126,7 +126,7 @@ func (c cookies) set(w http.ResponseWriter, name, value string, maxAge int) {
 			kept = append(kept, line)
 		}
 	}
-	cookie := http.Cookie{
+	cookie := http.Cookie{ //nolint:gosec // Secure is left out on a loopback address only
 		Name:     name,
 		Value:    value,
 		Path:     "/",

@@ -24,8 +24,8 @@ const csrfSize = 32
 // maxForm is how much of a body is searched for the CSRF token: in a form with files, the field stands before them.
 const maxForm = 1 << 20
 
-// CSRFToken returns a token for forms and script of this session. It looks different each time, so that its length in a compressed
-// page tells nothing (BREACH), and is valid as long as the session.
+// CSRFToken returns a token for forms and script of this session. It looks different each time, so that its length in a
+// compressed page tells nothing (BREACH), and is valid as long as the session.
 func (s *Session) CSRFToken() string {
 	masked := make([]byte, 2*csrfSize)
 	_, _ = rand.Read(masked[:csrfSize]) // never fails, see crypto/rand

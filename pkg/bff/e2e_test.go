@@ -147,6 +147,15 @@ func (w *world) start(t *testing.T, store bff.Store, change ...func(*bff.Config)
 	return a
 }
 
+// endAll ends all sessions of a user, as an operator does.
+func (w *world) endAll(t *testing.T, subject string) {
+	t.Helper()
+	by := session.By{Actor: audit.ActorCLI}
+	if _, err := w.Sessions.EndAll(t.Context(), subject, session.ID{}, session.ReasonRevoked, by); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // browser is a person's browser without script.
 type browser struct {
 	t      *testing.T
@@ -422,9 +431,7 @@ func TestEndAtTheIssuer(t *testing.T) {
 		b := newBrowser(t, w)
 		b.logIn("ann@example.com")
 		subject, _ := servicetest.Claims(t, tokens.AccessToken)["sub"].(string)
-		if _, err := w.Sessions.EndAll(t.Context(), subject, session.ID{}, session.ReasonRevoked, session.By{Actor: audit.ActorCLI}); err != nil {
-			t.Fatal(err)
-		}
+		w.endAll(t, subject)
 		servicetest.Eventually(t, "the session ends", func() bool { return !b.loggedIn() })
 		calls := a.calls.Load()
 		if b.loggedIn() || a.calls.Load() != calls {
@@ -516,9 +523,7 @@ func TestBackchannelLogout(t *testing.T) {
 			got.Store(new(fmt.Sprintf("%d %s", recorder.Code, body)))
 			rw.WriteHeader(recorder.Code)
 		})})
-		if _, err := w.Sessions.EndAll(t.Context(), subject, session.ID{}, session.ReasonRevoked, session.By{Actor: audit.ActorCLI}); err != nil {
-			t.Fatal(err)
-		}
+		w.endAll(t, subject)
 		servicetest.Eventually(t, "a logout token comes", func() bool { return got.Load() != nil })
 		status, body, _ := strings.Cut(*got.Load(), " ")
 		if status != "200" || b.loggedIn() {

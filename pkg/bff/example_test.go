@@ -98,7 +98,8 @@ func ExampleBFF_RequireRecent() {
 
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", b.Handler())
-	mux.Handle("POST /account/delete", b.RequireRecent(10*time.Minute)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	recent := b.RequireRecent(10 * time.Minute)
+	mux.Handle("POST /account/delete", recent(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, _ := bff.SessionFrom(r.Context())
 		fmt.Fprintf(w, "deleted %s", s.Claims.Subject)
 	})))

@@ -1,6 +1,7 @@
 package bff
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -148,9 +149,10 @@ func (f *fakeIssuer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	case "/token":
 		f.forms, f.headers = append(f.forms, form), append(f.headers, r.Header)
-		if status == 0 {
+		switch status {
+		case 0:
 			answer = f.tokens()
-		} else if status == http.StatusBadRequest {
+		case http.StatusBadRequest:
 			answer = map[string]any{"error": "invalid_grant"}
 		}
 	case "/revoke":
@@ -212,6 +214,26 @@ type visitor struct {
 	cookies map[string]string
 }
 
+// reply is an answer, with the names of http.Response.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+	Body       *bytes.Buffer
+}
+
+// Location is where a redirect leads, seen from the application.
+func (r reply) Location() (*url.URL, error) {
+	base, err := url.Parse(testURL)
+	if err != nil {
+		return nil, err
+	}
+	to := r.Header.Get("Location")
+	if to == "" {
+		return nil, http.ErrNoLocation
+	}
+	return base.Parse(to)
+}
+
 // application returns a browser at an application with one page for users, "/page".
 func application(t testing.TB, b *BFF) *visitor {
 	mux := http.NewServeMux()
@@ -226,7 +248,7 @@ func application(t testing.TB, b *BFF) *visitor {
 	return &visitor{t, b.Middleware(mux), map[string]string{}}
 }
 
-func (v *visitor) send(r *http.Request) *http.Response {
+func (v *visitor) send(r *http.Request) reply {
 	v.t.Helper()
 	var pairs []string
 	for name, value := range v.cookies { // as it is: net/http would leave out what it takes for wrong
@@ -237,8 +259,8 @@ func (v *visitor) send(r *http.Request) *http.Response {
 	}
 	recorder := httptest.NewRecorder()
 	v.handler.ServeHTTP(recorder, r)
-	response := recorder.Result()
-	for _, c := range response.Cookies() {
+	response := reply{recorder.Code, recorder.Header(), recorder.Body}
+	for _, c := range (&http.Response{Header: response.Header}).Cookies() {
 		if c.MaxAge < 0 {
 			delete(v.cookies, c.Name)
 		} else {
@@ -251,7 +273,7 @@ func (v *visitor) send(r *http.Request) *http.Response {
 	return response
 }
 
-func (v *visitor) get(target string, header ...string) *http.Response {
+func (v *visitor) get(target string, header ...string) reply {
 	v.t.Helper()
 	r := httptest.NewRequest(http.MethodGet, testURL+target, nil)
 	r.Header.Set("Accept", "text/html")
@@ -283,7 +305,7 @@ func (v *visitor) authorize(path string) url.Values {
 }
 
 // arrive comes back from the issuer with a code. changes replace parameters.
-func (v *visitor) arrive(f *fakeIssuer, asked url.Values, changes ...string) *http.Response {
+func (v *visitor) arrive(f *fakeIssuer, asked url.Values, changes ...string) reply {
 	v.t.Helper()
 	f.set(func() { f.nonce = asked.Get("nonce") })
 	query := url.Values{"state": {asked.Get("state")}, "code": {"code"}, "iss": {testIssuer}}

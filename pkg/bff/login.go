@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -85,7 +86,8 @@ func (b *BFF) login(w http.ResponseWriter, r *http.Request) {
 	name := b.flowCookie(f.State)
 	sealed := base64.RawURLEncoding.EncodeToString(b.sealer.seal(forFlow, name, text))
 	b.cookies.set(w, name, sealed, int(flowLifetime.Seconds()))
-	http.Redirect(w, r, b.issuer.oauth(m).AuthCodeURL(f.State, options...), http.StatusSeeOther)
+	to := b.issuer.oauth(m).AuthCodeURL(f.State, options...)
+	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // to the issuer; the query of r is in its query only
 }
 
 // under reports whether a path is prefix or below it: whoever came back to the login would go round.
@@ -100,8 +102,8 @@ func (b *BFF) flowCookie(state string) string {
 	return b.cookies.name + "-login-" + hex.EncodeToString(sum[:8])
 }
 
-// clearFlows makes room for another login: it clears what is no login of ours and the oldest, so that abandoned ones do not fill the
-// headers of every request.
+// clearFlows makes room for another login: it clears what is no login of ours and the oldest, so that abandoned ones do not
+// fill the headers of every request.
 func (b *BFF) clearFlows(w http.ResponseWriter, r *http.Request) {
 	type slot struct {
 		name  string
@@ -260,7 +262,8 @@ func (b *BFF) checkIDToken(ctx context.Context, t tokens, want idTokenWanted) (i
 	}
 	now := time.Now()
 	switch {
-	case len(c.Audience) != 1 || c.Audience[0] != b.config.ClientID || c.AuthorizedParty != "" && c.AuthorizedParty != b.config.ClientID:
+	case len(c.Audience) != 1 || c.Audience[0] != b.config.ClientID ||
+		c.AuthorizedParty != "" && c.AuthorizedParty != b.config.ClientID:
 		return wrong("aud")
 	case c.Subject == "" || want.subject != "" && c.Subject != want.subject:
 		return wrong("sub")
@@ -392,9 +395,7 @@ func withQuery(address string, more url.Values) (string, error) {
 		return "", err
 	}
 	query := u.Query()
-	for name, values := range more {
-		query[name] = values
-	}
+	maps.Copy(query, more)
 	u.RawQuery = query.Encode()
 	return u.String(), nil
 }

@@ -166,12 +166,12 @@ func (b *BFF) checkLogoutToken(ctx context.Context, raw string) (signedClaims, e
 	if _, err := signed.Decode("events", &events); err != nil {
 		return wrong("events")
 	}
-	now := time.Now()
+	now, issuedAt := time.Now(), time.Unix(c.IssuedAt, 0)
 	event := strings.TrimSpace(string(events[logoutEvent]))
 	switch {
 	case !slices.Contains(c.Audience, b.config.ClientID):
 		return wrong("aud")
-	case c.IssuedAt == 0 || time.Unix(c.IssuedAt, 0).After(now.Add(clockLeeway)) || now.Sub(time.Unix(c.IssuedAt, 0)) > maxLogoutTokenAge:
+	case c.IssuedAt == 0 || issuedAt.After(now.Add(clockLeeway)) || now.Sub(issuedAt) > maxLogoutTokenAge:
 		return wrong("iat")
 	case !now.Before(time.Unix(c.ExpiresAt, 0).Add(clockLeeway)) || c.ExpiresAt-c.IssuedAt > int64(maxLogoutTokenAge.Seconds()):
 		return wrong("exp")

@@ -37,8 +37,8 @@ func (b *BFF) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// checkOrigin returns ErrCrossOrigin for an unsafe request that another origin caused. A GET that opens a WebSocket is unsafe too:
-// no browser asks before it sends one, with cookies, from any page of the same site.
+// checkOrigin returns ErrCrossOrigin for an unsafe request that another origin caused. A GET that opens a WebSocket is unsafe
+// too: no browser asks before it sends one, with cookies, from any page of the same site.
 func (b *BFF) checkOrigin(r *http.Request) error {
 	if safe(r.Method) && r.Header.Get("Upgrade") != "" {
 		r = r.Clone(r.Context())
@@ -111,8 +111,8 @@ func (b *BFF) RequireScope(scopes ...string) func(http.Handler) http.Handler {
 
 // RequireRecent lets sessions of users pass who authenticated at most maxAge ago. A browser that opens a page is sent to the
 // issuer to authenticate again, and comes back with a new session; any other request is answered 401 with the challenge of RFC
-// 9470, section 3, upon which script goes to login?prompt=login&return_to=... below the prefix. maxAge is at least a minute, so that
-// the user has time to use it.
+// 9470, section 3, upon which script goes to login?prompt=login&return_to=... below the prefix. maxAge is at least a minute, so
+// that the user has time to use it.
 func (b *BFF) RequireRecent(maxAge time.Duration) func(http.Handler) http.Handler {
 	maxAge = max(maxAge, time.Minute)
 	return func(next http.Handler) http.Handler {
@@ -184,8 +184,8 @@ func (b *BFF) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	b.WriteError(w, r, err)
 }
 
-// WriteError answers a request that failed with err, as New does without Config.Refuse: a small page for browsers, JSON with error
-// and error_description for others, and the status that Status says.
+// WriteError answers a request that failed with err, as New does without Config.Refuse: a small page for browsers, JSON with
+// error and error_description for others, and the status that Status says.
 func (b *BFF) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	status, h := Status(err), w.Header()
 	if status == http.StatusServiceUnavailable {
@@ -246,7 +246,14 @@ func explain(err error) (code, text string) {
 func errorPage() *template.Template {
 	return template.Must(template.New("error").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Not possible</title>
-<style>:root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32rem;padding:0 1rem}</style>
-<h1>Not possible</h1><p id="error">{{.Text}}</p>{{if .Again}}<p><a href="{{.Login}}">Log in</a></p>{{end}}<p><a href="/">Home</a></p></html>
+<style>
+:root{color-scheme:light dark}
+body{font:1.1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32rem;padding:0 1rem}
+</style>
+<h1>Not possible</h1>
+<p id="error">{{.Text}}</p>
+{{if .Again}}<p><a href="{{.Login}}">Log in</a></p>{{end}}
+<p><a href="/">Home</a></p>
+</html>
 `))
 }

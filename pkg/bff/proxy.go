@@ -34,9 +34,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.base.RoundTrip(r)
 }
 
-// Proxy forwards requests with a session to an API, with the session's access token as Bearer and the path below that of target.
-// Requests without a session are answered 401. Our cookies, the CSRF token and the caller's own Authorization are left out; so are
-// cookies of the API that have our names, since no API may set a session. Like the guards it goes inside of Middleware:
+// Proxy forwards requests with a session to an API, with the session's access token as Bearer and the path below that of
+// target. Requests without a session are answered 401. Our cookies, the CSRF token and the caller's own Authorization are left
+// out; so are cookies of the API that have our names, since no API may set a session. Like the guards it goes inside of
+// Middleware:
 //
 //	mux.Handle("/api/", http.StripPrefix("/api", b.Proxy(target)))
 func (b *BFF) Proxy(target *url.URL) http.Handler {

@@ -27,7 +27,8 @@ func TestReplicasRefreshAtOnce(t *testing.T) {
 		"memory": func(*testing.T) bff.Store { return bff.NewMemory() },
 		"sqlite": func(t *testing.T) bff.Store {
 			t.Helper()
-			db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "app.db")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
+			const pragmas = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"
+			db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "app.db")+pragmas)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -87,7 +87,8 @@ func (s *sealer) open(p purpose, name string, text []byte) ([]byte, error) {
 			continue
 		}
 		head := text[:sealHead]
-		if plain, err := cipherOf(s.keys[i], head).Open(nil, head[sealHead-nonceSize:], text[sealHead:], bound(p, name, head)); err == nil {
+		plain, err := cipherOf(s.keys[i], head).Open(nil, head[sealHead-nonceSize:], text[sealHead:], bound(p, name, head))
+		if err == nil {
 			return plain, nil
 		}
 	}

@@ -59,7 +59,7 @@ func decodeState(b []byte) (*state, error) {
 			return nil, errState
 		}
 		n := uint64(binary.BigEndian.Uint32([]byte(rest[:4])))
-		if uint64(len(rest)-4) < n {
+		if uint64(len(rest)) < 4+n {
 			return nil, errState
 		}
 		*text, rest = rest[4:4+n], rest[4+n:]

@@ -46,6 +46,18 @@ func (s samples) over(reference samples) samples {
 	return out
 }
 
+// minus subtracts sample by sample, as over divides; nothing is left as it is.
+func (s samples) minus(other samples) samples {
+	if len(other) == 0 {
+		return s
+	}
+	var out samples
+	for i := range min(len(s), len(other)) {
+		out = append(out, s[i]-other[i])
+	}
+	return out
+}
+
 // goal is a bound on a figure or on its ratio to the reference.
 type goal struct {
 	relation string // "<", "<=", ">", ">=", "="

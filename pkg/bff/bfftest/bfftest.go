@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +16,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/bff"
 )
 
-// TestStore runs the tests. open returns another handle on one and the same storage at each call, as another process has it; there
-// may be records in it that others made. Where expires is set, records leave by themselves, and Sweep has nothing to do.
+// TestStore runs the tests. open returns another handle on one and the same storage at each call, as another process has it;
+// there may be records in it that others made. Where expires is set, records leave by themselves, and Sweep has nothing to do.
 func TestStore(t *testing.T, open func(t *testing.T) bff.Store, expires bool) {
 	t.Helper()
 	s := suite{open(t), open(t)}
@@ -141,7 +142,7 @@ func (s suite) testSwapAtOnce(t *testing.T) {
 	for i := range 20 {
 		work.Go(func() {
 			next := r
-			next.Version, next.Data = 2, []byte{byte(i)}
+			next.Version, next.Data = 2, fmt.Append(nil, i)
 			switch err := []bff.Store{s.a, s.b}[i%2].Swap(t.Context(), next); {
 			case err == nil:
 				won.Add(1)

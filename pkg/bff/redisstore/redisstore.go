@@ -60,9 +60,9 @@ func New(client redis.UniversalClient, options ...Option) *Store {
 	return s
 }
 
-// The keys: a session is prefix + "session:" + ID; the sorted set prefix + "subject:" + subject has the IDs by time of creation, and
-// the set prefix + "sid:" + session ID has the one ID or more. Sets live as long as the longest of their sessions; an ID in them
-// whose session has expired is left out where it is met.
+// The keys: a session is prefix + "session:" + ID; the sorted set prefix + "subject:" + subject has the IDs by time of
+// creation, and the set prefix + "sid:" + session ID has the one ID or more. Sets live as long as the longest of their
+// sessions; an ID in them whose session has expired is left out where it is met.
 const (
 	// KEYS: session, subject, sid. ARGV: ID, version, subject, session ID, data, created, expires (microseconds both).
 	createScript = `
@@ -155,7 +155,8 @@ func (s *Store) Create(ctx context.Context, r bff.Record) error {
 
 // Load implements bff.Store.
 func (s *Store) Load(ctx context.Context, id bff.ID) (bff.Record, error) {
-	fields, err := s.client.HMGet(ctx, s.sessionKey(id), "version", "subject", "session_id", "data", "created_at", "expires_at").Result()
+	fields, err := s.client.HMGet(ctx, s.sessionKey(id),
+		"version", "subject", "session_id", "data", "created_at", "expires_at").Result()
 	if err != nil {
 		return bff.Record{}, wrapped("load", err)
 	}
@@ -227,7 +228,8 @@ func (s *Store) Trim(ctx context.Context, subject string, keep int) ([]bff.Recor
 
 // Once implements bff.Store.
 func (s *Store) Once(ctx context.Context, id bff.ID, expiresAt time.Time) (bool, error) {
-	err := s.client.SetArgs(ctx, s.prefix+"once:"+digits(id), "1", redis.SetArgs{Mode: "NX", ExpireAt: expiresAt.Add(time.Second)}).Err()
+	args := redis.SetArgs{Mode: "NX", ExpireAt: expiresAt.Add(time.Second)} // whole seconds on the wire
+	err := s.client.SetArgs(ctx, s.prefix+"once:"+digits(id), "1", args).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}

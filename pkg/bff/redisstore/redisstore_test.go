@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -147,8 +146,8 @@ func testExpiry(t *testing.T, client *redis.Client) {
 func testPrefix(t *testing.T, client *redis.Client) {
 	one, two := redisstore.New(client, redisstore.WithPrefix("{one}:")), redisstore.New(client, redisstore.WithPrefix("{two}:"))
 	r := bff.Record{
-		ID: bff.ID{1}, Version: 1, Subject: "usr_" + rand.Text(), SessionID: "ses", Data: []byte(strconv.Itoa(1)), CreatedAt: time.Now(),
-		ExpiresAt: time.Now().Add(time.Hour),
+		ID: bff.ID{1}, Version: 1, Subject: "usr_" + rand.Text(), SessionID: "ses", Data: []byte("x"),
+		CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour),
 	}
 	if err := one.Create(t.Context(), r); err != nil {
 		t.Fatal(err)

@@ -52,7 +52,8 @@ type Store struct {
 // New returns the Store in a database that has the tables of Schema. The caller closes the database.
 func New(db *sql.DB) *Store { return &Store{db} }
 
-// CreateTables makes the tables of Schema where they are missing. A program without the right to do so leaves it to its migrations.
+// CreateTables makes the tables of Schema where they are missing. A program without the right to do so leaves it to its
+// migrations.
 func (s *Store) CreateTables(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, Schema)
 	return wrapped("create tables", err)
