@@ -222,7 +222,7 @@ func TestCallbackTwiceAndElsewhere(t *testing.T) {
 		t.Errorf("login CSRF: %d, %d codes redeemed", r.StatusCode, len(f.forms))
 	}
 	for name, value := range eve.cookies { // the planted cookie of another login is not for this state
-		victim.cookies[name[:len(name)-1]+"0"] = value
+		victim.cookies[name[:len(name)-1]+"x"] = value
 	}
 	if r := victim.arrive(f, asked); r.StatusCode != http.StatusBadRequest {
 		t.Errorf("renamed cookie: %d", r.StatusCode)
@@ -425,6 +425,40 @@ func TestRefreshOnce(t *testing.T) {
 		}
 		if len(f.forms) != 2 {
 			t.Errorf("%d token requests, want a login and a refresh", len(f.forms))
+		}
+	})
+}
+
+// Two processes refresh one session at once: the issuer gets one Idempotency-Key, and both go on with what was stored first.
+func TestRefreshInTwoProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, store := newFakeIssuer(t), NewMemory()
+		kind := func(c *Config) { c.Store = store }
+		one, two := f.open(t, kind), f.open(t, kind)
+		v := application(t, one)
+		v.logIn(f)
+		other := application(t, two)
+		other.cookies = maps.Clone(v.cookies)
+		time.Sleep(20 * time.Minute)
+		hold := make(chan struct{})
+		f.set(func() { f.hold = hold })
+		var work sync.WaitGroup
+		for _, v := range []*visitor{v, other} {
+			work.Go(func() {
+				if got := v.at(); got != http.StatusOK {
+					t.Errorf("status %d", got)
+				}
+			})
+		}
+		synctest.Wait()
+		close(hold)
+		work.Wait()
+		if len(f.forms) != 3 || f.headers[1].Get("Idempotency-Key") != f.headers[2].Get("Idempotency-Key") {
+			t.Errorf("%d token requests, keys %q and %q", len(f.forms), f.headers[1], f.headers[2])
+		}
+		list, err := store.List(t.Context(), "usr_1")
+		if err != nil || len(list) != 1 || list[0].Version != 2 {
+			t.Errorf("%+v %v", list, err)
 		}
 	})
 }
@@ -655,6 +689,7 @@ func TestCK02_CSRF(t *testing.T) {
 			"fail/another session":     {[]string{CSRFHeader, foreign, "Origin", testURL}, ""},
 			"fail/another in the form": {[]string{"Content-Type", urlencoded, "Origin", testURL}, form(foreign)},
 			"fail/two":                 {[]string{"Content-Type", urlencoded, "Origin", testURL}, form(foreign, token)},
+			"fail/two, ours first":     {[]string{"Content-Type", urlencoded, "Origin", testURL}, form(token, foreign)},
 			"fail/cut":                 {[]string{CSRFHeader, token[:len(token)-1], "Origin", testURL}, ""},
 			"fail/empty header":        {[]string{CSRFHeader, "", "Content-Type", urlencoded}, form(token)},
 			"fail/zeros":               {[]string{CSRFHeader, encode(make([]byte, 64))}, ""},
