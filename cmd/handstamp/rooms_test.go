@@ -133,6 +133,7 @@ func rooms() map[string]room {
 		"examples/vectors":         {},
 		"examples/mobile-sim":      {},
 		"examples/resource-server": {imports: []string{"pkg/verifier"}},
+		"examples/nuxt":            {imports: []string{"pkg/bff", "pkg/bff/sqlstore"}, modules: []string{"modernc.org/sqlite"}},
 		"examples/web-app":         {imports: []string{"pkg/bff", "pkg/bff/sqlstore"}, modules: []string{"modernc.org/sqlite"}},
 	}
 }
