@@ -42,7 +42,7 @@ func newAPI(b *bff.BFF) *api {
 }
 
 // routes are all addresses of the application. The guards say who may see what; pages are Nuxt's.
-func (a *api) routes(pages http.Handler, issuer string) http.Handler {
+func (a *api) routes(pages http.Handler, o options) http.Handler {
 	users, admins := a.bff.RequireUser, a.bff.RequireRole("admin")
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", a.bff.Handler())
@@ -58,7 +58,7 @@ func (a *api) routes(pages http.Handler, issuer string) http.Handler {
 	all := http.NewServeMux()
 	all.Handle("/_nuxt/", pages) // scripts and styles are the same for all, and browsers may keep them
 	all.Handle("/", a.bff.Middleware(mux))
-	return headers(all, issuer)
+	return headers(all, o)
 }
 
 // nonceHeader tells Nuxt the nonce of its own scripts: see server/plugins/nonce.ts.
@@ -66,12 +66,15 @@ const nonceHeader = "X-Script-Nonce"
 
 // headers are those of every answer. Script without the nonce does not run, so that script which somebody slips into a page is
 // dead. The form that logs out leads on to the issuer, which form-action must allow.
-func headers(next http.Handler, issuer string) http.Handler {
+func headers(next http.Handler, o options) http.Handler {
+	rest := "'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' " + o.issuer
+	if o.nuxt != "" {
+		rest += "; style-src 'self' 'unsafe-inline'" // Vite's server for developers changes styles by script
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		nonce := rand.Text()
 		r.Header.Set(nonceHeader, nonce)
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'nonce-"+nonce+"'; img-src 'self' data:; "+
-			"object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' "+issuer)
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'nonce-"+nonce+rest)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "same-origin")
 		next.ServeHTTP(w, r)

@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, secret string, stdout, stderr io.Wr
 	defer b.close()
 
 	server := &http.Server{
-		Handler:           newAPI(b.BFF).routes(pages, o.issuer),
+		Handler:           newAPI(b.BFF).routes(pages, o),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    32 << 10,

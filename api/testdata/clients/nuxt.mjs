@@ -146,19 +146,23 @@ const everything = {
         `<input name="text" value="forged"><input name="csrf_token" value="${token}"><button>Win a prize</button></form>`);
     }).listen(0, "127.0.0.1");
     await once(evil, "listening");
-    for (const host of ["localhost", "127.0.0.1"]) {
-      const page = await ann.context().newPage();
-      await page.goto(`http://${host}:${evil.address().port}/`);
-      const [answer] = await Promise.all([
-        page.waitForResponse((response) => response.request().method() === "POST"),
-        page.click("button"),
-      ]);
-      const cookie = (await answer.request().allHeaders()).cookie ?? "";
-      assert.equal(cookie.includes("nuxt_session"), host === "127.0.0.1", `the cookie of a form from ${host}`);
-      assert.equal(answer.status(), 403, `a form from ${host}`);
-      await page.close();
+    try {
+      for (const host of ["localhost", "127.0.0.1"]) {
+        const page = await ann.context().newPage();
+        await page.goto(`http://${host}:${evil.address().port}/`);
+        const [answer] = await Promise.all([
+          page.waitForResponse((response) => response.request().method() === "POST"),
+          page.click("button"),
+        ]);
+        const cookie = (await answer.request().allHeaders()).cookie ?? "";
+        assert.equal(cookie.includes("nuxt_session"), host === "127.0.0.1", `the cookie of a form from ${host}`);
+        assert.equal(answer.status(), 403, `a form from ${host}`);
+        await page.close();
+      }
+    } finally {
+      evil.close();
+      evil.closeAllConnections();
     }
-    evil.close();
     await ann.reload();
     assert.doesNotMatch(await ann.textContent("#notes"), /forged/);
   },
