@@ -498,6 +498,7 @@ func TestContractExchanges(t *testing.T) {
 		c.identities(s)
 		c.pages(s)
 		c.limits(s)
+		c.proving(db, s)
 		c.closed(db, s)
 		c.throttled(db)
 		c.unavailable(s, withCookie)
@@ -601,6 +602,8 @@ func (c *checked) account(s *servicetest.Service) {
 	}).Tokens(c.t)
 	c.json(s, 204, "DELETE", "/v1/sessions", token.AccessToken, nil)
 
+	c.recovery(s)
+
 	ben := s.SignUp(c.t, "ben@example.com")
 	c.json(s, 204, "POST", "/v1/logout", ben.AccessToken, nil)
 	ben = s.LogIn(c.t, "ben@example.com")
@@ -629,7 +632,7 @@ func (c *checked) account(s *servicetest.Service) {
 		_, list, _ := strings.Cut(body.Detail, "the fields are ")
 		got, want := strings.Split(list, ", "), slices.Sorted(
 			maps.Keys(o.RequestBody.Value.Content["application/json"].Schema.Value.Properties))
-		if slices.Sort(got); !slices.Equal(got, want) {
+		if slices.Sort(got); !slices.Equal(got, want) && (list != "" || len(want) > 0) {
 			c.t.Errorf("%s reads %v, documented are %v", o, got, want)
 		}
 	}
@@ -932,6 +935,7 @@ func (c *checked) limits(s *servicetest.Service) {
 func (c *checked) closed(db servicetest.Database, open *servicetest.Service) {
 	c.t.Helper()
 	s := servicetest.Start(c.t, db, sameIssuer(open), func(cfg *service.Config) { cfg.Signup = false })
+	c.withoutMail(db)
 	c.json(s, 403, "POST", "/v1/signup", "", object{"email": "eve@example.com", "password": servicetest.Password})
 	target, err := url.Parse(authorizeURL(s, map[string]string{"prompt": "create"}))
 	if err != nil {
@@ -948,7 +952,7 @@ func (c *checked) closed(db servicetest.Database, open *servicetest.Service) {
 func (c *checked) throttled(db servicetest.Database) {
 	c.t.Helper()
 	s := servicetest.Start(c.t, db, func(cfg *service.Config) {
-		cfg.LoginAttempts = 1
+		cfg.LoginAttempts, cfg.MailIPLimit, cfg.MailIPEvery = 1, 1, time.Hour
 		cfg.SignupIPLimit, cfg.SignupIPEvery, cfg.FeedStreams = 1, time.Hour, 1
 		cfg.Providers = []upstream.Config{{ID: "github", Type: upstream.GitHub, ClientID: "c", ClientSecret: "s"}}
 	})
@@ -967,6 +971,7 @@ func (c *checked) throttled(db servicetest.Database) {
 	}
 	mustOpenStream(c.t, s, getFeed(c.t, s, "").Cursor, "").mustNext(c.t, "retry")
 	c.exchange(s, 503, "GET", "/v1/blocklist/stream", nil, "")
+	c.recoveryThrottled(s)
 	p := signUp(c.t, s)
 	c.json(s, 429, "POST", "/v1/signup", "", object{"email": newEmail(), "password": servicetest.Password})
 	wrong := object{"email": p.email, "password": "not the password"}
@@ -1000,6 +1005,7 @@ func (c *checked) unavailable(s *servicetest.Service, withCookie http.Header) {
 	user.logIn(user.open(authorizeURL(s, nil)), p.email)
 	_, choice := user.open(authorizeURL(s, map[string]string{"prompt": "select_account"})).form(c.t, "continue")
 	_, leave := user.open(s.URL+"/oauth2/logout").form(c.t, "logout")
+	waiting := c.waits(s)
 	if err := s.Store.Close(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -1011,6 +1017,7 @@ func (c *checked) unavailable(s *servicetest.Service, withCookie http.Header) {
 		c.exchange(s, 503, "GET", path, nil, "")
 	}
 	c.signalsUnavailable(s, receiver.token)
+	waiting.unavailable(s, user, choice)
 	for _, path := range []string{"/v1/signup", "/v1/login"} {
 		c.json(s, 503, "POST", path, "", object{"email": newEmail(), "password": servicetest.Password})
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/handstamp/handstamp/api"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/account"
 )
 
 // strangers are what browsers say of a post that comes from a page of somebody else.
@@ -66,6 +67,11 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 			"/oauth2/continue":       {at("web", "select_account"), "continue", nil},
 			"/oauth2/consent":        {at("third", "consent"), "consent", url.Values{"decision": {"allow"}}},
 			"/oauth2/logout/confirm": {w.URL + "/oauth2/logout", "logout", nil},
+			"/oauth2/forgot":         {w.URL + "/oauth2/forgot", "forgot", url.Values{"email": {newEmail()}}},
+			"/oauth2/reset": {w.URL + "/oauth2/reset?token=" + proofOf(t, w.Service, signUp(t, w.Service), account.Reset), "reset",
+				url.Values{"password": {nextPassword}}},
+			"/oauth2/verify": {w.URL + "/oauth2/verify?token=" + proofOf(t, w.Service, signUp(t, w.Service), account.Verify), "verify",
+				nil},
 		}
 		for _, route := range writes(w.Service) {
 			if !strings.HasPrefix(route.Path, "/oauth2/") || slices.Contains(byStrangers(), route.Path) {

@@ -77,7 +77,7 @@ func (w *world) begin(t *testing.T, open func(testing.TB) servicetest.Database) 
 	w.keeper.TB = t
 	w.db = open(&w.keeper)
 	plenty := func(c *service.Config) {
-		c.LoginIPFailures = 0 // all tests come from one address
+		c.LoginIPFailures, c.MailIPLimit = 0, 0 // all tests come from one address
 		c.TrustedProxies = []string{"127.0.0.1"}
 	}
 	w.Service = servicetest.Start(&w.keeper, w.db, plenty)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -256,6 +257,31 @@ func (l *leaks) passwords() servicetest.Tokens {
 	return changed
 }
 
+// recovery is what people do who wait for mails. The mails cannot be sent, so that the links are of proofs that are written here.
+func (l *leaks) recovery() {
+	p := signUp(l.T, l.Service)
+	l.tokens("sign-up", p.Tokens)
+	l.add("flow of a reset", forgets(l.T, l.Service, p.email))
+	var resent struct{ Flow string }
+	l.post("/v1/email/verify/resend", p.AccessToken, object{}).JSON(l.T, &resent)
+	l.add("flow of a verification", resent.Flow)
+	token := func(purpose account.Purpose) string {
+		text := proofOf(l.T, l.Service, p, purpose)
+		l.add("token of a link", text)
+		return text
+	}
+	want(l.T, "verify", verifies(l.T, l.Service, object{"token": token(account.Verify)}), http.StatusNoContent, "")
+	l.failed(verifies(l.T, l.Service, object{"email": p.email, "code": "12345678", "flow": resent.Flow}))
+	b := l.browser()
+	b.submit(b.open(l.URL+"/oauth2/verify?token="+token(account.Verify)), "verify", nil)
+	b.submit(b.open(l.URL+"/oauth2/forgot"), "forgot", map[string]string{"email": p.email})
+	b.submit(b.open(l.URL+"/oauth2/reset?token="+token(account.Reset)), "reset", map[string]string{"password": nextPassword})
+	used := token(account.Reset)
+	want(l.T, "reset", resets(l.T, l.Service, object{"token": used, "password": servicetest.Password}), http.StatusNoContent, "")
+	l.failed(resets(l.T, l.Service, object{"token": used, "password": nextPassword}))
+	l.errors.WriteString(b.open(l.URL + "/oauth2/reset?token=" + used).body)
+}
+
 // cookies is what a page does whose refresh token is in a cookie.
 func (l *leaks) cookies() {
 	p := addPage(l.T, l.Service)
@@ -452,6 +478,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		l.Do(t, http.MethodGet, "/v1/blocklist/stream", header("Last-Event-ID", "nonsense"), nil)
 		user := l.passwords()
 		l.cookies()
+		l.recovery()
 		var lists struct {
 			URIs []string `json:"status_lists"`
 		}

@@ -24,6 +24,7 @@ func mailed(t *testing.T, db servicetest.Database) (*servicetest.Service, *mailt
 	return servicetest.Start(t, db, func(c *service.Config) {
 		c.SMTPURL, c.MailFrom = seal.Secret("smtp://shop:violet@"+server.Addr), "Shop <no-reply@example.test>"
 		c.MailReplyTo, c.BrandName = "help@example.test", "Acme"
+		c.EmailVerification = "off" // the mail for that has tests of its own
 	}), server
 }
 

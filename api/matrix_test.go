@@ -70,6 +70,12 @@ func matrix() map[string]string {
 		"POST /oauth2/login":          pageRoute,
 		"GET /oauth2/signup":          "303 303 303 303 303 303 303 303 303 303",
 		"POST /oauth2/signup":         pageRoute,
+		"GET /oauth2/forgot":          openRoute,
+		"POST /oauth2/forgot":         pageRoute,
+		"GET /oauth2/verify":          pageRoute,
+		"POST /oauth2/verify":         pageRoute,
+		"GET /oauth2/reset":           pageRoute,
+		"POST /oauth2/reset":          pageRoute,
 		"POST /oauth2/continue":       pageRoute,
 		"POST /oauth2/consent":        pageRoute,
 		"GET /oauth2/identities":      pageRoute,
@@ -103,6 +109,12 @@ func matrix() map[string]string {
 
 		"POST /v1/sessions/fork": "415 415 415 415 415 415 415 415 415 415", // a form
 		"GET /v1/session":        "403 403 403 403 403 403 403 403 403 403", // no page
+
+		"POST /v1/password/forgot": pageRoute,
+		"POST /v1/password/reset":  pageRoute,
+		"POST /v1/email/verify":    pageRoute,
+
+		"POST /v1/email/verify/resend": "401 202 202 202 403 401 401 401 401 401",
 
 		"POST /v1/signup":                   pageRoute,
 		"POST /v1/login":                    pageRoute,

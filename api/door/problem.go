@@ -22,6 +22,7 @@ type Problem struct {
 	Title  string
 	Detail string // for the caller's developer: what is wrong and what to do
 	Field  string // the input at fault, if it is one
+	Flow   string // that the code of a mail is bound to, which was sent for the caller to go on
 
 	RetryAfter time.Duration // zero: no Retry-After header
 	Challenge  string        // WWW-Authenticate, empty for none

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
@@ -151,6 +152,18 @@ func rows() []row {
 			detail: "start again", page: pages.FaultExpired,
 		},
 
+		{
+			err: account.ErrOff, status: http.StatusForbidden, code: "not_allowed", title: titleNotAllowed,
+			detail: account.ErrOff.Error(), page: pages.FaultNotFound, pageStatus: http.StatusNotFound, pageCode: "not_found",
+		},
+		{
+			err: account.ErrLink, status: http.StatusBadRequest, code: "invalid_link", title: titleRefused,
+			detail: account.ErrLink.Error(), field: "token", page: pages.FaultLink,
+		},
+		{
+			err: account.ErrCode, status: http.StatusBadRequest, code: "invalid_code", title: titleRefused,
+			detail: account.ErrCode.Error(), field: "code", form: pages.CodeInvalid,
+		},
 		{
 			err: user.ErrInvalidCredentials, status: http.StatusUnauthorized, code: "invalid_credentials",
 			title: titleLogin, detail: user.ErrInvalidCredentials.Error(),

@@ -53,8 +53,9 @@ func writeProblem(c echo.Context, p *Problem) error {
 		Detail    string `json:"detail,omitempty"`
 		Code      string `json:"code"`
 		Field     string `json:"field,omitempty"`
+		Flow      string `json:"flow,omitempty"`
 		RequestID string `json:"request_id"`
-	}{"about:blank", p.Title, p.Status, p.Detail, p.Code, p.Field, EventOf(c).RequestID}
+	}{"about:blank", p.Title, p.Status, p.Detail, p.Code, p.Field, p.Flow, EventOf(c).RequestID}
 	return WriteJSON(c, p.Status, "application/problem+json", body)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/clock"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -39,6 +40,7 @@ type Login struct {
 	Authenticator *user.Authenticator
 	Signup        *user.Signup
 	Devices       door.Devices
+	Account       *account.Service
 }
 
 // Routes returns the rows of the room.
@@ -46,11 +48,11 @@ func (r *Login) Routes() []door.Route {
 	return []door.Route{
 		{
 			Method: http.MethodPost, Path: "/v1/signup", Sharing: door.SharedOwn, Cookie: true, Handler: r.signup,
-			Audit: []audit.Kind{audit.KindSignedUp, audit.KindLoggedIn},
+			Audit: []audit.Kind{audit.KindSignedUp, audit.KindVerifyAsked, audit.KindLoggedIn},
 		},
 		{
 			Method: http.MethodPost, Path: "/v1/login", Sharing: door.SharedOwn, Cookie: true, Handler: r.login,
-			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindLoginFailed},
+			Audit: []audit.Kind{audit.KindLoggedIn, audit.KindVerifyAsked, audit.KindLoginFailed},
 		},
 		{
 			Method:  http.MethodPost,

@@ -50,6 +50,9 @@ func (r *Login) login(c echo.Context) error {
 		return err
 	}
 	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
+	if r.Account.MustVerify(u.User) {
+		return r.proveFirst(c, u.User)
+	}
 	unknown := r.Devices.Find(c, email) == (user.Device{})
 	r.Devices.Remember(c, u.User)
 	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
@@ -111,7 +114,13 @@ func (r *Login) signup(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Account.Required() {
+		return r.signUpFirst(c, email, name, b.Password)
+	}
 	u, err := r.Signup.Create(ctx, email, name, b.Password, from)
+	if err == nil {
+		err = r.Account.Greet(ctx, u, from)
+	}
 	if err != nil {
 		return err
 	}

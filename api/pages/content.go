@@ -226,9 +226,11 @@ type Forgot struct {
 
 func (p Forgot) describe() description { return p.Form.describe("forgot") }
 
-// Reset is the page form#reset with the input password and the button #reset-submit, behind the link in a mail.
+// Reset is the page form#reset with the input password and the button #reset-submit, behind the link in a mail; with the input
+// code too, for a person who has asked for the mail in this browser.
 type Reset struct {
 	Form
+	Code bool
 	// Email of the user whose password it is.
 	Email       string
 	MinPassword int
@@ -237,9 +239,10 @@ type Reset struct {
 func (p Reset) describe() description { return p.withPassword("reset") }
 
 // Verify is the page form#verify with the button #verify-submit, behind the link in a mail: mail scanners open links, so
-// that only the button may do anything.
+// that only the button may do anything. With the input code it waits for the mail in the browser that has asked for it.
 type Verify struct {
 	Form
+	Code  bool
 	Email string
 }
 

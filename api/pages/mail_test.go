@@ -26,6 +26,7 @@ func everyMail() map[string]Mail {
 		"reset":            {Link: issuer + "/password/reset" + token, Code: "48213097", Lasts: 30 * time.Minute},
 		"login_code":       {Code: "48213097", Lasts: 10 * time.Minute},
 		"no_account":       {},
+		"account_exists":   {},
 		"invitation":       {Link: issuer + "/invitation" + token, Lasts: 7 * 24 * time.Hour},
 		"password_changed": told,
 		"email_changed":    with(told, func(m *Mail) { m.Address = "old@example.com" }),
@@ -223,7 +224,7 @@ func TestUnknownMail(t *testing.T) {
 // An operator's language file changes and adds mails like pages.
 func TestMailsInFurtherLanguages(t *testing.T) {
 	names := slices.Sorted(maps.Keys(everyMail()))
-	if len(names) != 13 {
+	if len(names) != 14 {
 		t.Errorf("%d mails", len(names))
 	}
 	dir := t.TempDir()

@@ -47,6 +47,8 @@ func everyPage() map[string]Page {
 		"signup/password": Signup{Form: with(PasswordTooShort), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
 		"signup/email":    Signup{Form: with(EmailTaken), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
 		"signup/name":     Signup{Form: with(NameInvalid), Email: "ada@example.com", Name: "Ada", MinPassword: 10},
+		"verify/code":     Verify{Form: noticed, Email: "ada@example.com", Code: true},
+		"reset/code":      Reset{Form: noticed, Email: "ada@example.com", MinPassword: 10, Code: true},
 		"mfa/totp": MFA{
 			Form:         form,
 			Client:       client,

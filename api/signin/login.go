@@ -64,6 +64,9 @@ func (h *Login) loginForm(c echo.Context) error {
 		return err
 	}
 	defer door.Stay(c)() // a right password leaves its trace, as a wrong one does
+	if h.Passwords.Account.MustVerify(u.User) {
+		return h.proveFirst(c, f, u.User)
+	}
 	b := oauth.BrowserSession{
 		UserID:   u.ID,
 		AMR:      oauth.AMRPassword(),
@@ -161,7 +164,12 @@ func (h *Login) signupForm(c echo.Context) error {
 	if err != nil {
 		return again(pages.NameInvalid.With())
 	}
-	u, err := h.Passwords.Signup.Create(c.Request().Context(), email, name, v.Get("password"), door.Origin(c))
+	var u user.User
+	if h.Passwords.Account.Required() {
+		err = h.signUpFirst(c, f, email, name, v.Get("password"))
+	} else {
+		u, err = h.Passwords.Signup.Create(c.Request().Context(), email, name, v.Get("password"), door.Origin(c))
+	}
 	if errors.Is(err, password.ErrTooLong) {
 		return again(pages.PasswordTooLong.With("max", strconv.Itoa(password.MaxLength)))
 	}
@@ -169,6 +177,12 @@ func (h *Login) signupForm(c echo.Context) error {
 		return again(m)
 	}
 	if err != nil {
+		return err
+	}
+	if u.ID == "" {
+		return nil // the page that waits for the proof is shown
+	}
+	if err := h.Passwords.Account.Greet(c.Request().Context(), u, door.Origin(c)); err != nil {
 		return err
 	}
 	h.Passwords.Devices.Remember(c, u)

@@ -49,6 +49,9 @@ func (h *Login) showLogin(c echo.Context, f flow, page pages.Login) error {
 	if page.DifferentURL != "" {
 		page.DifferentURL = pageLink(page.DifferentURL, page.Hidden["request"])
 	}
+	if h.Passwords.Account.On() {
+		page.ForgotURL = pageLink(forgotPath, page.Hidden["request"])
+	}
 	if !h.Passwords.Signup.Closed {
 		page.SignupURL = pageLink("/oauth2/signup", page.Hidden["request"])
 	}

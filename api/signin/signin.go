@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/handstamp/handstamp/api/door"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
@@ -69,6 +70,7 @@ type Passwords struct {
 	Signup        *user.Signup
 	Devices       door.Devices
 	Notices       *mail.Notices // that tell users of logins
+	Account       *account.Service
 }
 
 // Login takes an authorization request through the pages to its answer.
@@ -92,12 +94,12 @@ func (h *Login) Routes() []door.Route {
 		{Method: http.MethodGet, Path: loginPath, Access: door.Page, Handler: h.loginPage},
 		{
 			Method: http.MethodPost, Path: loginPath, Access: door.Page, Handler: h.loginForm,
-			Audit: []audit.Kind{audit.KindLoginFailed},
+			Audit: []audit.Kind{audit.KindLoginFailed, audit.KindVerifyAsked},
 		},
 		{Method: http.MethodGet, Path: "/oauth2/signup", Access: door.Page, Handler: h.signupPage},
 		{
 			Method: http.MethodPost, Path: "/oauth2/signup", Access: door.Page, Handler: h.signupForm,
-			Audit: []audit.Kind{audit.KindSignedUp},
+			Audit: []audit.Kind{audit.KindSignedUp, audit.KindVerifyAsked},
 		},
 		{Method: http.MethodPost, Path: "/oauth2/continue", Access: door.Page, Handler: h.continueForm},
 		{

@@ -21,6 +21,8 @@ const (
 	requestPurpose = "authorization request"
 	logoutPurpose  = "logout"
 	linkPurpose    = "identity"
+	resetPurpose   = "reset"
+	verifyPurpose  = "verify"
 )
 
 // requestState is what the pages of an authorization request carry.

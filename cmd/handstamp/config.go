@@ -18,6 +18,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/seal"
@@ -251,6 +252,11 @@ func settings(c *Config) []setting {
 		{"mail_recipient_limit", "mails that anybody may have sent to one address at once, by asking for links or codes; login codes " +
 			"are counted apart", false, number(&c.MailRecipientLimit)},
 		{"mail_recipient_interval", "an address gets one more this often", false, duration(&c.MailRecipientEvery)},
+		{"email_verification", "off, optional (who signs up is sent a mail) or required (no session before the address is proven); " +
+			"default optional with smtp_url, off without", false, text(&c.EmailVerification)},
+		{"mail_ip_limit", "mails that one client address may ask for, and codes that it may try, at once; 0 for any number", false,
+			number(&c.MailIPLimit)},
+		{"mail_ip_interval", "a client address gets one more this often", false, duration(&c.MailIPEvery)},
 		{"trusted_proxies", "addresses or networks of proxies whose X-Forwarded-For is trusted", false, list(&c.TrustedProxies)},
 		{"tls_cert", "certificate chain in PEM, read again when it changes", false, text(&c.TLSCert)},
 		{"tls_key", "private key of tls_cert in PEM", false, text(&c.TLSKey)},
@@ -536,6 +542,13 @@ func (c *Config) complete() (faults []error) {
 	between("signup_ip_interval", c.SignupIPEvery, time.Millisecond, 24*time.Hour)
 	between("busy_ip_interval", c.BusyIPEvery, time.Millisecond, 24*time.Hour)
 	between("mail_recipient_interval", c.MailRecipientEvery, time.Second, 24*time.Hour)
+	ways := []account.Verification{"", account.Off, account.Optional, account.Required}
+	if v := account.Verification(c.EmailVerification); !slices.Contains(ways, v) {
+		fault("email_verification", "%q is not one of off, optional, required", c.EmailVerification)
+	} else if v != "" && v != account.Off && c.Issuer != "" && !c.MailOn() {
+		fault("email_verification", "%s needs mail: set smtp_url", v)
+	}
+	between("mail_ip_interval", c.MailIPEvery, time.Millisecond, 24*time.Hour)
 	between("refusal_hold", c.RefusalHold, 0, 8*time.Second)
 	if !slices.Contains([]string{verifier.ES256, verifier.EdDSA, verifier.RS256}, c.SigningAlgorithm) {
 		fault("signing_algorithm", "%q is not one of ES256, EdDSA, RS256; HMAC is not offered, because a verifier could also sign",
@@ -555,6 +568,7 @@ func (c *Config) complete() (faults []error) {
 		{"signup_ip_limit", c.SignupIPLimit, 0, 1_000_000}, {"busy_ip_limit", c.BusyIPLimit, 0, 1_000_000},
 		{"refusals_held", c.RefusalsHeld, 0, 1_000_000},
 		{"mail_recipient_limit", c.MailRecipientLimit, 1, 10_000},
+		{"mail_ip_limit", c.MailIPLimit, 0, 1_000_000},
 		{"feed_readers", c.FeedReaders, 0, 1_000_000}, {"feed_readers_per_address", c.FeedReadersPerAddress, 0, 1_000_000},
 		{"feed_streams", c.FeedStreams, 0, 1_000_000}, {"feed_streams_per_address", c.FeedStreamsPerAddress, 0, 1_000_000},
 		{"password_memory", c.Argon2Memory, 8, 256 << 10}, {"password_time", c.Argon2Time, 1, 64},

@@ -31,7 +31,7 @@ func rooms() map[string]room {
 		"migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/outbox", "pkg/mail", "pkg/limit"}
 	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
-	third := []string{"pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
+	third := []string{"pkg/account", "pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
 	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/clock", "pkg/password", "pkg/audit"})
 
 	underFirst := []string{"pkg/seal", "pkg/id", "pkg/clock", "pkg/password", "pkg/audit", "pkg/verifier"}
@@ -84,6 +84,8 @@ func rooms() map[string]room {
 			imports: underSecond,
 			modules: []string{jwt, "golang.org/x/oauth2", "github.com/coreos/go-oidc/v3", "github.com/go-jose/go-jose/v4"},
 		},
+
+		"pkg/account": {imports: []string{"pkg/session", "pkg/user", "pkg/mail", "pkg/seal", "pkg/password", "pkg/audit", "pkg/clock"}},
 
 		"pkg/sharedsignal": {imports: []string{"pkg/egress", "pkg/outbox", "pkg/token", "pkg/session", "pkg/user", "pkg/seal"}},
 

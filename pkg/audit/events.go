@@ -47,6 +47,22 @@ func PasswordChanged(at time.Time, userID, reason string, by By) Event {
 	return toUser(at, KindPasswordChanged, userID, reason, by)
 }
 
+// PasswordResetAsked says that somebody, who need not be the user, was sent a mail to reset a password with. The user is empty
+// if no user has the address.
+func PasswordResetAsked(at time.Time, userID string, origin Origin) Event {
+	return toUser(at, KindResetAsked, userID, "", By{Actor: ActorSystem, Origin: origin})
+}
+
+// VerificationAsked says that the user was sent a mail to prove the address with. The user is empty for an address of a sign-up.
+func VerificationAsked(at time.Time, userID string, origin Origin) Event {
+	return toUser(at, KindVerifyAsked, userID, "", By{Actor: ActorSystem, Origin: origin})
+}
+
+// EmailVerified says that somebody has shown that the user's address is theirs.
+func EmailVerified(at time.Time, userID string, by By) Event {
+	return toUser(at, KindEmailVerified, userID, "", by)
+}
+
 // LoggedIn says that a user began a session at a client.
 func LoggedIn(at time.Time, userID, sessionID, clientID string, origin Origin) Event {
 	e := byUser(at, KindLoggedIn, userID, "", origin)

@@ -33,11 +33,12 @@ type Name string
 
 // The mails.
 const (
-	Verify          Name = "verify"     // prove that the address is yours
-	Reset           Name = "reset"      // choose another password
-	LoginCode       Name = "login_code" // log in
-	NoAccount       Name = "no_account" // somebody has asked for one of these, and the address has no account
-	Invitation      Name = "invitation" // make an account
+	Verify          Name = "verify"         // prove that the address is yours
+	Reset           Name = "reset"          // choose another password
+	LoginCode       Name = "login_code"     // log in
+	NoAccount       Name = "no_account"     // somebody has asked for one of these, and the address has no account
+	AccountExists   Name = "account_exists" // somebody has signed up with the address, which has an account
+	Invitation      Name = "invitation"     // make an account
 	PasswordChanged Name = "password_changed"
 	EmailChanged    Name = "email_changed"     // to the address that holds from now on
 	EmailChangedOld Name = "email_changed_old" // to the one before; its link undoes the change
@@ -51,7 +52,8 @@ const (
 // Names are all of them.
 func Names() []Name {
 	return []Name{
-		Verify, Reset, LoginCode, NoAccount, Invitation, PasswordChanged, EmailChanged, EmailChangedOld, NewDevice, FactorAdded,
+		Verify, Reset, LoginCode, NoAccount, AccountExists, Invitation, PasswordChanged, EmailChanged, EmailChangedOld, NewDevice,
+		FactorAdded,
 		FactorRemoved, AccountDeleted, Test,
 	}
 }
@@ -61,7 +63,7 @@ func (n Name) tells() bool {
 	switch n {
 	case PasswordChanged, EmailChanged, EmailChangedOld, NewDevice, FactorAdded, FactorRemoved, AccountDeleted:
 		return true
-	case Verify, Reset, LoginCode, NoAccount, Invitation, Test:
+	case Verify, Reset, LoginCode, NoAccount, AccountExists, Invitation, Test:
 	}
 	return false
 }
@@ -269,6 +271,11 @@ func (w *Writer) LoginCode(at time.Time, to Recipient, proof Proof) Letter {
 // NoAccount tells the recipient that somebody has asked for a mail to the address, which has no account.
 func (w *Writer) NoAccount(at time.Time, to Recipient) Letter {
 	return w.letter(NoAccount, w.budget(budgetAsked), at, to, Proof{}, nil)
+}
+
+// AccountExists tells the recipient that somebody has signed up with the address, which has an account.
+func (w *Writer) AccountExists(at time.Time, to Recipient) Letter {
+	return w.letter(AccountExists, w.budget(budgetAsked), at, to, Proof{}, nil)
 }
 
 // Invitation lets the recipient make an account.

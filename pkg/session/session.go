@@ -101,6 +101,7 @@ const (
 	ReasonReuse          Reason = "reuse"      // an old refresh token was shown again
 	ReasonLogoutAll      Reason = "logout_all" // log out everywhere
 	ReasonPasswordChange Reason = "password_change"
+	ReasonPasswordReset  Reason = "password_reset" // by mail
 	ReasonUserDisabled   Reason = "user_disabled"
 	ReasonUserDeleted    Reason = "user_deleted"
 	ReasonLimit          Reason = "session_limit" // the session made way for a new one

@@ -81,7 +81,7 @@ type sessionRevoked struct {
 // initiating says who ended a session, as far as the reason tells.
 func initiating(reason session.Reason) string {
 	switch reason {
-	case session.ReasonLogout, session.ReasonLogoutAll, session.ReasonPasswordChange:
+	case session.ReasonLogout, session.ReasonLogoutAll, session.ReasonPasswordChange, session.ReasonPasswordReset:
 		return "user"
 	case session.ReasonUserDisabled:
 		return "admin"

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
@@ -44,6 +45,7 @@ type Store interface {
 	oauth.BrowserStore
 	outbox.Store
 	mail.Store
+	account.Store
 	upstream.Store
 	statuslist.Store
 	sharedsignal.Store

@@ -31,6 +31,19 @@ type Signup struct {
 // Create makes a user with a password. The address and the name come from ParseEmail and ParseName. ErrSignupClosed,
 // ErrEmailTaken, what password.Policy.Check fails with, *password.BusyError, *AttemptError; any other error is a storage failure.
 func (s *Signup) Create(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
+	return s.prepared(ctx, email, name, plain, origin, func(u User) error {
+		return s.Store.CreateUser(ctx, u, audit.SignedUp(u.CreatedAt, u.ID, "", origin))
+	})
+}
+
+// Prepare does what Create does but stores nothing, for a user whose address has to be proven first. Create's errors but
+// ErrEmailTaken.
+func (s *Signup) Prepare(ctx context.Context, email, name, plain string, origin audit.Origin) (User, error) {
+	return s.prepared(ctx, email, name, plain, origin, func(User) error { return nil })
+}
+
+func (s *Signup) prepared(ctx context.Context, email, name, plain string, origin audit.Origin, store func(u User) error) (
+	User, error) {
 	if s.Closed {
 		return User{}, ErrSignupClosed
 	}
@@ -48,7 +61,7 @@ func (s *Signup) Create(ctx context.Context, email, name, plain string, origin a
 		}
 		now := s.Clock.Now()
 		u = User{ID: NewID(now), Email: email, Name: name, PasswordHash: hash, CreatedAt: now, UpdatedAt: now}
-		return s.Store.CreateUser(ctx, u, audit.SignedUp(now, u.ID, "", origin))
+		return store(u)
 	})
 	return u, err
 }

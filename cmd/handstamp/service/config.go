@@ -68,6 +68,9 @@ type Config struct {
 	MailDir            string // no setting: where mails are kept; empty for beside the database
 	MailRecipientLimit int
 	MailRecipientEvery time.Duration
+	EmailVerification  string // off, optional or required; empty for optional with SMTPURL, and off without
+	MailIPLimit        int
+	MailIPEvery        time.Duration
 
 	TrustedProxies []string
 
@@ -129,6 +132,8 @@ func DefaultConfig() Config {
 
 		MailRecipientLimit: 5,
 		MailRecipientEvery: 12 * time.Minute,
+		MailIPLimit:        30,
+		MailIPEvery:        time.Minute,
 
 		FeedReaders:           256,
 		FeedReadersPerAddress: 16,

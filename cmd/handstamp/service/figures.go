@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -29,6 +30,7 @@ type figures struct {
 func endings() []session.Reason {
 	return []session.Reason{
 		session.ReasonLogout, session.ReasonRevoked, session.ReasonReuse, session.ReasonLogoutAll, session.ReasonPasswordChange,
+		session.ReasonPasswordReset,
 		session.ReasonUserDeleted, session.ReasonLimit, session.ReasonCodeReuse,
 	}
 }
@@ -207,6 +209,13 @@ func (t tally) EndSessions(ctx context.Context, userID string, except session.ID
 // SetPassword implements session.Store.
 func (t tally) SetPassword(ctx context.Context, userID, old, replacement string, e session.Ending) ([]session.ID, error) {
 	ids, err := t.Store.SetPassword(ctx, userID, old, replacement, e)
+	t.end(e.Reason, len(ids), err)
+	return ids, err
+}
+
+// ResetPassword implements account.Store.
+func (t tally) ResetPassword(ctx context.Context, f account.Found, replacement string, e session.Ending) ([]session.ID, error) {
+	ids, err := t.Store.ResetPassword(ctx, f, replacement, e)
 	t.end(e.Reason, len(ids), err)
 	return ids, err
 }

@@ -27,6 +27,7 @@ func (v *Service) Reload(ctx context.Context, c Config) error {
 	signup := *b.signup
 	signup.Policy, signup.Closed = b.passwords, !c.Signup
 	b.signup = &signup
+	b.account = b.account.With(b.passwords)
 	b.api.Pages, b.api.TrustedProxies = b.pages, proxies
 	b.door = b.door.With(b.api)
 	v.builder = &b

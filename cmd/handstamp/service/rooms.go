@@ -64,6 +64,22 @@ func (b *builder) public() []api.Room {
 		Clients:   b.Clients,
 		Attempts:  b.attempts,
 	}
+	login := &signin.Login{
+		Upstreams: upstreams,
+		OAuth:     b.OAuth,
+		Users:     b.Store,
+		Keys:      b.Keys,
+		Consents:  b.Store,
+		Passwords: signin.Passwords{
+			Authenticator: b.authenticator,
+			Signup:        b.signup,
+			Devices:       devices,
+			Notices:       notices(b.config),
+			Account:       b.account,
+		},
+		Linker: b.linker,
+		Keeper: b.keeper,
+	}
 	return []api.Room{
 		b.documentsRoom(),
 		&oauth2.Room{
@@ -72,21 +88,8 @@ func (b *builder) public() []api.Room {
 			OAuth:       b.OAuth,
 			AnyAudience: b.forAnyone,
 		},
-		&signin.Login{
-			Upstreams: upstreams,
-			OAuth:     b.OAuth,
-			Users:     b.Store,
-			Keys:      b.Keys,
-			Consents:  b.Store,
-			Passwords: signin.Passwords{
-				Authenticator: b.authenticator,
-				Signup:        b.signup,
-				Devices:       devices,
-				Notices:       notices(b.config),
-			},
-			Linker: b.linker,
-			Keeper: b.keeper,
-		},
+		login,
+		&signin.Recovery{Login: login},
 		upstreams,
 		&signin.Logout{
 			Browser:  browser,
@@ -104,6 +107,12 @@ func (b *builder) public() []api.Room {
 			Authenticator: b.authenticator,
 			Signup:        b.signup,
 			Devices:       devices,
+			Account:       b.account,
+		},
+		&firstparty.Recovery{
+			Door:    b.door,
+			Users:   b.Store,
+			Account: b.account,
 		},
 		&firstparty.Account{
 			Door:          b.door,

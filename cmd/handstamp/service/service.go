@@ -12,6 +12,7 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/api/signin"
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
@@ -80,6 +81,8 @@ type builder struct {
 	mailer *mail.Sender
 	looks  *atomic.Pointer[pages.Renderer] // the pages that are in force, also after a reload
 
+	account *account.Service
+
 	states signin.States
 	pages  *pages.Renderer
 	door   *door.Door
@@ -111,6 +114,7 @@ func New(ctx context.Context, c Config, s store.Store, log *slog.Logger, registr
 		b.delivery,
 		b.hosted,
 		b.mail,
+		b.recovery,
 		b.serving,
 		b.watched,
 	} {

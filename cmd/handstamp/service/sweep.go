@@ -47,6 +47,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 			{func(ctx context.Context, before time.Time, limit int) (int, error) {
 				return v.Store.SweepSignals(ctx, before, now, limit)
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
+			{v.Store.SweepProofs, now.Add(-lifetimes.ClockMargin)},
 			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
 			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lifetimes.Outlived())},
 			{v.Store.SweepEvents, unkept},

@@ -300,6 +300,7 @@ const (
 	sweepPushedRequests  = sweepFirst + `pushed_requests` + sweepWhich + `pushed_requests` + sweepLast
 	sweepAttempts        = sweepFirst + `upstream_attempts` + sweepWhich + `upstream_attempts` + sweepLast
 	sweepUsedIDTokens    = sweepFirst + `used_id_tokens` + sweepWhich + `used_id_tokens` + sweepLast
+	sweepProofs          = sweepFirst + `account_proofs` + sweepWhich + `account_proofs` + sweepLast
 
 	sweepFirst = `WITH swept AS (DELETE FROM `
 	sweepWhich = ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM `

@@ -2,11 +2,8 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
-	"time"
 
 	"github.com/handstamp/handstamp/pkg/mail"
-	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // insertLetter and insertLetterThen, with a condition between them, write a letter to the outbox and count it against its budget,
@@ -23,14 +20,18 @@ const (
 				WHERE $2::text = '' AND u.id = $1::text AND u.email <> ''
 			) AS r WHERE `
 
-	insertLetterThen = `
+	insertLetterThen = countLetter + ` ` + putLetter
+
+	countLetter = `
 		), counted AS (
 			INSERT INTO mail_budgets AS b (key, free_at)
 			SELECT sha256(convert_to($6::text || ' ' || r.key, 'UTF8')), $5::timestamptz + $7::interval FROM recipient r
 			ON CONFLICT (key) DO UPDATE SET free_at = GREATEST(b.free_at, $5) + $7
 			WHERE GREATEST(b.free_at, $5) + $7 <= $8::timestamptz
 			RETURNING b.key
-		) INSERT INTO outbox (kind, destination, payload, created_at, leased_until)
+		)`
+
+	putLetter = `INSERT INTO outbox (kind, destination, payload, created_at, leased_until)
 		SELECT '` + mail.KindMail + `', '` + mail.Destination + `',
 			(jsonb_build_object('to', r.address, 'locale', COALESCE(r.locale, '')) || $4::jsonb)::text, $5, $5
 		FROM recipient r, counted`
@@ -49,13 +50,7 @@ func writing(sql, userID string, l mail.Letter, more ...any) []step {
 	if l.IsZero() {
 		return nil
 	}
-	key := ""
-	if l.To != "" {
-		key = user.EmailKey(l.To)
-	}
-	full := l.At.Add(time.Duration(l.Budget.Burst) * l.Budget.Every)
-	return []step{do(sql, append([]any{userID, l.To, key, json.RawMessage(l.Payload), when(l.At), l.Budget.Name, l.Budget.Every,
-		when(full)}, more...)...)}
+	return []step{do(sql, lettering(userID, l, more...)...)}
 }
 
 // Post implements mail.Store.

@@ -20,8 +20,14 @@ func (db *DB) Post(ctx context.Context, l mail.Letter) error {
 // post writes a letter to the outbox, if there is one, and counts it against its budget, as BeginLogin counts attempts; one
 // beyond it is not written. A letter that names no recipient goes to the user.
 func post(c *conn, userID string, l mail.Letter) error {
+	_, err := posted(c, userID, l)
+	return err
+}
+
+// posted is post, and says whether the letter was written.
+func posted(c *conn, userID string, l mail.Letter) (bool, error) {
 	if l.IsZero() {
-		return nil
+		return false, nil
 	}
 	address, key, locale := l.To, "", ""
 	if address != "" {
@@ -30,7 +36,7 @@ func post(c *conn, userID string, l mail.Letter) error {
 		found, err := c.one(`SELECT email, coalesce(email_key, email), coalesce(profile ->> '$.locale', '') FROM users
 			WHERE id = ? AND email <> ''`, func(r *row) { r.scan(&address, &key, &locale) }, userID)
 		if err != nil || !found {
-			return err
+			return false, err
 		}
 	}
 	hash := sha256.Sum256([]byte(l.Budget.Name + " " + key))
@@ -39,10 +45,10 @@ func post(c *conn, userID string, l mail.Letter) error {
 		ON CONFLICT (key) DO UPDATE SET free_at = max(free_at, ?2) + ?3 WHERE max(free_at, ?2) + ?3 <= ?4`,
 		hash[:], l.At, l.Budget.Every.Microseconds(), l.At.Add(time.Duration(l.Budget.Burst)*l.Budget.Every))
 	if err != nil || n == 0 {
-		return err
+		return false, err
 	}
 	_, err = c.exec(`INSERT INTO outbox (kind, destination, payload, created_at, leased_until)
 		VALUES (?1, ?2, json_patch(json_object('to', ?3, 'locale', ?4), ?5), ?6, ?6)`,
 		mail.KindMail, mail.Destination, address, locale, l.Payload, l.At)
-	return err
+	return err == nil, err
 }

@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/mail"
@@ -44,6 +46,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	must(st.SaveBrowserSession(ctx, b, replaced))
 	got(st.BrowserSession(ctx, b.Hash, now()))
 	got(st.BrowserClients(ctx, b, now()))
+	exerciseProofs(t, st, u)
 	code := oauth.Code{
 		Hash:           oauth.Hash{3},
 		UserID:         u.ID,
@@ -141,4 +144,39 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.Deliveries(ctx))
 	got(st.EndSessions(ctx, u.ID, session.ID{}, e))
 	got(st.DeleteUser(ctx, u.ID, e))
+}
+
+// exerciseProofs runs each statement of proofs by mail.
+func exerciseProofs(t *testing.T, st store.Store, u user.User) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	p := account.Proof{
+		Hash: account.Hash{1}, Flow: account.Hash{2}, Purpose: account.Reset, UserID: u.ID, Email: u.Email,
+		CreatedAt: now(), ExpiresAt: now().Add(time.Hour),
+	}
+	letter := mail.NewNotices().PasswordChanged(now(), audit.Origin{})
+	must(st.AskProof(ctx, account.Asked{Proof: p, Letter: letter, Event: audit.Event{At: now(), UserID: u.ID}}))
+	_, err := st.ProofByLink(ctx, p.Hash, p.Purpose, now())
+	must(err)
+	found, err := st.TryCode(ctx, p.Flow, p.Purpose, now())
+	must(err)
+	found.User.PasswordHash = "another" // so that nothing else of the exercise ends
+	_, err = st.ResetPassword(ctx, found, "new", session.Ending{At: now(), BlockUntil: now()})
+	if !errors.Is(err, account.ErrLink) {
+		t.Fatal(err)
+	}
+	if err := st.VerifyEmail(ctx, found, audit.Event{At: now()}); !errors.Is(err, account.ErrLink) {
+		t.Fatal(err)
+	}
+	if err := st.FinishSignup(ctx, account.Found{}, user.User{ID: "x"}, audit.Event{At: now()}); !errors.Is(err, account.ErrLink) {
+		t.Fatal(err)
+	}
+	_, err = st.SweepProofs(ctx, now(), 10)
+	must(err)
 }

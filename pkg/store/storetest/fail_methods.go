@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
 	"github.com/handstamp/handstamp/pkg/keyring"
@@ -31,6 +32,11 @@ func (f *Failing) ActivateSigningKey(a0 context.Context, a1 keyring.Activation) 
 // AdoptUser implements [store.Store].
 func (f *Failing) AdoptUser(a0 context.Context, a1 upstream.Adoption) error {
 	return f.do("AdoptUser", func() error { return f.store.AdoptUser(a0, a1) })
+}
+
+// AskProof implements [store.Store].
+func (f *Failing) AskProof(a0 context.Context, a1 account.Asked) error {
+	return f.do("AskProof", func() error { return f.store.AskProof(a0, a1) })
 }
 
 // Backlog implements [store.Store].
@@ -212,6 +218,11 @@ func (f *Failing) FinishRow(a0 context.Context, a1 outbox.Row, a2 outbox.Outcome
 	return f.do("FinishRow", func() error { return f.store.FinishRow(a0, a1, a2) })
 }
 
+// FinishSignup implements [store.Store].
+func (f *Failing) FinishSignup(a0 context.Context, a1 account.Found, a2 user.User, a3 audit.Event) error {
+	return f.do("FinishSignup", func() error { return f.store.FinishSignup(a0, a1, a2, a3) })
+}
+
 // FinishTokens implements [store.Store].
 func (f *Failing) FinishTokens(a0 context.Context, a1 upstream.TokenRow) error {
 	return f.do("FinishTokens", func() error { return f.store.FinishTokens(a0, a1) })
@@ -282,6 +293,11 @@ func (f *Failing) Post(a0 context.Context, a1 mail.Letter) error {
 	return f.do("Post", func() error { return f.store.Post(a0, a1) })
 }
 
+// ProofByLink implements [store.Store].
+func (f *Failing) ProofByLink(a0 context.Context, a1 account.Hash, a2 account.Purpose, a3 time.Time) (account.Found, error) {
+	return result(f, "ProofByLink", func() (account.Found, error) { return f.store.ProofByLink(a0, a1, a2, a3) })
+}
+
 // Record implements [store.Store].
 func (f *Failing) Record(a0 context.Context, a1 audit.Event) error {
 	return f.do("Record", func() error { return f.store.Record(a0, a1) })
@@ -310,6 +326,11 @@ func (f *Failing) Repeat(a0 context.Context, a1 session.Rotation) (*session.Sess
 // ReplacePasswordHash implements [store.Store].
 func (f *Failing) ReplacePasswordHash(a0 context.Context, a1 string, a2 string, a3 string, a4 time.Time) error {
 	return f.do("ReplacePasswordHash", func() error { return f.store.ReplacePasswordHash(a0, a1, a2, a3, a4) })
+}
+
+// ResetPassword implements [store.Store].
+func (f *Failing) ResetPassword(a0 context.Context, a1 account.Found, a2 string, a3 session.Ending) ([]session.ID, error) {
+	return result(f, "ResetPassword", func() ([]session.ID, error) { return f.store.ResetPassword(a0, a1, a2, a3) })
 }
 
 // RetryRows implements [store.Store].
@@ -439,6 +460,11 @@ func (f *Failing) SweepEvents(a0 context.Context, a1 time.Time, a2 int) (int, er
 	return result(f, "SweepEvents", func() (int, error) { return f.store.SweepEvents(a0, a1, a2) })
 }
 
+// SweepProofs implements [store.Store].
+func (f *Failing) SweepProofs(a0 context.Context, a1 time.Time, a2 int) (int, error) {
+	return result(f, "SweepProofs", func() (int, error) { return f.store.SweepProofs(a0, a1, a2) })
+}
+
 // SweepPushedRequests implements [store.Store].
 func (f *Failing) SweepPushedRequests(a0 context.Context, a1 time.Time, a2 int) (int, error) {
 	return result(f, "SweepPushedRequests", func() (int, error) { return f.store.SweepPushedRequests(a0, a1, a2) })
@@ -484,6 +510,11 @@ func (f *Failing) Tokens(a0 context.Context, a1 string, a2 string) (upstream.Tok
 	return result(f, "Tokens", func() (upstream.TokenRow, error) { return f.store.Tokens(a0, a1, a2) })
 }
 
+// TryCode implements [store.Store].
+func (f *Failing) TryCode(a0 context.Context, a1 account.Hash, a2 account.Purpose, a3 time.Time) (account.Found, error) {
+	return result(f, "TryCode", func() (account.Found, error) { return f.store.TryCode(a0, a1, a2, a3) })
+}
+
 // UpdateClient implements [store.Store].
 func (f *Failing) UpdateClient(a0 context.Context, a1 oauth.Client, a2 time.Time, a3 audit.Event) error {
 	return f.do("UpdateClient", func() error { return f.store.UpdateClient(a0, a1, a2, a3) })
@@ -522,6 +553,11 @@ func (f *Failing) Users(a0 context.Context, a1 string, a2 int) ([]user.User, err
 // Verify implements [store.Store].
 func (f *Failing) Verify(a0 context.Context, a1 string, a2 string, a3 time.Time, a4 time.Duration) error {
 	return f.do("Verify", func() error { return f.store.Verify(a0, a1, a2, a3, a4) })
+}
+
+// VerifyEmail implements [store.Store].
+func (f *Failing) VerifyEmail(a0 context.Context, a1 account.Found, a2 audit.Event) error {
+	return f.do("VerifyEmail", func() error { return f.store.VerifyEmail(a0, a1, a2) })
 }
 
 // VisitPushedRequest implements [store.Store].

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Consents", testConsents},
 		{"Outbox", testOutbox},
 		{"Mail", testMail},
+		{"Proofs", testProofs},
 		{"BrowserRaces", testBrowserRaces},
 		{"Attempts", testAttempts},
 		{"Identities", testIdentities},
