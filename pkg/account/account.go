@@ -92,9 +92,9 @@ type Found struct {
 
 // Store is what the feature needs of a database.
 type Store interface {
-	// AskProof writes a proof together with its letter and its event, and removes the user's older proofs of the same purpose.
-	// If the letter is beyond its budget nothing is written, so that the older one stays good. It does the same work without a
-	// user.
+	// AskProof writes a proof together with its letter and its event, and removes the user's older proofs of the same purpose: those
+	// with data if it has some, or else those without. If the letter is beyond its budget nothing is written, so that the older one
+	// stays good. It does the same work without a user.
 	AskProof(ctx context.Context, a Asked) error
 	// ProofByLink finds a proof of a purpose by its token at a time, and changes nothing. ErrLink.
 	ProofByLink(ctx context.Context, hash Hash, purpose Purpose, at time.Time) (Found, error)

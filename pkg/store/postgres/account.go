@@ -23,6 +23,7 @@ func (db *DB) AskProof(ctx context.Context, a account.Asked) error {
 	const (
 		ask = insertLetter + always + countLetter + `, posted AS (` + putLetter + ` RETURNING 1), older AS (
 				DELETE FROM account_proofs o USING posted WHERE o.user_id = $1::text AND o.purpose = $12::text
+					AND (o.data = '') = ($15::text = '')
 			) INSERT INTO account_proofs (hash, flow, code_hash, purpose, user_id, email, credential, data, created_at, expires_at)
 			SELECT $9::bytea, $10::bytea, $11::bytea, $12::text, NULLIF($1::text, ''), $13::text, $14::bytea, $15::text, $16::timestamptz,
 				$17::timestamptz FROM posted`

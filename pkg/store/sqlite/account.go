@@ -17,7 +17,8 @@ func (db *DB) AskProof(ctx context.Context, a account.Asked) error {
 		if err != nil || !written {
 			return err
 		}
-		if _, err := c.exec(`DELETE FROM account_proofs WHERE user_id = ? AND purpose = ?`, a.UserID, string(a.Purpose)); err != nil {
+		if _, err := c.exec(`DELETE FROM account_proofs WHERE user_id = ?1 AND purpose = ?2 AND (data = '') = (?3 = '')`,
+			a.UserID, string(a.Purpose), a.Data); err != nil {
 			return err
 		}
 		if err := insertProof(c, a.Proof); err != nil {

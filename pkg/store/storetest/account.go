@@ -118,6 +118,17 @@ func testProofs(s *suite) {
 		find(s, newer)
 	})
 
+	s.run("fail/a mail of a login does not void that of somebody who has signed up with the address", func(s *suite) {
+		u := s.user()
+		signedUp, login := s.proof(u, account.Verify, at), s.proof(u, account.Verify, at)
+		login.Data = ""
+		for _, p := range []account.Proof{signedUp, login} {
+			s.must(s.first.AskProof(s.Context(), asked(s, u, p)))
+		}
+		find(s, signedUp)
+		find(s, login)
+	})
+
 	s.run("ok/a letter beyond its budget leaves the older proof alive", func(s *suite) {
 		u := s.user()
 		var last account.Proof
