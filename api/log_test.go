@@ -276,6 +276,9 @@ func (l *leaks) recovery() {
 	b.submit(b.open(l.URL+"/oauth2/verify?token="+token(account.Verify)), "verify", nil)
 	b.submit(b.open(l.URL+"/oauth2/forgot"), "forgot", map[string]string{"email": p.email})
 	b.submit(b.open(l.URL+"/oauth2/reset?token="+token(account.Reset)), "reset", map[string]string{"password": nextPassword})
+	q := addUser(l.T, l.Service, "")
+	l.tokens("first password", l.post("/v1/password/set", sessionAt(l.T, l.Service, q, oauth.DefaultClientID, "account"),
+		object{"password": nextPassword}).Tokens(l.T))
 	used := token(account.Reset)
 	want(l.T, "reset", resets(l.T, l.Service, object{"token": used, "password": servicetest.Password}), http.StatusNoContent, "")
 	l.failed(resets(l.T, l.Service, object{"token": used, "password": nextPassword}))

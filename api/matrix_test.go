@@ -124,6 +124,7 @@ func matrix() map[string]string {
 		"PATCH /v1/me":                       ownRoute,
 		"DELETE /v1/me":                      ownWrite,
 		"POST /v1/password/change":           ownRoute,
+		"POST /v1/password/set":              "401 409 409 409 403 401 401 401 401 401",
 		"GET /v1/sessions":                   ownRoute,
 		"DELETE /v1/sessions":                ownWrite,
 		"DELETE /v1/sessions/:sid":           "401 204 404 404 403 401 401 401 401 401",
@@ -144,6 +145,7 @@ func ending() []string {
 func bodies() map[string]string {
 	return map[string]string{
 		"PATCH /v1/me":             `{"name":"Ann"}`,
+		"POST /v1/password/set":    `{"password":"amber-heron-47"}`,
 		"POST /v1/password/change": `{"current_password":"` + servicetest.Password + `","new_password":"amber-heron-47"}`,
 	}
 }
@@ -302,6 +304,7 @@ func sessionAt(t *testing.T, s *servicetest.Service, p person, clientID, scope s
 		ClientID:  clientID,
 		Scope:     scope,
 		SessionID: issued.ID.String(),
+		AuthTime:  issued.AuthTime,
 		Lifetime:  s.Config.AccessTokenLifetime,
 	})
 	if err != nil {

@@ -2,10 +2,12 @@ package api_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/mail/mailtest"
+	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
 // kept waits for n mails of a kind to an address among those that a service keeps as files, and reads them in no order.
@@ -51,6 +54,16 @@ func (c *checked) recovery(s *servicetest.Service) {
 	c.json(s, 204, "POST", "/v1/password/reset", "", object{"token": m.token, "password": nextPassword})
 	c.json(s, 400, "POST", "/v1/password/reset", "", object{"token": m.token, "password": nextPassword})
 	c.json(s, 400, "POST", "/v1/password/reset", "", object{"email": p.email, "code": m.code, "password": nextPassword})
+
+	first := addUser(c.t, s, "") // who came through a provider
+	token := sessionAt(c.t, s, first, oauth.DefaultClientID, "account")
+	c.json(s, 400, "POST", "/v1/password/set", token, object{"password": "short"})
+	c.json(s, 200, "POST", "/v1/password/set", token, object{"password": nextPassword})
+	has := logsIn(c.t, s, first.email, nextPassword).Tokens(c.t)
+	c.json(s, 409, "POST", "/v1/password/set", has.AccessToken, object{"password": nextPassword})
+	stale := oauth.Client{ID: "no-account-" + strings.ToLower(rand.Text()[:8]), NoAccount: true}
+	registerClient(c.t, s, stale)
+	c.json(s, 403, "POST", "/v1/password/set", sessionAt(c.t, s, first, stale.ID, "openid"), object{"password": nextPassword})
 
 	b := c.browse(s)
 	forgot := b.click(b.open(authorizeURL(s, nil)), "forgot-link")

@@ -308,6 +308,10 @@ func TestCK03_RefreshCookie(t *testing.T) {
 				return p.json(t, "/v1/password/change", `{"current_password":"wrong","new_password":"amber-heron-47"}`,
 					append(pairs, "Authorization", "Bearer "+tokens.AccessToken)...)
 			},
+			"/v1/password/set": func(pairs ...string) servicetest.Response {
+				return p.json(t, "/v1/password/set", `{"password":"amber-heron-47"}`,
+					append(pairs, "Authorization", "Bearer "+tokens.AccessToken)...)
+			},
 		}
 		for _, route := range service.Routes() {
 			if route.Cookie && asks[route.Path] == nil {
@@ -613,7 +617,8 @@ func TestCK06_Credentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := addPage(t, w.Service)
 		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session", "/v1/sessions/fork"}
-		with := append([]string{"/v1/login", "/v1/signup", "/v1/password/change", "/v1/login/:provider/id-token"}, ofAll...)
+		with := append([]string{"/v1/login", "/v1/signup", "/v1/password/change", "/v1/password/set", "/v1/login/:provider/id-token"},
+			ofAll...)
 		paths := map[string]bool{}
 		for _, r := range w.API.Answered() {
 			paths[r.Path] = true

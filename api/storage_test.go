@@ -173,6 +173,20 @@ func storageAttempts(t *testing.T, s *servicetest.Service) map[string]func() att
 				},
 			}
 		},
+		"POST /v1/email/verify/resend": func() attempt {
+			token := signUp(t, s).AccessToken
+			return attempt{request: json(http.MethodPost, "/v1/email/verify/resend", token, map[string]string{}), ok: 202}
+		},
+		"POST /v1/password/set": func() attempt {
+			p := addUser(t, s, "")
+			token := sessionAt(t, s, p, oauth.DefaultClientID, "account")
+			return attempt{
+				request: json(http.MethodPost, "/v1/password/set", token, map[string]string{"password": "amber-heron-47"}),
+				ok:      200, retry: []int{401, 409}, check: func() {
+					want(t, "the new password", tryLogin(t, s, p.email, "amber-heron-47"), http.StatusOK, "")
+				},
+			}
+		},
 		"GET /v1/sessions": func() attempt {
 			return attempt{request: json(http.MethodGet, "/v1/sessions", signUp(t, s).AccessToken, nil), ok: 200}
 		},

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
@@ -179,5 +181,39 @@ func TestHostedVerificationRequired(t *testing.T) {
 			t.Fatal(strconv.Quote(code))
 		}
 		third.submit(waiting, "verify", map[string]string{"code": code}).code(t)
+	})
+}
+
+// A user who came through a provider gets a password, once; the sessions of before end.
+func TestSetPassword(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		p := addUser(t, w.Service, "")
+		token := sessionAt(t, w.Service, p, oauth.DefaultClientID, "account")
+		set := func(accessToken, plain string) servicetest.Response {
+			return w.JSON(t, http.MethodPost, "/v1/password/set", accessToken, object{"password": plain})
+		}
+		want(t, "about the user", set(token, p.email), http.StatusBadRequest, "weak_password")
+		r := set(token, nextPassword)
+		want(t, "set", r, http.StatusOK, "")
+		want(t, "login", logsIn(t, w.Service, p.email, nextPassword), http.StatusOK, "")
+		servicetest.Eventually(t, "the session of before has ended", func() bool {
+			return w.Get(t, "/v1/me", token).Status == http.StatusUnauthorized
+		})
+		want(t, "once more", set(r.Tokens(t).AccessToken, "copper-otter-52"), http.StatusConflict, "password_exists")
+		want(t, "as before", logsIn(t, w.Service, p.email, nextPassword), http.StatusOK, "")
+		var failed atomic.Int32
+		q := addUser(t, w.Service, "")
+		token = sessionAt(t, w.Service, q, oauth.DefaultClientID, "account")
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() {
+				if set(token, nextPassword+strconv.Itoa(i)).Status != http.StatusOK {
+					failed.Add(1)
+				}
+			})
+		}
+		if wg.Wait(); failed.Load() != 4 {
+			t.Errorf("%d of 5 at once failed, want 4", failed.Load())
+		}
 	})
 }

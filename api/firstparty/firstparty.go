@@ -97,6 +97,10 @@ func (r *Account) Routes() []door.Route {
 			Method: http.MethodPost, Path: "/v1/password/change", Access: by, Sharing: to, Cookie: true, Handler: r.changePassword,
 			Audit: []audit.Kind{audit.KindPasswordChanged, audit.KindLoggedIn, audit.KindLoginFailed},
 		},
+		{
+			Method: http.MethodPost, Path: "/v1/password/set", Access: recent, Sharing: to, Cookie: true, Handler: r.setPassword,
+			Audit: []audit.Kind{audit.KindPasswordChanged, audit.KindLoggedIn},
+		},
 		{Method: http.MethodGet, Path: "/v1/sessions", Access: by, Sharing: to, Handler: r.sessions},
 		{
 			Method: http.MethodDelete, Path: "/v1/sessions", Access: by, Sharing: to, Handler: r.endSessions,
