@@ -1,7 +1,10 @@
 package api_test
 
 import (
+	"encoding/json"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -215,5 +218,41 @@ func TestSetPassword(t *testing.T) {
 		if wg.Wait(); failed.Load() != 4 {
 			t.Errorf("%d of 5 at once failed, want 4", failed.Load())
 		}
+	})
+}
+
+// TestMailPage runs the commands of docs/mail.md by which a person gets back in.
+func TestMailPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/mail.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "## Getting back in\n")
+	blocks := regexp.MustCompile("(?s)```\n(.*?)```").FindAllStringSubmatch(section, -1)
+	if !found || len(blocks) != 2 {
+		t.Fatalf("%d commands", len(blocks))
+	}
+	alone(t, func(t *testing.T, db servicetest.Database) {
+		s, server := mailed(t, db)
+		s.SignUp(t, "ann@example.com")
+		run := func(command string, values ...string) []byte {
+			t.Helper()
+			shell := exec.CommandContext(t.Context(), "bash", "-c", strings.NewReplacer(values...).Replace(command))
+			shell.Env = append(os.Environ(), "ISSUER="+s.Config.Issuer)
+			out, err := shell.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			return out
+		}
+		var asked struct{ Flow string }
+		if err := json.Unmarshal(run(blocks[0][1]), &asked); err != nil {
+			t.Fatal(err)
+		}
+		code := mailsTo(t, server, "ann@example.com", 1)[0].code
+		if out := run(blocks[1][1], "FLOW", asked.Flow, "CODE", code); len(out) > 0 {
+			t.Errorf("%s", out)
+		}
+		want(t, "the new password", logsIn(t, s, "ann@example.com", "copper-heron-51"), http.StatusOK, "")
 	})
 }
