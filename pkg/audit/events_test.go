@@ -69,6 +69,18 @@ func TestEvents(t *testing.T) {
 				Origin:   origin,
 			},
 		},
+		"ok/a reset asked for": {
+			audit.PasswordResetAsked(at, "usr_1", origin),
+			audit.Event{Kind: "password_reset_requested", Actor: "system", UserID: "usr_1", Origin: origin},
+		},
+		"ok/a verification asked for": {
+			audit.VerificationAsked(at, "usr_1", origin),
+			audit.Event{Kind: "email_verification_requested", Actor: "system", UserID: "usr_1", Origin: origin},
+		},
+		"ok/address proven": {
+			audit.EmailVerified(at, "usr_1", admin),
+			audit.Event{Kind: "email_verified", Actor: "usr_2", UserID: "usr_1", ClientID: "console", Origin: origin},
+		},
 		"ok/logged in": {
 			audit.LoggedIn(at, "usr_1", "ses_1", "shop", origin),
 			audit.Event{Kind: "login_succeeded", Actor: "usr_1", UserID: "usr_1", SessionID: "ses_1", ClientID: "shop", Origin: origin},
