@@ -18,7 +18,9 @@ func accountRoutes() map[string]string {
 		"GET /v1/me": "", "PATCH /v1/me": `{"name":"Eve"}`, "DELETE /v1/me": "", "GET /v1/sessions": "", "DELETE /v1/sessions": "",
 		"POST /v1/password/change": `{"current_password":"` + servicetest.Password + `","new_password":"amber-heron-47"}`,
 		"GET /v1/identities":       "", "POST /v1/identities/nowhere": `{"return_to":"x"}`, "DELETE /v1/identities/nowhere": "",
-		"GET /v1/identities/nowhere/token": "",
+		"GET /v1/identities/nowhere/token": "", "GET /v1/factors": "", "POST /v1/factors/totp": "{}",
+		"POST /v1/factors/totp/nowhere/confirm": `{"code":"123456"}`, "POST /v1/factors/recovery-codes": "{}",
+		"PATCH /v1/factors/nowhere": `{"name":"x"}`, "DELETE /v1/factors/nowhere": "",
 	}
 }
 
@@ -124,7 +126,9 @@ func TestRecentLogin(t *testing.T) {
 			return minted.Raw
 		}
 		old, fresh := aged(11*time.Minute), aged(9*time.Minute)
-		for _, route := range []string{"POST /v1/identities/nowhere", "DELETE /v1/identities/nowhere", "DELETE /v1/me"} {
+		for _, route := range []string{"POST /v1/identities/nowhere", "DELETE /v1/identities/nowhere", "DELETE /v1/me",
+			"POST /v1/factors/totp", "POST /v1/factors/totp/x/confirm", "POST /v1/factors/recovery-codes", "PATCH /v1/factors/x",
+			"DELETE /v1/factors/x"} {
 			method, path, _ := strings.Cut(route, " ")
 			r := w.JSON(t, method, path, old, nil)
 			want(t, route+" after eleven minutes", r, http.StatusForbidden, "insufficient_user_authentication")

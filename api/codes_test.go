@@ -26,6 +26,7 @@ import (
 	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
@@ -317,6 +318,15 @@ func mappings() map[string]mapping {
 		"user.ErrSignupClosed":       {user.ErrSignupClosed, "403 signup_disabled", "", "403 signup_disabled"},
 		"user.ErrTooManyAttempts":    {&user.AttemptError{}, "429 too_many_attempts", "", "429 too_many_attempts"},
 		"user.ErrInvalidCredentials": {user.ErrInvalidCredentials, "401 invalid_credentials", "", ""},
+		"user.ErrFactorNeeded":       {user.ErrFactorNeeded, "403 mfa_required", grant, ""},
+		"user.ErrFactorUsed":         {user.ErrFactorUsed, "401 invalid_code", grant, ""},
+
+		"factor.ErrNotFound": {factor.ErrNotFound, "404 not_found", "", ""},
+		"factor.ErrTooMany":  {factor.ErrTooMany, "409 too_many_factors", "", ""},
+		"factor.ErrCode":     {factor.ErrCode, "401 invalid_code", "", ""},
+		"factor.ErrLogin":    {factor.ErrLogin, "401 invalid_mfa_token", "", ""},
+		"factor.ErrName":     {factor.ErrName, "400 invalid_request", "", ""},
+		"factor.ErrMethod":   {factor.ErrMethod, "400 invalid_request", "", ""},
 
 		"session.ErrNotFound":       {session.ErrNotFound, "404 not_found", grant, ""},
 		"session.ErrMalformed":      {session.ErrMalformed, "401 invalid_grant", grant, ""},
@@ -430,7 +440,7 @@ func errorAnswer(path string, err error) *httptest.ResponseRecorder {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring",
+	for _, feature := range []string{"user", "factor", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring",
 		"token", "upstream", "verifier", "seal", "egress"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {

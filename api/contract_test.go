@@ -450,7 +450,8 @@ func notSeen(operation string, status string) string {
 		return "needs a provider that answers"
 	}
 	switch operation + " " + status {
-	case "signup 401", "updateMe 404", "deleteMe 404", "changePassword 404", "changePassword 409", "signupForm 401":
+	case "signup 401", "updateMe 404", "deleteMe 404", "changePassword 404", "changePassword 409", "signupForm 401",
+		"addTOTP 404":
 		return "needs another request at the same instant: race tests of the stores"
 	case "blocklist 500", "revoke 503":
 		return "see 500"
@@ -497,11 +498,13 @@ func TestContractExchanges(t *testing.T) {
 		c.gateways(s)
 		c.identities(s)
 		c.pages(s)
+		factorsGone := c.factors(s)
 		c.limits(s)
 		c.proving(db, s)
 		c.closed(db, s)
 		c.throttled(db)
 		c.unavailable(s, withCookie)
+		factorsGone()
 	}
 	t.Run("sqlite", func(t *testing.T) { exchanges(t, servicetest.SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) { exchanges(t, servicetest.Postgres(t)) })
@@ -812,7 +815,7 @@ func (c *checked) pages(s *servicetest.Service) {
 	}).code(t)
 	want(c.browse(s).open(s.URL+"/oauth2/login?request=nonsense"), 400)
 	want(c.browse(s).open(s.URL+"/oauth2/signup?request=nonsense"), 400)
-	for _, path := range []string{"/oauth2/login", "/oauth2/signup", "/oauth2/continue", "/oauth2/consent",
+	for _, path := range []string{"/oauth2/login", "/oauth2/signup", "/oauth2/continue", "/oauth2/consent", "/oauth2/mfa",
 		"/oauth2/logout/confirm"} {
 		want(b.post(path, url.Values{"request": {"nonsense"}, "decision": {"allow"}}, post), 400)
 		want(b.post(path, request, map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}), 403)

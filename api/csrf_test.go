@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -56,22 +57,27 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 		}
 		b := newBrowser(t, w.Service)
 		b.logIn(b.open(at("web", "")), email).code(t)
+		careful, half := signUp(t, w.Service), newBrowser(t, w.Service) // logged in with the first of two factors
+		half.logIn(half.open(at("web", "")), careful.email).code(t)
+		enrol(t, w.Service, careful.AccessToken)
 		credentials := url.Values{"email": {email}, "password": {servicetest.Password}}
 		pages := map[string]struct {
 			address, form string
 			fields        url.Values
+			by            *browser // another than b
 		}{
-			"/oauth2/login": {at("web", "login"), "login", credentials},
+			"/oauth2/login": {at("web", "login"), "login", credentials, nil},
 			"/oauth2/signup": {at("web", "create"), "signup",
-				url.Values{"email": {newEmail()}, "password": {servicetest.Password}}},
-			"/oauth2/continue":       {at("web", "select_account"), "continue", nil},
-			"/oauth2/consent":        {at("third", "consent"), "consent", url.Values{"decision": {"allow"}}},
-			"/oauth2/logout/confirm": {w.URL + "/oauth2/logout", "logout", nil},
-			"/oauth2/forgot":         {w.URL + "/oauth2/forgot", "forgot", url.Values{"email": {newEmail()}}},
+				url.Values{"email": {newEmail()}, "password": {servicetest.Password}}, nil},
+			"/oauth2/continue":       {at("web", "select_account"), "continue", nil, nil},
+			"/oauth2/mfa":            {at("web", ""), "mfa", url.Values{"code": {"123456"}}, half},
+			"/oauth2/consent":        {at("third", "consent"), "consent", url.Values{"decision": {"allow"}}, nil},
+			"/oauth2/logout/confirm": {w.URL + "/oauth2/logout", "logout", nil, nil},
+			"/oauth2/forgot":         {w.URL + "/oauth2/forgot", "forgot", url.Values{"email": {newEmail()}}, nil},
 			"/oauth2/reset": {w.URL + "/oauth2/reset?token=" + proofOf(t, w.Service, signUp(t, w.Service), account.Reset), "reset",
-				url.Values{"password": {nextPassword}}},
+				url.Values{"password": {nextPassword}}, nil},
 			"/oauth2/verify": {w.URL + "/oauth2/verify?token=" + proofOf(t, w.Service, signUp(t, w.Service), account.Verify), "verify",
-				nil},
+				nil, nil},
 		}
 		for _, route := range writes(w.Service) {
 			if !strings.HasPrefix(route.Path, "/oauth2/") || slices.Contains(byStrangers(), route.Path) {
@@ -82,7 +88,8 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 				t.Errorf("%s is a new page: say how to get there", route.Path)
 				continue
 			}
-			action, values := b.open(row.address).form(t, row.form)
+			by := cmp.Or(row.by, b)
+			action, values := by.open(row.address).form(t, row.form)
 			if action != route.Path {
 				t.Fatalf("form#%s posts to %s", row.form, action)
 			}
@@ -92,13 +99,13 @@ func TestCK02_CrossSitePosts(t *testing.T) {
 					"application/json"} {
 					header := maps.Clone(header)
 					header["Content-Type"] = contentType
-					if p := b.post(action, values, header); p.status != http.StatusForbidden || p.location != nil || len(p.cookies) > 0 {
+					if p := by.post(action, values, header); p.status != http.StatusForbidden || p.location != nil || len(p.cookies) > 0 {
 						t.Errorf("%s as %s, %s: %d %v %v", action, contentType, name, p.status, p.location, p.cookies)
 					}
 				}
 			}
 			for _, contentType := range []string{"text/plain", "multipart/form-data; boundary=x", "application/json", ""} {
-				if p := b.post(action, values, map[string]string{"Origin": w.URL,
+				if p := by.post(action, values, map[string]string{"Origin": w.URL,
 					"Content-Type": contentType}); p.status != http.StatusUnsupportedMediaType {
 					t.Errorf("%s as %q from our own page: %d", action, contentType, p.status)
 				}
@@ -148,7 +155,7 @@ func TestCK02_JSONOnly(t *testing.T) {
 					t.Errorf("%s %s with a browser's cookies, %s: %d", route.Method, route.Path, name, p.status)
 				}
 			}
-			if route.Method == http.MethodDelete || route.Path == "/v1/logout" || // no body, and nobody without a token
+			if route.Method == http.MethodDelete || route.Path == "/v1/logout" || route.Path == "/v1/factors/recovery-codes" || // no body, and nobody without a token
 				route.Path == "/v1/sessions/fork" { // a form
 				continue
 			}

@@ -144,6 +144,9 @@ func (c *canaries) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.add("cookie "+cookie.Name, cookie.Value)
 	}
 	for _, m := range hidden.FindAllStringSubmatch(string(body), -1) {
+		if m[1] == "method" { // of a second factor: one of two words
+			continue
+		}
 		c.add("hidden input "+m[1], html.UnescapeString(m[2]))
 	}
 	if to, err := response.Location(); err == nil {
@@ -283,6 +286,36 @@ func (l *leaks) recovery() {
 	want(l.T, "reset", resets(l.T, l.Service, object{"token": used, "password": servicetest.Password}), http.StatusNoContent, "")
 	l.failed(resets(l.T, l.Service, object{"token": used, "password": nextPassword}))
 	l.errors.WriteString(b.open(l.URL + "/oauth2/reset?token=" + used).body)
+}
+
+// factors is a life with a second factor, over JSON and in a browser.
+func (l *leaks) factors() {
+	p := signUp(l.T, l.Service)
+	l.tokens("sign-up", p.Tokens)
+	a := enrol(l.T, l.Service, p.AccessToken)
+	l.add("secret of an authenticator", a.secret)
+	l.add("code of an authenticator", a.code(l.T, 0), a.code(l.T, 1), a.code(l.T, 2))
+	for _, code := range a.codes {
+		l.add("recovery code", code, strings.ReplaceAll(code, "-", ""))
+	}
+	token := half(l.T, l.Service, p.email)
+	l.add("token of a login that waits", token)
+	l.failed(show(l.T, l.Service, token, "recovery", "aaaa-bbbb-cccc-dddd"))
+	l.tokens("second factor", show(l.T, l.Service, token, "totp", a.code(l.T, 1)).Tokens(l.T))
+	l.failed(show(l.T, l.Service, token, "totp", a.code(l.T, 1)))
+	b := l.browser()
+	page := b.logIn(b.open(authorizeURL(l.Service, nil)), p.email)
+	page = b.open(l.URL + link(l.T, page, "method-recovery"))
+	l.add("authorization code", b.submit(page, "mfa", map[string]string{"code": a.codes[0]}).code(l.T))
+
+	var replaced struct{ Codes []string }
+	l.post("/v1/factors/recovery-codes", p.AccessToken, object{}).JSON(l.T, &replaced)
+	l.add("recovery code", replaced.Codes...)
+	l.Get(l.T, "/v1/factors", p.AccessToken)
+	l.JSON(l.T, http.MethodPatch, "/v1/factors/"+a.id, p.AccessToken, object{"name": "Phone"})
+	other := enrol(l.T, l.Service, p.AccessToken) // stays, so that its secret stands in the database
+	l.add("secret of an authenticator", other.secret)
+	l.Do(l.T, http.MethodDelete, "/v1/factors/"+a.id, bearer(p.AccessToken), nil)
 }
 
 // cookies is what a page does whose refresh token is in a cookie.
@@ -490,6 +523,7 @@ func TestLOG01_Secrets(t *testing.T) {
 		l.signals()
 		l.clients(user)
 		l.pages()
+		l.factors()
 		l.providers()
 		l.mails()
 		for _, secret := range []string{user.AccessToken, user.RefreshToken, nextPassword} {

@@ -76,6 +76,8 @@ func matrix() map[string]string {
 		"POST /oauth2/verify":         pageRoute,
 		"GET /oauth2/reset":           pageRoute,
 		"POST /oauth2/reset":          pageRoute,
+		"GET /oauth2/mfa":             "303 303 303 303 303 303 303 303 303 303",
+		"POST /oauth2/mfa":            pageRoute,
 		"POST /oauth2/continue":       pageRoute,
 		"POST /oauth2/consent":        pageRoute,
 		"GET /oauth2/identities":      pageRoute,
@@ -119,6 +121,7 @@ func matrix() map[string]string {
 		"POST /v1/signup":                   pageRoute,
 		"POST /v1/login":                    pageRoute,
 		"POST /v1/login/:provider/id-token": pageRoute,
+		"POST /v1/login/mfa":                pageRoute,
 
 		"GET /v1/me":                         ownRoute,
 		"PATCH /v1/me":                       ownRoute,
@@ -128,6 +131,12 @@ func matrix() map[string]string {
 		"GET /v1/sessions":                   ownRoute,
 		"DELETE /v1/sessions":                ownWrite,
 		"DELETE /v1/sessions/:sid":           "401 204 404 404 403 401 401 401 401 401",
+		"GET /v1/factors":                    ownRoute,
+		"POST /v1/factors/totp":              "401 201 201 201 403 401 401 401 401 401",
+		"POST /v1/factors/totp/:id/confirm":  ownProvider,
+		"POST /v1/factors/recovery-codes":    ownProvider,
+		"PATCH /v1/factors/:id":              ownProvider,
+		"DELETE /v1/factors/:id":             ownProvider,
 		"GET /v1/identities":                 ownRoute,
 		"POST /v1/identities/:provider":      "401 400 400 400 403 401 401 401 401 401",
 		"DELETE /v1/identities/:provider":    ownProvider,
@@ -147,6 +156,9 @@ func bodies() map[string]string {
 		"PATCH /v1/me":             `{"name":"Ann"}`,
 		"POST /v1/password/set":    `{"password":"amber-heron-47"}`,
 		"POST /v1/password/change": `{"current_password":"` + servicetest.Password + `","new_password":"amber-heron-47"}`,
+		"PATCH /v1/factors/:id":    `{"name":"Phone"}`,
+
+		"POST /v1/factors/totp/:id/confirm": `{"code":"123456"}`,
 	}
 }
 
@@ -325,7 +337,8 @@ func TestAPI09_Methods(t *testing.T) {
 			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
 				http.MethodDelete, http.MethodOptions, http.MethodTrace, "PROPFIND", "BREW"} {
 				if slices.Contains(allowed, method) && method != http.MethodHead && method != http.MethodOptions ||
-					method == http.MethodDelete && path == "/v1/sessions/fork" { // of a session with that name, which is nobody's
+					method == http.MethodDelete && path == "/v1/sessions/fork" || // of a session with that name, which is nobody's
+					(method == http.MethodDelete || method == http.MethodPatch) && strings.HasPrefix(path, "/v1/factors/") { // likewise
 					continue
 				}
 				r := w.Do(t, method, filled(path, "ses_aaaaaaaaaaaaaaaaaaaaaaaaaa"), nil, nil)

@@ -290,6 +290,13 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			return p.FormWith(t, "/oauth2/token", p.header(pairs...), "grant_type", "authorization_code", "client_id", p.client, "code",
 				code, "redirect_uri", appRedirect, "code_verifier", verifierText)
 		}
+		careful := signUp(t, w.Service)
+		enrol(t, w.Service, careful.AccessToken)
+		var pending struct {
+			Token string `json:"mfa_token"`
+		}
+		p.json(t, "/v1/login", p.body(careful.email)).JSON(t, &pending)
+		waiting := pending.Token
 		asks := map[string]func(pairs ...string) servicetest.Response{
 			"/oauth2/token":     func(pairs ...string) servicetest.Response { return p.refresh(t, pairs...) },
 			"/oauth2/token ":    redeemed,
@@ -300,6 +307,9 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			"/v1/login":         func(pairs ...string) servicetest.Response { return p.json(t, "/v1/login", p.body(email), pairs...) },
 			"/v1/signup": func(pairs ...string) servicetest.Response {
 				return p.json(t, "/v1/signup", p.body(newEmail()), pairs...)
+			},
+			"/v1/login/mfa": func(pairs ...string) servicetest.Response {
+				return p.json(t, "/v1/login/mfa", `{"mfa_token":"`+waiting+`","method":"totp","code":"12345x"}`, pairs...)
 			},
 			"/v1/login/:provider/id-token": func(pairs ...string) servicetest.Response {
 				return p.json(t, "/v1/login/corp/id-token", `{"id_token":"x","nonce":"y","client_id":"`+p.client+`"}`, pairs...)
@@ -617,7 +627,7 @@ func TestCK06_Credentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := addPage(t, w.Service)
 		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session", "/v1/sessions/fork"}
-		with := append([]string{"/v1/login", "/v1/signup", "/v1/password/change", "/v1/password/set", "/v1/login/:provider/id-token"},
+		with := append([]string{"/v1/login", "/v1/login/mfa", "/v1/signup", "/v1/password/change", "/v1/password/set", "/v1/login/:provider/id-token"},
 			ofAll...)
 		paths := map[string]bool{}
 		for _, r := range w.API.Answered() {

@@ -78,7 +78,7 @@ func (r *Room) metadata(c echo.Context) error {
 		ClaimsSupported: []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "amr", "acr", "sid",
 			"email", "email_verified", "name", "given_name", "family_name", "preferred_username", "picture", "website", "locale",
 			"zoneinfo", "updated_at"},
-		ACRValuesSupported:         []string{oauth.ACR},
+		ACRValuesSupported:         []string{oauth.ACR, oauth.ACRFactors},
 		IDTokenSigningAlgs:         r.Keys.Algorithms(),
 		IssParameterSupported:      true,
 		BackchannelLogoutSupported: true,

@@ -8,8 +8,10 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
+	"github.com/handstamp/handstamp/pkg/seal"
 	"github.com/handstamp/handstamp/pkg/user"
 )
 
@@ -27,6 +29,14 @@ type Problem struct {
 	RetryAfter time.Duration // zero: no Retry-After header
 	Challenge  string        // WWW-Authenticate, empty for none
 	Err        error         // for the log only
+
+	MFA *PendingLogin // of a login that needs a second factor; nil otherwise
+}
+
+// PendingLogin is what a caller needs to complete a login.
+type PendingLogin struct {
+	Token   seal.Secret
+	Methods []factor.Method
 }
 
 // Error implements error.

@@ -9,6 +9,7 @@ import (
 	"github.com/handstamp/handstamp/api/pages"
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/session"
@@ -176,6 +177,37 @@ func rows() []row {
 		{
 			err: session.ErrUserChanged, status: http.StatusUnauthorized, code: "invalid_credentials",
 			title: titleLogin, detail: user.ErrInvalidCredentials.Error(),
+		},
+		{
+			err: user.ErrFactorNeeded, status: http.StatusForbidden, code: "mfa_required", title: "A second factor is needed",
+			detail: "log in, and show one",
+		},
+		{
+			err: user.ErrFactorUsed, status: http.StatusUnauthorized, code: "invalid_code", title: titleLogin,
+			detail: factor.ErrCode.Error(), field: "code", form: pages.CodeInvalid,
+		},
+		{
+			err: factor.ErrCode, status: http.StatusUnauthorized, code: "invalid_code", title: titleLogin,
+			detail: factor.ErrCode.Error(), field: "code", form: pages.CodeInvalid,
+		},
+		{
+			err: factor.ErrLogin, status: http.StatusUnauthorized, code: "invalid_mfa_token", title: titleLogin,
+			detail: "the login is over: log in again", field: "mfa_token",
+		},
+		{
+			err: factor.ErrMethod, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest,
+			detail: "must be one of the methods", field: "method", form: pages.CodeInvalid,
+		},
+		{
+			err: factor.ErrName, status: http.StatusBadRequest, code: "invalid_request", title: titleRequest, field: "name",
+		},
+		{
+			err: factor.ErrTooMany, status: http.StatusConflict, code: "too_many_factors", title: titleRefused,
+			detail: "remove a factor first",
+		},
+		{
+			err: factor.ErrNotFound, status: http.StatusNotFound, code: "not_found", title: titleNotFound,
+			detail: detailNotFound,
 		},
 		{
 			err: user.ErrEmailTaken, status: http.StatusConflict, code: "email_taken",

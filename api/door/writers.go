@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
@@ -55,7 +56,13 @@ func writeProblem(c echo.Context, p *Problem) error {
 		Field     string `json:"field,omitempty"`
 		Flow      string `json:"flow,omitempty"`
 		RequestID string `json:"request_id"`
-	}{"about:blank", p.Title, p.Status, p.Detail, p.Code, p.Field, p.Flow, EventOf(c).RequestID}
+
+		MFAToken string          `json:"mfa_token,omitempty"`
+		Methods  []factor.Method `json:"methods,omitempty"`
+	}{"about:blank", p.Title, p.Status, p.Detail, p.Code, p.Field, p.Flow, EventOf(c).RequestID, "", nil}
+	if p.MFA != nil {
+		body.MFAToken, body.Methods = string(p.MFA.Token), p.MFA.Methods
+	}
 	return WriteJSON(c, p.Status, "application/problem+json", body)
 }
 

@@ -39,8 +39,8 @@ type Login struct {
 	AnyAudience   *verifier.Verifier // accepts access tokens of this service for every audience
 	Authenticator *user.Authenticator
 	Signup        *user.Signup
-	Devices       door.Devices
 	Account       *account.Service
+	MFA           *MFA
 }
 
 // Routes returns the rows of the room.
@@ -123,7 +123,7 @@ type Identities struct {
 	Providers *upstream.Providers
 	Linker    upstream.Linker
 	Keeper    upstream.Keeper
-	Clock     *clock.Clock
+	MFA       *MFA
 }
 
 // Routes returns the rows of the room.

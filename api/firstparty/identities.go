@@ -55,7 +55,7 @@ func (r *Identities) removeIdentity(c echo.Context) error {
 	}
 	err := r.Upstream.RemoveIdentity(c.Request().Context(), upstream.Removal{
 		UserID: claims.Subject, Provider: provider, Providers: configured,
-		Event: audit.IdentityRemoved(r.Clock.Now(), claims.Subject, door.Cut(provider), by(c)),
+		Event: audit.IdentityRemoved(r.Door.Now(), claims.Subject, door.Cut(provider), by(c)),
 	})
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), r.Clock.Now().Add(maxIDTokenLifetime)); err != nil {
+	if err := r.Upstream.UseIDToken(ctx, sha256.Sum256([]byte(b.IDToken)), r.Door.Now().Add(maxIDTokenLifetime)); err != nil {
 		return err
 	}
 	decision, err := r.Linker.Resolve(ctx, p, *identity, "", door.Origin(c))
@@ -126,14 +126,14 @@ func (r *Identities) loginByIDToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
+	return r.MFA.loggedIn(c, http.StatusOK, oauth.Login{
 		User:     u,
 		Provider: identity.Provider,
 		Subject:  identity.Subject,
 		ClientID: b.ClientID,
 		Scope:    b.Scope,
 		AMR:      oauth.AMRProvider(),
-		AuthTime: identity.AuthTimeAt(r.Clock.Now()),
+		AuthTime: identity.AuthTimeAt(r.Door.Now()),
 		Origin:   door.Origin(c),
 	})
 }

@@ -43,7 +43,7 @@ func (r *Login) login(c echo.Context) error {
 	u, err := r.Authenticator.Authenticate(ctx, user.Credentials{
 		Email:    email,
 		Password: b.Password,
-		Device:   r.Devices.Find(c, email),
+		Device:   r.MFA.Devices.Find(c, email),
 	}, from)
 	door.EventOf(c).UserID = user.Refused(err)
 	if err != nil {
@@ -53,9 +53,9 @@ func (r *Login) login(c echo.Context) error {
 	if r.Account.MustVerify(u.User) {
 		return r.proveFirst(c, u.User)
 	}
-	unknown := r.Devices.Find(c, email) == (user.Device{})
-	r.Devices.Remember(c, u.User)
-	return loggedIn(c, r.Door, r.OAuth, http.StatusOK, oauth.Login{
+	unknown := r.MFA.Devices.Find(c, email) == (user.Device{})
+	r.MFA.Devices.Remember(c, u.User)
+	return r.MFA.loggedIn(c, http.StatusOK, oauth.Login{
 		User:          u.User,
 		CheckPassword: true,
 		Refund:        u.Refund,
@@ -65,16 +65,6 @@ func (r *Login) login(c echo.Context) error {
 		Origin:        from,
 		NewDevice:     unknown,
 	})
-}
-
-// loggedIn starts a session for a user who has logged in, and answers its tokens.
-func loggedIn(c echo.Context, d *door.Door, server *oauth.Server, status int, login oauth.Login) error {
-	response, err := server.Login(c.Request().Context(), login)
-	if err != nil {
-		return err
-	}
-	door.EventOf(c).UserID = login.User.ID
-	return d.WriteTokens(c, status, response)
 }
 
 // signupBody is the body of POST /v1/signup.
@@ -124,8 +114,8 @@ func (r *Login) signup(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Devices.Remember(c, u)
-	return loggedIn(c, r.Door, r.OAuth, http.StatusCreated, oauth.Login{
+	r.MFA.Devices.Remember(c, u)
+	return r.MFA.loggedIn(c, http.StatusCreated, oauth.Login{
 		User:          u,
 		CheckPassword: true,
 		ClientID:      b.ClientID,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,13 +200,25 @@ func (r *Account) changePassword(c echo.Context) error {
 		Refund:        checked.Refund,
 		ClientID:      claims.ClientID,
 		Scope:         strings.Join(claims.Scope, " "),
-		AMR:           oauth.AMRPassword(),
+		AMR:           renewed(claims.AMR),
 		Origin:        from,
 	})
 	if err != nil {
 		return err
 	}
 	return r.Door.WriteTokens(c, http.StatusOK, response)
+}
+
+// renewed are the authentication methods of a session in place of another, in which the user has just shown the password. A second
+// factor that was shown in that one counts on.
+func renewed(amr []string) []string {
+	if oauth.ACROf(amr) != oauth.ACRFactors {
+		return oauth.AMRPassword()
+	}
+	if !slices.Contains(amr, "pwd") {
+		amr = append(oauth.AMRPassword(), amr...)
+	}
+	return amr
 }
 
 // inField names the field of a problem that a feature found.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/token"
 )
@@ -15,7 +16,8 @@ import (
 type flow struct {
 	*oauth.Authorization
 	oauth.Visit
-	sameLogin bool // the page that is answered was shown to the login of now
+	waiting   factor.Login // for its second factor, if a user ID stands in it
+	sameLogin bool         // the page that is answered was shown to the login of now
 }
 
 // authorize is GET and POST /oauth2/authorize (RFC 6749, section 3.1; OpenID Connect Core, section 3.1.2.1).
@@ -38,7 +40,7 @@ func (h *Login) authorize(c echo.Context) error {
 
 // proceed shows what comes next for a request, or answers the client.
 func (h *Login) proceed(c echo.Context, f flow) error {
-	door.EventOf(c).ClientID, door.EventOf(c).UserID = f.Client.ID, f.Login.UserID
+	door.EventOf(c).ClientID, door.EventOf(c).UserID = f.Client.ID, f.visit().Login.UserID
 	step, refusal, _, err := h.next(c, f)
 	if err != nil {
 		return err
@@ -56,6 +58,8 @@ func (h *Login) proceed(c echo.Context, f flow) error {
 		return h.showLogin(c, f, page)
 	case oauth.StepSelectAccount:
 		return h.showContinue(c, f)
+	case oauth.StepFactor:
+		return h.showMFA(c, f, "", pages.Message{})
 	case oauth.StepConsent:
 		return h.showConsent(c, f)
 	case oauth.StepAnswer:
@@ -67,12 +71,13 @@ func (h *Login) proceed(c echo.Context, f flow) error {
 
 // next gathers what the rule in [oauth.Next] needs. given is what the user has allowed a third-party client before.
 func (h *Login) next(c echo.Context, f flow) (step oauth.Step, refusal *oauth.Error, given oauth.Consent, err error) {
-	if f.Client.ThirdParty && f.Login.UserID != "" {
-		if given, err = h.Consents.Consent(c.Request().Context(), f.Login.UserID, f.Client.ID); err != nil {
+	v := f.visit()
+	if f.Client.ThirdParty && v.Login.UserID != "" {
+		if given, err = h.Consents.Consent(c.Request().Context(), v.Login.UserID, f.Client.ID); err != nil {
 			return oauth.StepRefuse, nil, oauth.Consent{}, err
 		}
 	}
-	step, refusal = oauth.Next(f.Authorization, f.Visit, h.wanted(f), given, h.Door.Now())
+	step, refusal = oauth.Next(f.Authorization, v, h.wanted(f), given, h.Door.Now())
 	return step, refusal, given, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -25,6 +26,7 @@ func (h *Login) loginPage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	f.waiting = factor.Login{} // begun anew
 	return h.showLogin(c, f, pages.Login{Email: f.LoginHint})
 }
 
@@ -118,9 +120,15 @@ func (h *Login) loginMessage(c echo.Context, err error) pages.Message {
 // rests on.
 func (h *Login) loggedIn(c echo.Context, f flow, b oauth.BrowserSession) error {
 	secret, now := rand.Text(), h.Door.Now()
-	b.Hash, b.ACR = sha256.Sum256([]byte(secret)), oauth.ACR
+	b.Hash, b.ACR = sha256.Sum256([]byte(secret)), oauth.ACROf(b.AMR)
 	b.CreatedAt, b.ExpiresAt = now, now.Add(browserSessionLifetime)
 	err := h.BrowserSessions.SaveBrowserSession(c.Request().Context(), b, f.Login.Hash)
+	if errors.Is(err, user.ErrFactorNeeded) {
+		if err := h.waits(c, &f, b); err != nil {
+			return err
+		}
+		return h.proceed(c, f)
+	}
 	if errors.Is(err, user.ErrNotFound) {
 		return h.showLogin(c, f, pages.Login{Form: pages.Form{Error: pages.InvalidCredentials.With()}})
 	}
@@ -128,7 +136,8 @@ func (h *Login) loggedIn(c echo.Context, f flow, b oauth.BrowserSession) error {
 		return err
 	}
 	h.setCookie(c, cookieLogin, secret, browserSessionLifetime, http.SameSiteLaxMode)
-	f.Visit = oauth.Visit{Login: b, Authenticated: true}
+	f.Visit = oauth.Visit{Login: b, Authenticated: f.waiting.UserID == "" || f.waiting.Fresh || f.Authenticated, Chosen: f.Chosen}
+	f.waiting = factor.Login{}
 	return h.proceed(c, f)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/mail"
@@ -71,6 +72,7 @@ type Passwords struct {
 	Devices       door.Devices
 	Notices       *mail.Notices // that tell users of logins
 	Account       *account.Service
+	Factors       *factor.Manager
 }
 
 // Login takes an authorization request through the pages to its answer.
@@ -100,6 +102,11 @@ func (h *Login) Routes() []door.Route {
 		{
 			Method: http.MethodPost, Path: "/oauth2/signup", Access: door.Page, Handler: h.signupForm,
 			Audit: []audit.Kind{audit.KindSignedUp, audit.KindVerifyAsked},
+		},
+		{Method: http.MethodGet, Path: mfaPath, Access: door.Page, Handler: h.mfaPage},
+		{
+			Method: http.MethodPost, Path: mfaPath, Access: door.Page, Handler: h.mfaForm,
+			Audit: []audit.Kind{audit.KindLoginFailed},
 		},
 		{Method: http.MethodPost, Path: "/oauth2/continue", Access: door.Page, Handler: h.continueForm},
 		{

@@ -3,6 +3,7 @@ package signin
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/pages"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/oauth"
 	"github.com/handstamp/handstamp/pkg/seal"
 )
@@ -33,6 +35,7 @@ type requestState struct {
 	Login         oauth.Hash `json:"l,omitzero"`  // the browser session that the page was shown in; the two below are said of it
 	Authenticated bool       `json:"a,omitempty"` // that login was made for this request
 	Chosen        bool       `json:"c,omitempty"` // the user has chosen to go on with that login
+	Waiting       string     `json:"w,omitempty"` // a login that waits for its second factor
 }
 
 // logoutState is what the page carries that asks whether to log out.
@@ -92,7 +95,12 @@ func expired(parameters string) *door.PageError {
 
 // state seals the state of a page that is shown for a request now.
 func (h *Login) state(c echo.Context, f flow) string {
+	var waiting string
+	if f.waiting.UserID != "" {
+		waiting = string(h.Passwords.Factors.Seal(factor.ForPage, f.waiting))
+	}
 	return h.States.seal(requestPurpose, requestState{
+		Waiting:       waiting,
 		Parameters:    f.Parameters,
 		Browser:       h.browser(c),
 		Expires:       h.Door.Now().Add(pageStateLifetime).Unix(),
@@ -118,7 +126,13 @@ func (h *Login) resume(c echo.Context, sealed string) (flow, error) {
 	}
 	f.sameLogin = f.Login.UserID != "" && f.Login.Hash == p.Login
 	f.Authenticated, f.Chosen = f.sameLogin && p.Authenticated, f.sameLogin && p.Chosen
-	return f, nil
+	if p.Waiting != "" { // one that is over is none
+		f.waiting, err = h.Passwords.Factors.Open(factor.ForPage, p.Waiting, h.Door.Now())
+		if errors.Is(err, factor.ErrLogin) {
+			f.waiting, err = factor.Login{}, nil
+		}
+	}
+	return f, err
 }
 
 // resumeForm reads the posted form of a page, and resumes its request.

@@ -30,7 +30,7 @@ func rooms() map[string]room {
 	ground := []string{"pkg/verifier", "pkg/seal", "pkg/egress", "pkg/id", "pkg/clock", "pkg/password", "pkg/audit",
 		"migrations"}
 	first := []string{"pkg/user", "pkg/blocklist", "pkg/keyring", "pkg/outbox", "pkg/mail", "pkg/limit"}
-	second := []string{"pkg/session", "pkg/token", "pkg/upstream"}
+	second := []string{"pkg/session", "pkg/token", "pkg/upstream", "pkg/factor"}
 	third := []string{"pkg/account", "pkg/oauth", "pkg/statuslist", "pkg/sharedsignal"}
 	features := slices.Concat(third, second, first, []string{"pkg/seal", "pkg/egress", "pkg/clock", "pkg/password", "pkg/audit"})
 
@@ -77,6 +77,10 @@ func rooms() map[string]room {
 		},
 		"pkg/limit": {modules: []string{"github.com/hashicorp/golang-lru/v2"}},
 
+		"pkg/factor": {
+			imports: underSecond,
+			modules: []string{"github.com/pquerna/otp", "github.com/piglig/go-qr"},
+		},
 		"pkg/session":               {imports: underSecond},
 		"pkg/token":                 {imports: underSecond, modules: []string{jwt}},
 		"pkg/upstream/upstreamtest": {imports: []string{"pkg/upstream"}, modules: []string{jwt}},

@@ -43,6 +43,9 @@ const (
 	KindIdentityLinked    Kind = "identity_linked"
 	KindIdentityRemoved   Kind = "identity_removed"
 	KindConsentGranted    Kind = "consent_granted"
+	KindFactorAdded       Kind = "factor_added"
+	KindFactorRemoved     Kind = "factor_removed"
+	KindRecoveryReplaced  Kind = "recovery_codes_replaced"
 )
 
 // Origin is where a request came from: the part of an event that the transport knows.

@@ -170,6 +170,21 @@ func ConsentGranted(at time.Time, userID, clientID string, origin Origin) Event 
 	return e
 }
 
+// FactorAdded says that a user has another second factor. The reason is its kind.
+func FactorAdded(at time.Time, userID, kind string, by By) Event {
+	return toUser(at, KindFactorAdded, userID, kind, by)
+}
+
+// FactorRemoved says that a second factor is gone. The reason is its kind.
+func FactorRemoved(at time.Time, userID, kind string, by By) Event {
+	return toUser(at, KindFactorRemoved, userID, kind, by)
+}
+
+// RecoveryCodesReplaced says that a user has other recovery codes.
+func RecoveryCodesReplaced(at time.Time, userID string, by By) Event {
+	return toUser(at, KindRecoveryReplaced, userID, "", by)
+}
+
 // byUser is something that a user did, and that happened to the same user.
 func byUser(at time.Time, kind Kind, userID, reason string, origin Origin) Event {
 	return toUser(at, kind, userID, reason, By{Actor: userID, Origin: origin})

@@ -184,6 +184,25 @@ func TestEvents(t *testing.T) {
 			audit.IdentityRemoved(at, "usr_1", "google", audit.By{Actor: "usr_1", ClientID: "shop", Origin: origin}),
 			audit.Event{Kind: "identity_removed", Actor: "usr_1", UserID: "usr_1", ClientID: "shop", Reason: "google", Origin: origin},
 		},
+		"ok/factor added": {
+			audit.FactorAdded(at, "usr_1", "totp", admin),
+			audit.Event{
+				Kind:     "factor_added",
+				Actor:    "usr_2",
+				UserID:   "usr_1",
+				ClientID: "console",
+				Reason:   "totp",
+				Origin:   origin,
+			},
+		},
+		"ok/factor removed": {
+			audit.FactorRemoved(at, "usr_1", "totp", cli),
+			audit.Event{Kind: "factor_removed", Actor: "cli", UserID: "usr_1", Reason: "totp"},
+		},
+		"ok/recovery codes replaced": {
+			audit.RecoveryCodesReplaced(at, "usr_1", cli),
+			audit.Event{Kind: "recovery_codes_replaced", Actor: "cli", UserID: "usr_1"},
+		},
 		"ok/consent granted": {
 			audit.ConsentGranted(at, "usr_1", "shop", origin),
 			audit.Event{Kind: "consent_granted", Actor: "usr_1", UserID: "usr_1", ClientID: "shop", Origin: origin},

@@ -61,8 +61,10 @@ type BrowserSession struct {
 	AuthTime  time.Time
 	CreatedAt time.Time
 	ExpiresAt time.Time
-	Proof     Proof       // of a new one; it is not kept
-	Mail      mail.Letter // to the user, of a new one; it is not kept
+	// FactorNeeded says that the user has a second factor, which the login has not shown.
+	FactorNeeded bool
+	Proof        Proof       // of a new one; it is not kept
+	Mail         mail.Letter // to the user, of a new one; it is not kept
 }
 
 // Proof is what a login rests on: it was checked a moment ago, and must still be so when the browser session begins.
@@ -73,6 +75,9 @@ type Proof struct {
 	Provider     string // must still be linked to the user, by the identity that Subject names
 	Subject      string
 	Refund       user.Refund // of the attempt that the login took
+	// ShowsFactors and Factor are as in session.Start.
+	ShowsFactors bool
+	Factor       user.FactorUse
 }
 
 // PushedRequest is an authorization request that a client has sent ahead (RFC 9126).
@@ -132,7 +137,7 @@ type BrowserSessionStore interface {
 	// SaveBrowserSession adds a browser session, if the user is enabled, in place of another (zero: of none): a login
 	// always makes a new one. The codes and sessions that a replaced one of the same user gave count as given by the new
 	// one, so that logging out ends them too. user.ErrNotFound if the user is gone or disabled, or the proof no longer
-	// holds.
+	// holds; user.ErrFactorNeeded; user.ErrFactorUsed.
 	SaveBrowserSession(ctx context.Context, b BrowserSession, replaces Hash) error
 	// BrowserSession reads the browser session of an enabled user that is alive at a time. ErrBrowserSessionNotFound.
 	BrowserSession(ctx context.Context, h Hash, at time.Time) (BrowserSession, error)

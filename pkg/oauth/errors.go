@@ -8,6 +8,7 @@ import (
 
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/session"
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // ErrorCode is an error code of RFC 6749, section 5.2, or of the extension that its comment names.
@@ -63,6 +64,7 @@ func AsError(err error) *Error {
 		errors.Is(err, session.ErrLate),
 		errors.Is(err, session.ErrWrongClient), errors.Is(err, session.ErrNotFound),
 		errors.Is(err, session.ErrUserDisabled), errors.Is(err, session.ErrUserChanged),
+		errors.Is(err, user.ErrFactorNeeded), errors.Is(err, user.ErrFactorUsed),
 		errors.Is(err, ErrCodeNotFound), errors.Is(err, ErrCodeUsed):
 		// One text for all: a thief learns nothing from it.
 		return known(InvalidGrant, "the grant is invalid, expired or revoked, or was issued to another client")

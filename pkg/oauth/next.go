@@ -21,6 +21,8 @@ const (
 	StepLogin
 	// StepSelectAccount asks whether to go on as the user who is logged in.
 	StepSelectAccount
+	// StepFactor asks for a second factor.
+	StepFactor
 	// StepConsent asks the user to allow the client what it wants.
 	StepConsent
 	// StepAnswer gives the client its code.
@@ -29,7 +31,7 @@ const (
 
 // String names the step for logs and test output.
 func (s Step) String() string {
-	return [...]string{"refuse", "provider", "signup", "login", "select account", "consent", "answer"}[s]
+	return [...]string{"refuse", "provider", "signup", "login", "select account", "factor", "consent", "answer"}[s]
 }
 
 // Visit is the browser that a request has come from, and what its user has done for this very request.
@@ -47,6 +49,7 @@ type Visit struct {
 //	no login that counts for this request                                log in: at the provider, by sign-up, or on the
 //	                                                                     login page; prompt=none refuses: login_required
 //	prompt=select_account, and nothing chosen or logged in yet           select account
+//	the user has a second factor that the login has not shown            factor; prompt=none refuses: login_required
 //	third-party client, and not all that it wants is allowed             consent; prompt=none refuses: consent_required
 //	otherwise                                                            answer
 //
@@ -62,6 +65,10 @@ func Next(a *Authorization, v Visit, wanted string, given Consent, now time.Time
 		return nextLogin(a)
 	case a.Asks(PromptSelectAccount) && !v.Chosen && !v.Authenticated:
 		return StepSelectAccount, nil
+	case v.Login.FactorNeeded && a.Asks(PromptNone):
+		return StepRefuse, refuse(LoginRequired, "the user has not shown a second factor")
+	case v.Login.FactorNeeded:
+		return StepFactor, nil
 	case !needsConsent(a, v, given):
 		return StepAnswer, nil
 	case a.Asks(PromptNone):

@@ -29,6 +29,9 @@ func TestNext(t *testing.T) {
 	atProvider := func(a *oauth.Authorization) { a.Provider = "google" }
 	nobody, before, now1 := oauth.Visit{}, oauth.Visit{Login: ann}, oauth.Visit{Login: ann, Authenticated: true}
 
+	half := ann // has a second factor, and has not shown it
+	half.FactorNeeded = true
+
 	for name, c := range map[string]struct {
 		request oauth.Authorization
 		visit   oauth.Visit
@@ -100,6 +103,28 @@ func TestNext(t *testing.T) {
 			request: request(first, "select_account"), visit: oauth.Visit{Login: ann, Chosen: true}, want: oauth.StepAnswer,
 		},
 		"ok/what was chosen is no login": {request: request(first), visit: oauth.Visit{Chosen: true}, want: oauth.StepLogin},
+
+		"ok/a second factor is needed, logged in before": {
+			request: request(first), visit: oauth.Visit{Login: half}, want: oauth.StepFactor,
+		},
+		"ok/a second factor is needed, logged in for this request": {
+			request: request(first), visit: oauth.Visit{Login: half, Authenticated: true}, want: oauth.StepFactor,
+		},
+		"ok/a second factor is needed, prompt=login": {
+			request: request(first, "login"), visit: oauth.Visit{Login: half}, want: oauth.StepLogin,
+		},
+		"ok/a second factor is needed, prompt=select_account": {
+			request: request(first, "select_account"), visit: oauth.Visit{Login: half}, want: oauth.StepSelectAccount,
+		},
+		"ok/a second factor is needed before consent": {
+			request: request(third), visit: oauth.Visit{Login: half, Authenticated: true}, given: all, want: oauth.StepFactor,
+		},
+		"ok/a second factor is needed, whatever was consented": {
+			request: request(third), visit: oauth.Visit{Login: half, Authenticated: true, Consented: true}, want: oauth.StepFactor,
+		},
+		"fail/a second factor is needed, prompt=none": {
+			request: request(first, "none"), visit: oauth.Visit{Login: half}, want: oauth.StepRefuse, code: oauth.LoginRequired,
+		},
 
 		"ok/first party, prompt=consent":             {request: request(first, "consent"), visit: before, want: oauth.StepAnswer},
 		"ok/third party, nothing allowed":            {request: request(third), visit: before, want: oauth.StepConsent},

@@ -139,7 +139,8 @@ type Login struct {
 	AMR           []string
 	AuthTime      time.Time // when the provider has authenticated the user; zero: now
 	Origin        audit.Origin
-	NewDevice     bool // see session.Login
+	NewDevice     bool           // see session.Login
+	Factor        user.FactorUse // see session.Login
 }
 
 // Login starts a session for a user at a client that has no protocol of its own: the first-party API.
@@ -165,8 +166,8 @@ func (s *Server) start(ctx context.Context, client Client, l Login, scope string
 	issued, err := s.sessions.Start(ctx, session.Login{
 		User: l.User, CheckPassword: l.CheckPassword, Refund: l.Refund, Provider: l.Provider, Subject: l.Subject,
 		ClientID: client.ID, Scope: scope,
-		Audience: s.audiences(client), AMR: l.AMR, ACR: ACR, AuthTime: l.AuthTime, Origin: l.Origin,
-		NewDevice: l.NewDevice,
+		Audience: s.audiences(client), AMR: l.AMR, ACR: ACROf(l.AMR), AuthTime: l.AuthTime, Origin: l.Origin,
+		NewDevice: l.NewDevice, Factor: l.Factor,
 	})
 	if err != nil {
 		return nil, err

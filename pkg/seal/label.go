@@ -12,6 +12,9 @@ const (
 	PageStates          Label = "handstamp/v1/page-state"           // seals the state that a hosted page carries
 	Mails               Label = "handstamp/v1/mails"                // seals the links and codes of mails that wait
 
+	FactorSecrets Label = "handstamp/v1/factor-secrets" // seals the secrets of authenticators
+	PendingLogins Label = "handstamp/v1/pending-logins" // seals logins that wait for a second factor
+
 	UpstreamAttempts  Label = "handstamp/v1/upstream-attempts"   // PKCE verifiers and nonces of logins at upstream providers
 	RefreshTokenTag   Label = "handstamp/v1/refresh-token-tag"   // masks the nonces of sessions
 	RefreshTokenCheck Label = "handstamp/v1/refresh-token-check" // check values of refresh tokens
@@ -38,8 +41,8 @@ func (l Label) oldFormat() oldFormat {
 		return formVersion
 	case SignalAuthorization:
 		return formBare
-	case PageStates, Mails, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex, KnownDevices,
-		GatewayLogins, keyID:
+	case PageStates, Mails, FactorSecrets, PendingLogins, UpstreamAttempts, RefreshTokenTag, RefreshTokenCheck, StatusIndex,
+		KnownDevices, GatewayLogins, keyID:
 		// nothing that still counts was sealed with these
 	}
 	return formNone

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/handstamp/handstamp/pkg/user"
 )
 
 // Nothing is issued but by one of the three rules of this file, each with facts that the database told: a login passes
@@ -12,8 +14,9 @@ import (
 // userState and ClientState are the facts about user and client that issuing depends on. The zero value of neither
 // lets anything pass.
 type userState struct {
-	Known    bool
-	Disabled bool
+	Known      bool
+	Disabled   bool
+	HasFactors bool // besides a password
 }
 
 // ClientState says whether a client is known and enabled.
@@ -30,10 +33,15 @@ func mayIssue(u userState, s Session, c ClientState, scope string, at time.Time)
 		return ErrUserChanged
 	case u.Disabled:
 		return ErrUserDisabled
+	case u.HasFactors && !s.showsFactors():
+		return user.ErrFactorNeeded
 	}
 	s.ClientDisabled = !c.Known || c.Disabled
 	return mayRefresh(s, scope, at)
 }
+
+// showsFactors reports whether the login that began the session showed more than one factor (RFC 8176, section 2).
+func (s *Session) showsFactors() bool { return slices.Contains(s.AMR, "mfa") }
 
 // mayRefresh decides from the session's row alone whether a session may continue. It need not read the user: the
 // transaction that disables or deletes a user also ends the user's sessions ([EndingStore]). The row's ClientDisabled

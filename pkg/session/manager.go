@@ -139,11 +139,12 @@ type Login struct {
 	ACR           string
 	AuthTime      time.Time // zero: now
 	Origin        audit.Origin
-	NewDevice     bool // the user is told of the login by mail
+	NewDevice     bool           // the user is told of the login by mail
+	Factor        user.FactorUse // was shown besides: start only if it can be used up
 }
 
 // Start begins a session and returns its first refresh token.
-// ErrUserDisabled, ErrUserChanged, ErrClientDisabled; any other error is a storage failure.
+// ErrUserDisabled, ErrUserChanged, ErrClientDisabled, user.ErrFactorNeeded, user.ErrFactorUsed; any other error is a storage failure.
 func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
 	return m.StartWith(ctx, l, m.store.Start)
 }
@@ -164,6 +165,7 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	rand.Read(s.Nonce[:])
 	start := Start{
 		Session: s, Provider: l.Provider, Subject: l.Subject, Limit: m.config.Limit, BlockUntil: m.blockUntil(now),
+		ShowsFactors: s.showsFactors(), Factor: l.Factor,
 		Event: audit.LoggedIn(now, s.UserID, s.ID.String(), s.ClientID, l.Origin),
 	}
 	if l.NewDevice {
@@ -176,10 +178,13 @@ func (m *Manager) StartWith(ctx context.Context, l Login, method func(context.Co
 	if err != nil {
 		return Issued{}, fmt.Errorf("start session: %w", err)
 	}
-	err = mayIssue(userState{Known: facts.UserFound, Disabled: facts.UserDisabled}, s,
+	err = mayIssue(userState{Known: facts.UserFound, Disabled: facts.UserDisabled, HasFactors: facts.HasFactors}, s,
 		ClientState{Known: facts.ClientFound, Disabled: facts.ClientDisabled}, s.Scope, now)
 	if err != nil {
 		return Issued{}, err
+	}
+	if !facts.Created && !l.Factor.IsZero() && !facts.FactorUsed {
+		return Issued{}, user.ErrFactorUsed
 	}
 	if !facts.Created { // all of the above holds, so it was the password or the identity
 		return Issued{}, ErrUserChanged

@@ -178,6 +178,11 @@ type Start struct {
 	Provider, Subject string
 	// Refund is that of the login's attempt.
 	Refund user.Refund
+	// ShowsFactors says that the user may have second factors: the login has shown one. Otherwise the session begins only if there
+	// is none.
+	ShowsFactors bool
+	// Factor, if not zero, is used up: the session begins only if it could be.
+	Factor user.FactorUse
 	// Limit is the most live sessions a user may have, the new one included. Others end with ReasonLimit: first those of the
 	// same browser login at the same client, then those that were used least recently.
 	Limit      int
@@ -193,6 +198,8 @@ type Started struct {
 	UserDisabled   bool
 	ClientFound    bool
 	ClientDisabled bool
+	HasFactors     bool // the user has a confirmed second factor
+	FactorUsed     bool // Start.Factor was used up
 	Roles          []string
 	StatusNumber   int64
 	Ended          []ID // sessions that made way

@@ -11,6 +11,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -47,6 +48,7 @@ type Store interface {
 	mail.Store
 	account.Store
 	upstream.Store
+	factor.Store
 	statuslist.Store
 	sharedsignal.Store
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/password"
 	"github.com/handstamp/handstamp/pkg/user"
@@ -46,6 +47,7 @@ func (b *builder) accounts(context.Context) (err error) {
 		Gate:   gate,
 	}
 	b.devices = user.NewDevices(b.master)
+	b.factors = factor.NewManager(b.Store, b.master, factor.Config{Issuer: c.BrandName, Clock: c.Clock, Mail: notices(c)})
 	return nil
 }
 

@@ -76,9 +76,17 @@ func (b *builder) public() []api.Room {
 			Devices:       devices,
 			Notices:       notices(b.config),
 			Account:       b.account,
+			Factors:       b.factors,
 		},
 		Linker: b.linker,
 		Keeper: b.keeper,
+	}
+	mfa := &firstparty.MFA{
+		Door:    b.door,
+		OAuth:   b.OAuth,
+		Users:   b.Store,
+		Factors: b.factors,
+		Devices: devices,
 	}
 	return []api.Room{
 		b.documentsRoom(),
@@ -106,13 +114,20 @@ func (b *builder) public() []api.Room {
 			AnyAudience:   b.forAnyone,
 			Authenticator: b.authenticator,
 			Signup:        b.signup,
-			Devices:       devices,
 			Account:       b.account,
+			MFA:           mfa,
 		},
 		&firstparty.Recovery{
 			Door:    b.door,
 			Users:   b.Store,
 			Account: b.account,
+		},
+		mfa,
+		&firstparty.Factors{
+			Door:     b.door,
+			Users:    b.Store,
+			Sessions: b.Sessions,
+			Factors:  b.factors,
 		},
 		&firstparty.Account{
 			Door:          b.door,
@@ -132,7 +147,7 @@ func (b *builder) public() []api.Room {
 			Providers: b.providers,
 			Linker:    b.linker,
 			Keeper:    b.keeper,
-			Clock:     b.config.Clock,
+			MFA:       mfa,
 		},
 		b.feed,
 		&signals.Room{

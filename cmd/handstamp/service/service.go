@@ -14,6 +14,7 @@ import (
 	"github.com/handstamp/handstamp/api/signin"
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/limit"
 	"github.com/handstamp/handstamp/pkg/mail"
@@ -66,6 +67,7 @@ type builder struct {
 	authenticator *user.Authenticator
 	signup        *user.Signup
 	devices       user.Devices
+	factors       *factor.Manager
 
 	providers *upstream.Providers
 	linker    upstream.Linker

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/outbox"
 	"github.com/handstamp/handstamp/pkg/sharedsignal"
@@ -49,6 +50,7 @@ func (v *Service) sweep(ctx context.Context, c Config) {
 			}, v.Blocklist.Over(now).Add(-sharedsignal.Retention)},
 			{v.Store.SweepProofs, now.Add(-lifetimes.ClockMargin)},
 			{v.Store.SweepRows, now.Add(-outbox.DeadFor)},
+			{v.Store.SweepFactors, now.Add(-factor.Memory)},
 			{v.Store.SweepStatuses, v.Blocklist.Over(now).Add(-lifetimes.Outlived())},
 			{v.Store.SweepEvents, unkept},
 		} {

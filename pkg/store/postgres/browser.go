@@ -63,12 +63,12 @@ func (db *DB) Code(ctx context.Context, h oauth.Hash) (oauth.Code, error) {
 func (db *DB) RedeemCode(ctx context.Context, h oauth.Hash, start session.Start) (session.Started, error) {
 	const sql = startFacts + `code AS (
 			UPDATE authorization_codes a SET used_at = $31::timestamptz, session_id = $11::uuid
-			WHERE a.hash = $39::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz
+			WHERE a.hash = $41::bytea AND a.user_id = $12 AND a.used_at IS NULL AND a.expires_at > $31::timestamptz
 				AND (a.browser_session IS NULL OR EXISTS (
 				SELECT FROM browser_sessions b WHERE b.hash = a.browser_session AND b.user_id = a.user_id))
 			RETURNING a.browser_session
 		), ` + startAllowed + `code` + startConditions + startRest + `,
-			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $39::bytea AND a.used_at IS NOT NULL)`
+			EXISTS (SELECT FROM code), EXISTS (SELECT FROM authorization_codes a WHERE a.hash = $41::bytea AND a.used_at IS NOT NULL)`
 	var (
 		started        session.Started
 		ended          []pgtype.UUID
@@ -106,6 +106,7 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 			SELECT id FROM users WHERE id = $2 AND disabled_at IS NULL AND ($9::text = '' OR password_hash = $9::text)
 				AND ($10::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $10::text AND i.subject = $11::text
 					AND i.user_id = $2))
+				AND ($14::boolean OR NOT ` + hasFactors + `$2)) AND ($15::bytea IS NULL OR ` + isCompleted + `$15::bytea))
 		), replaced AS (
 			DELETE FROM browser_sessions o USING u WHERE o.hash = $8::bytea RETURNING o.hash, o.user_id
 		), saved AS (
@@ -125,33 +126,39 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 			UPDATE login_attempts t SET free_at = CASE WHEN $13::interval = '0' THEN $6::timestamptz ELSE t.free_at - $13::interval END
 			FROM saved WHERE t.key = $12::bytea
 		)
-		SELECT EXISTS (SELECT FROM saved)`
-	var saved bool
-	steps := []step{
-		do(lockUser, b.UserID),
-		one(sql, to(&saved), append([]any{
+		SELECT EXISTS (SELECT FROM saved), NOT $14::boolean AND ` + hasFactors + `$2) AND EXISTS (
+			SELECT FROM users WHERE id = $2 AND disabled_at IS NULL), $15::bytea IS NOT NULL AND NOT ` + isCompleted + `$15::bytea)`
+	var saved, needed, refused bool
+	steps := append([]step{do(lockUser, b.UserID)}, using(b.UserID, b.CreatedAt, b.Proof.Factor)...)
+	steps = append(steps,
+		one(sql, to(&saved, &needed, &refused), append([]any{
 			b.Hash[:], b.UserID, list(b.AMR), b.ACR, when(b.AuthTime), when(b.CreatedAt), when(b.ExpiresAt), some(replaces),
 			b.Proof.PasswordHash, b.Proof.Provider, b.Proof.Subject,
-		}, refund(b.Proof.Refund)...)...),
-	}
+		}, append(refund(b.Proof.Refund), b.Proof.ShowsFactors, some(b.Proof.Factor.Login))...)...))
 	err := db.run(ctx, "save browser session",
 		append(steps, writing(insertLetter+browserBegun+insertLetterThen, b.UserID, b.Mail, b.Hash[:])...)...)
-	if err == nil && !saved {
-		return user.ErrNotFound
+	switch {
+	case err != nil || saved:
+		return err
+	case needed:
+		return user.ErrFactorNeeded
+	case refused:
+		return user.ErrFactorUsed
 	}
-	return err
+	return user.ErrNotFound
 }
 
 // BrowserSession implements oauth.BrowserStore.
 func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (oauth.BrowserSession, error) {
-	const sql = `SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at
+	const sql = `SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at,
+			NOT 'mfa' = ANY (b.amr) AND ` + hasFactors + `b.user_id)
 		FROM browser_sessions b JOIN users u ON u.id = b.user_id
 		WHERE b.hash = $1 AND b.expires_at > $2 AND u.disabled_at IS NULL`
 	b := oauth.BrowserSession{Hash: h}
 	var found bool
 	err := db.run(ctx, "read browser session", one(sql,
-		existing(&found, &b.UserID, texts{&b.AMR}, &b.ACR, instant{&b.AuthTime}, instant{&b.CreatedAt}, instant{&b.ExpiresAt}), h[:],
-		when(at)))
+		existing(&found, &b.UserID, texts{&b.AMR}, &b.ACR, instant{&b.AuthTime}, instant{&b.CreatedAt}, instant{&b.ExpiresAt},
+			&b.FactorNeeded), h[:], when(at)))
 	switch {
 	case err != nil:
 		return oauth.BrowserSession{}, err

@@ -92,6 +92,8 @@ const (
 			WHERE u.disabled_at IS NULL AND c.disabled_at IS NULL AND ($30::text = '' OR u.password_hash = $30::text)
 				AND ($36::text = '' OR EXISTS (SELECT FROM identities i WHERE i.provider = $36::text AND i.subject = $37::text
 					AND i.user_id = u.id))
+				AND ($39::boolean OR NOT ` + hasFactors + `u.id))
+				AND ($40::bytea IS NULL OR ` + isCompleted + `$40::bytea))
 		), `
 
 	startRest = `created AS (
@@ -117,6 +119,7 @@ const (
 		SELECT EXISTS (SELECT FROM created), EXISTS (SELECT FROM u), EXISTS (SELECT FROM u WHERE disabled_at IS NOT NULL),
 			EXISTS (SELECT FROM c), EXISTS (SELECT FROM c WHERE disabled_at IS NOT NULL), COALESCE((SELECT roles
 				FROM u), '{}'), COALESCE((SELECT status_number FROM created), 0),
+			` + hasFactors + `$12), ` + isCompleted + `$40::bytea),
 			ARRAY (SELECT id FROM ended ORDER BY begun, id), ` + notifyEnded
 )
 
@@ -140,6 +143,7 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 	if start.Provider != "" { // the statement has to see the identities as they are once it has the lock
 		steps = append([]step{do(lockUser, start.Session.UserID)}, steps...)
 	}
+	steps = append(using(start.Session.UserID, start.Session.CreatedAt, start.Factor), steps...)
 	steps = append(steps, writing(insertLetter+sessionBegun+insertLetterThen, start.Session.UserID, start.Mail,
 		uuid(start.Session.ID))...)
 	if err := db.run(ctx, "start session", steps...); err != nil {
@@ -153,7 +157,7 @@ func (db *DB) Start(ctx context.Context, start session.Start) (session.Started, 
 func toStarted(started *session.Started, ended *[]pgtype.UUID, more ...any) func(rows pgx.Rows) error {
 	return to(append([]any{
 		&started.Created, &started.UserFound, &started.UserDisabled, &started.ClientFound, &started.ClientDisabled,
-		texts{&started.Roles}, &started.StatusNumber, ended, nil,
+		texts{&started.Roles}, &started.StatusNumber, &started.HasFactors, &started.FactorUsed, ended, nil,
 	}, more...)...)
 }
 
@@ -170,7 +174,8 @@ func starting(start *session.Start) []any {
 		when(s.IdleExpiresAt), when(s.ExpiresAt), when(s.RevokedAt), string(s.RevokeReason), s.Scope, list(s.Audience), s.IATFloor,
 		list(s.AMR), s.ACR,
 		when(s.AuthTime), s.UserAgent, s.IP, start.PasswordHash, when(s.CreatedAt), others, string(session.ReasonLimit),
-		seconds(start.BlockUntil), attempt[0], start.Provider, start.Subject, attempt[1])
+		seconds(start.BlockUntil), attempt[0], start.Provider, start.Subject, attempt[1], start.ShowsFactors,
+		some(start.Factor.Login))
 }
 
 // live is what the index of live sessions says of a session. It stands beside the exact conditions in each statement that looks

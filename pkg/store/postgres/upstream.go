@@ -130,7 +130,10 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 				AND NOT EXISTS (SELECT FROM identities WHERE provider = $5 AND subject = $6)
 			RETURNING true`
 		remove = `DELETE FROM identities i USING users u WHERE i.user_id = u.id AND u.id = $1` + justWritten
-		link   = `WITH linked AS (` + insertIdentity + ` FROM users u WHERE u.id = $11::text` + justWritten +
+		unlock = `WITH whose AS (SELECT u.id FROM users u WHERE u.id = $1` + justWritten + `
+			), codes AS (DELETE FROM recovery_codes r USING whose w WHERE r.user_id = w.id
+			) DELETE FROM factors f USING whose w WHERE f.user_id = w.id`
+		link = `WITH linked AS (` + insertIdentity + ` FROM users u WHERE u.id = $11::text` + justWritten +
 			` RETURNING user_id), noted AS (` + insertEvent + ` FROM linked)
 			SELECT`
 		end = `WITH ` + endMine + ` AND ` + userWritten + endThem + `false` + endTold
@@ -141,6 +144,7 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 		one(adopt, to(&adopted), a.UserID, a.Email, when(a.At), a.Identity.Name, a.Identity.Provider,
 			a.Identity.Subject, a.Identity.Profile),
 		do(remove, a.UserID),
+		do(unlock, a.UserID),
 		do(link, linking(a.Link)...),
 		do(end, ending(a.UserID, session.ID{}, ended)...),
 		do(forgetWhose+justWritten+forget, a.UserID, uuid(session.ID{})))

@@ -128,6 +128,9 @@ func (db *DB) ReleaseCode(ctx context.Context, h oauth.Hash, id session.ID) erro
 // the new one.
 func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, replaces oauth.Hash) error {
 	return db.write(ctx, "save browser session", func(c *conn) error {
+		if err := showFactor(c, b); err != nil {
+			return err
+		}
 		n, err := c.exec(`
 			INSERT INTO browser_sessions (hash, user_id, amr, acr, auth_time, created_at, expires_at)
 			SELECT ?1, id, ?2, ?3, ?4, ?5, ?6 FROM users WHERE id = ?7 AND disabled_at IS NULL AND (?8 = '' OR password_hash = ?8)
@@ -162,15 +165,45 @@ func (db *DB) SaveBrowserSession(ctx context.Context, b oauth.BrowserSession, re
 	})
 }
 
+// showFactor asks for a second factor, if the user has one, and uses up the one that the login has shown.
+func showFactor(c *conn, b oauth.BrowserSession) error {
+	const enabled = `SELECT 1 FROM users WHERE id = ? AND disabled_at IS NULL`
+	found, err := c.one(enabled, func(*row) {}, b.UserID)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return user.ErrNotFound
+	}
+	if !b.Proof.ShowsFactors {
+		has, err := hasFactors(c, b.UserID)
+		if err == nil && has {
+			return user.ErrFactorNeeded
+		}
+		return err
+	}
+	if b.Proof.Factor.IsZero() {
+		return nil
+	}
+	used, err := useFactor(c, b.UserID, b.CreatedAt, b.Proof.Factor)
+	if err == nil && !used {
+		return user.ErrFactorUsed
+	}
+	return err
+}
+
 // BrowserSession implements [oauth.BrowserStore].
 func (db *DB) BrowserSession(ctx context.Context, h oauth.Hash, at time.Time) (oauth.BrowserSession, error) {
 	b := oauth.BrowserSession{Hash: h}
 	err := db.read(ctx, "read browser session", func(c *conn) error {
 		found, err := c.one(`
-			SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at FROM browser_sessions b JOIN users u
+			SELECT b.user_id, b.amr, b.acr, b.auth_time, b.created_at, b.expires_at, instr(b.amr, '"mfa"') = 0 AND EXISTS (
+				SELECT 1 FROM factors f WHERE f.user_id = b.user_id AND f.confirmed_at IS NOT NULL) FROM browser_sessions b JOIN users u
 				ON u.id = b.user_id
 			WHERE b.hash = ? AND b.expires_at > ? AND u.disabled_at IS NULL`,
-			func(r *row) { r.scan(&b.UserID, &b.AMR, &b.ACR, &b.AuthTime, &b.CreatedAt, &b.ExpiresAt) }, h[:], at)
+			func(r *row) {
+				r.scan(&b.UserID, &b.AMR, &b.ACR, &b.AuthTime, &b.CreatedAt, &b.ExpiresAt, &b.FactorNeeded)
+			}, h[:], at)
 		if err == nil && !found {
 			return oauth.ErrBrowserSessionNotFound
 		}

@@ -76,8 +76,15 @@ func start(c *conn, s session.Start, browserSession []byte) (started session.Sta
 	if err := startFacts(c, s, &started); err != nil {
 		return started, err
 	}
-	if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled {
+	if !started.UserFound || started.UserDisabled || !started.ClientFound || started.ClientDisabled ||
+		started.HasFactors && !s.ShowsFactors {
 		return started, nil
+	}
+	if !s.Factor.IsZero() {
+		started.FactorUsed, err = useFactor(c, s.Session.UserID, s.Session.CreatedAt, s.Factor)
+		if err != nil || !started.FactorUsed {
+			return started, err
+		}
 	}
 	if started.Ended, err = makeWay(c, s, browserSession); err != nil {
 		return started, err
@@ -109,6 +116,10 @@ func startFacts(c *conn, s session.Start, started *session.Started) (err error) 
 	}
 	started.ClientFound, err = c.one(`SELECT disabled_at IS NOT NULL FROM clients WHERE id = ?`,
 		func(r *row) { r.scan(&started.ClientDisabled) }, s.Session.ClientID)
+	if err != nil {
+		return err
+	}
+	started.HasFactors, err = hasFactors(c, s.Session.UserID)
 	return err
 }
 

@@ -129,8 +129,14 @@ func (db *DB) AdoptUser(ctx context.Context, a upstream.Adoption) error {
 		if n == 0 {
 			return upstream.ErrConflict
 		}
-		if _, err := c.exec(`DELETE FROM identities WHERE user_id = ?`, a.UserID); err != nil {
-			return err
+		for _, sql := range []string{
+			`DELETE FROM identities WHERE user_id = ?`,
+			`DELETE FROM factors WHERE user_id = ?`,
+			`DELETE FROM recovery_codes WHERE user_id = ?`,
+		} {
+			if _, err := c.exec(sql, a.UserID); err != nil {
+				return err
+			}
 		}
 		if _, err := endAll(c, a.UserID, session.ID{}, session.Ending{
 			At:         a.At,

@@ -71,6 +71,7 @@ func ExerciseBrowser(t *testing.T, st store.Store) {
 	got(st.RedeemCode(ctx, code.Hash, session.Start{Session: row, Limit: 5, BlockUntil: now(), Event: event}))
 	must(st.ReleaseCode(ctx, code.Hash, row.ID))
 	got(st.EndBrowserSession(ctx, b.Hash, e))
+	exerciseFactors(t, st, u.ID)
 	must(st.SavePushedRequest(ctx, oauth.PushedRequest{Hash: oauth.Hash{4}, ExpiresAt: later}))
 	got(st.VisitPushedRequest(ctx, oauth.Hash{4}, now(), later))
 	must(st.SaveConsent(ctx, oauth.Consent{UserID: u.ID, ClientID: "c", GrantedAt: now()}, event))

@@ -9,6 +9,7 @@ import (
 	"github.com/handstamp/handstamp/pkg/account"
 	"github.com/handstamp/handstamp/pkg/audit"
 	"github.com/handstamp/handstamp/pkg/blocklist"
+	"github.com/handstamp/handstamp/pkg/factor"
 	"github.com/handstamp/handstamp/pkg/keyring"
 	"github.com/handstamp/handstamp/pkg/mail"
 	"github.com/handstamp/handstamp/pkg/oauth"
@@ -29,6 +30,11 @@ func (f *Failing) ActivateSigningKey(a0 context.Context, a1 keyring.Activation) 
 	return f.do("ActivateSigningKey", func() error { return f.store.ActivateSigningKey(a0, a1) })
 }
 
+// AddFactor implements [store.Store].
+func (f *Failing) AddFactor(a0 context.Context, a1 factor.Factor, a2 int) error {
+	return f.do("AddFactor", func() error { return f.store.AddFactor(a0, a1, a2) })
+}
+
 // AdoptUser implements [store.Store].
 func (f *Failing) AdoptUser(a0 context.Context, a1 upstream.Adoption) error {
 	return f.do("AdoptUser", func() error { return f.store.AdoptUser(a0, a1) })
@@ -42,6 +48,11 @@ func (f *Failing) AskProof(a0 context.Context, a1 account.Asked) error {
 // Backlog implements [store.Store].
 func (f *Failing) Backlog(a0 context.Context, a1 string) (outbox.Backlog, error) {
 	return result(f, "Backlog", func() (outbox.Backlog, error) { return f.store.Backlog(a0, a1) })
+}
+
+// BeginFactorTry implements [store.Store].
+func (f *Failing) BeginFactorTry(a0 context.Context, a1 string, a2 time.Time, a3 int, a4 time.Duration) (factor.Try, error) {
+	return result(f, "BeginFactorTry", func() (factor.Try, error) { return f.store.BeginFactorTry(a0, a1, a2, a3, a4) })
 }
 
 // BeginLogin implements [store.Store].
@@ -97,6 +108,11 @@ func (f *Failing) Clients(a0 context.Context, a1 string, a2 int) ([]oauth.Client
 // Code implements [store.Store].
 func (f *Failing) Code(a0 context.Context, a1 oauth.Hash) (oauth.Code, error) {
 	return result(f, "Code", func() (oauth.Code, error) { return f.store.Code(a0, a1) })
+}
+
+// ConfirmFactor implements [store.Store].
+func (f *Failing) ConfirmFactor(a0 context.Context, a1 factor.Confirmation) (bool, error) {
+	return result(f, "ConfirmFactor", func() (bool, error) { return f.store.ConfirmFactor(a0, a1) })
 }
 
 // Consent implements [store.Store].
@@ -208,6 +224,11 @@ func (f *Failing) Events(a0 context.Context, a1 string, a2 audit.Cursor, a3 int)
 	return result(f, "Events", func() ([]audit.Event, error) { return f.store.Events(a0, a1, a2, a3) })
 }
 
+// Factors implements [store.Store].
+func (f *Failing) Factors(a0 context.Context, a1 string) ([]factor.Factor, int, error) {
+	return results(f, "Factors", func() ([]factor.Factor, int, error) { return f.store.Factors(a0, a1) })
+}
+
 // FinishPush implements [store.Store].
 func (f *Failing) FinishPush(a0 context.Context, a1 sharedsignal.Push) error {
 	return f.do("FinishPush", func() error { return f.store.FinishPush(a0, a1) })
@@ -313,9 +334,19 @@ func (f *Failing) ReleaseCode(a0 context.Context, a1 oauth.Hash, a2 session.ID) 
 	return f.do("ReleaseCode", func() error { return f.store.ReleaseCode(a0, a1, a2) })
 }
 
+// RemoveFactor implements [store.Store].
+func (f *Failing) RemoveFactor(a0 context.Context, a1 factor.Removal) error {
+	return f.do("RemoveFactor", func() error { return f.store.RemoveFactor(a0, a1) })
+}
+
 // RemoveIdentity implements [store.Store].
 func (f *Failing) RemoveIdentity(a0 context.Context, a1 upstream.Removal) error {
 	return f.do("RemoveIdentity", func() error { return f.store.RemoveIdentity(a0, a1) })
+}
+
+// RenameFactor implements [store.Store].
+func (f *Failing) RenameFactor(a0 context.Context, a1 string, a2 string, a3 string) error {
+	return f.do("RenameFactor", func() error { return f.store.RenameFactor(a0, a1, a2, a3) })
 }
 
 // Repeat implements [store.Store].
@@ -326,6 +357,11 @@ func (f *Failing) Repeat(a0 context.Context, a1 session.Rotation) (*session.Sess
 // ReplacePasswordHash implements [store.Store].
 func (f *Failing) ReplacePasswordHash(a0 context.Context, a1 string, a2 string, a3 string, a4 time.Time) error {
 	return f.do("ReplacePasswordHash", func() error { return f.store.ReplacePasswordHash(a0, a1, a2, a3, a4) })
+}
+
+// ReplaceRecoveryCodes implements [store.Store].
+func (f *Failing) ReplaceRecoveryCodes(a0 context.Context, a1 string, a2 [][32]uint8, a3 audit.Event) error {
+	return f.do("ReplaceRecoveryCodes", func() error { return f.store.ReplaceRecoveryCodes(a0, a1, a2, a3) })
 }
 
 // ResetPassword implements [store.Store].
@@ -458,6 +494,11 @@ func (f *Failing) SweepBrowser(a0 context.Context, a1 time.Time, a2 int) (int, e
 // SweepEvents implements [store.Store].
 func (f *Failing) SweepEvents(a0 context.Context, a1 time.Time, a2 int) (int, error) {
 	return result(f, "SweepEvents", func() (int, error) { return f.store.SweepEvents(a0, a1, a2) })
+}
+
+// SweepFactors implements [store.Store].
+func (f *Failing) SweepFactors(a0 context.Context, a1 time.Time, a2 int) (int, error) {
+	return result(f, "SweepFactors", func() (int, error) { return f.store.SweepFactors(a0, a1, a2) })
 }
 
 // SweepProofs implements [store.Store].

@@ -55,6 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) (first, second store.Store)) {
 		{"Attempts", testAttempts},
 		{"Identities", testIdentities},
 		{"Tokens", testTokens},
+		{"Factors", testFactors},
 		{"Statuses", testStatuses},
 		{"Signals", testSignals},
 		{"Wait", testWait},
