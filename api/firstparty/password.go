@@ -58,7 +58,7 @@ func (r *Account) setPassword(c echo.Context) error {
 		CheckPassword: true,
 		ClientID:      claims.ClientID,
 		Scope:         strings.Join(claims.Scope, " "),
-		AMR:           oauth.AMRProvider(),
+		AMR:           claims.AMR,
 		AuthTime:      claims.AuthTime,
 		Origin:        door.Origin(c),
 	})
