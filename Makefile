@@ -42,7 +42,7 @@ test: ## run every test, on SQLite and on PostgreSQL
 	$(if $(filter ./...,$(PACKAGES)),scripts/with-redis go test -C $(REDISSTORE) $(ARGS) ./...)
 
 # What test-quick leaves out: browsers, Apache, the README as printed, the play of crashes, long histories, and toolchains of other languages.
-SLOW := TestPagesInChromium|TestWebAppInChromium|TestGatewayInChromium|TestOIDCClientTS|TestJSClient|TestSPAReact|TestSinglePageAppGuide|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache|TestNodeByItself|TestPythonByItself
+SLOW := TestPagesInChromium|TestWebAppInChromium|TestGatewayInChromium|TestDemoInChromium|TestOIDCClientTS|TestJSClient|TestSPAReact|TestSinglePageAppGuide|TestREADME|TestRT11_CrashPoints|TestHistories_|TestSeededBugs|TestJava|TestRust|TestApache|TestNodeByItself|TestPythonByItself
 
 .PHONY: test-quick
 test-quick: ## run the tests that take no browser, other toolchain or long history

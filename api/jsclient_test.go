@@ -68,6 +68,19 @@ func TestJSClient(t *testing.T) {
 	if err := sameFile("../LICENSE", filepath.Join(jsclientDir, "LICENSE")); err != nil {
 		t.Error(err)
 	}
+	// The demo embeds what was built, without the line that names its source map.
+	built, err := os.ReadFile(filepath.Join(jsclientDir, "dist/index.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	embedded, err := os.ReadFile("../cmd/handstamp/demo/page/handstamp.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, _ := bytes.Cut(built, []byte("//# sourceMappingURL"))
+	if !bytes.Equal(bytes.TrimSpace(code), bytes.TrimSpace(embedded)) {
+		t.Error("the demo's handstamp.js is not the client as it is built: copy dist/index.js there, without its last line")
+	}
 }
 
 func sameFile(a, b string) error {

@@ -72,11 +72,8 @@ func TestPagesInChromium(t *testing.T) {
 	for name, javaScript := range map[string]bool{"with script": true, "without script": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			email, shots := newEmail(), ""
+			email, shots := newEmail(), pictures(t)
 			s.SignUp(t, email)
-			if keep := flag.Lookup("test.artifacts"); keep != nil && keep.Value.String() == "true" {
-				shots = t.ArtifactDir()
-			}
 			for check, fault := range node(t, "pages.mjs", map[string]any{
 				"chromium":   chromium(t),
 				"javaScript": javaScript,
@@ -299,4 +296,13 @@ func TestCK09_ReflectedScript(t *testing.T) {
 		}
 		inspect(t, "client name", consent)
 	}
+}
+
+// pictures is the directory for pictures of pages; empty if nobody wants them.
+func pictures(t *testing.T) string {
+	t.Helper()
+	if keep := flag.Lookup("test.artifacts"); keep != nil && keep.Value.String() == "true" {
+		return t.ArtifactDir()
+	}
+	return ""
 }

@@ -37,6 +37,9 @@ type Config struct {
 	LogFormat         string
 	ShutdownTimeout   time.Duration
 
+	// demoListen is the address of the demo, empty without it.
+	demoListen string
+
 	// file is where the settings were read from, empty if there was none, and secretsInFile says that secrets stand there.
 	// metricsListenSet says that an operator asked for it.
 	file             string

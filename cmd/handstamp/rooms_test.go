@@ -124,10 +124,11 @@ func rooms() map[string]room {
 		"api/pages":      {modules: []string{text}},
 
 		"cmd/handstamp": {
-			imports: slices.Concat([]string{"cmd/handstamp/service"}, everything),
+			imports: slices.Concat([]string{"cmd/handstamp/service", "cmd/handstamp/demo"}, everything),
 			modules: []string{cobra, "github.com/spf13/pflag", "go.yaml.in/yaml/v3", "github.com/prometheus/client_golang",
 				"golang.org/x/sync", "golang.org/x/sys"},
 		},
+		"cmd/handstamp/demo":    {imports: []string{"pkg/verifier", "pkg/oauth", "pkg/audit"}},
 		"cmd/handstamp/service": {imports: everything, modules: []string{"github.com/prometheus/client_golang"}},
 		"cmd/handstamp/service/servicetest": {
 			imports: slices.Concat([]string{"cmd/handstamp/service", "pkg/store/postgres/pgtest"}, everything),

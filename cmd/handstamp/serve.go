@@ -25,12 +25,15 @@ import (
 
 	"github.com/handstamp/handstamp/api/door"
 	"github.com/handstamp/handstamp/api/operate"
+	"github.com/handstamp/handstamp/cmd/handstamp/demo"
 	"github.com/handstamp/handstamp/cmd/handstamp/service"
 	"github.com/handstamp/handstamp/pkg/password"
 )
 
 func (p *program) serveCommand() *cobra.Command {
-	return &cobra.Command{
+	var withDemo bool
+	var demoListen string
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the service",
 		Long: `Run the service until it gets SIGINT or SIGTERM. It finishes running requests before it stops.
@@ -45,7 +48,8 @@ SIGHUP makes it read handstamp.yaml and the files that the settings name again. 
 All others need a restart. Settings with a fault change nothing, and the log says why.`,
 		Example: `  handstamp serve
   handstamp serve --issuer https://login.example.com --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
-  HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com`,
+  HANDSTAMP_DATABASE_URL_FILE=/run/secrets/database_url handstamp serve --migrate --issuer https://login.example.com
+  handstamp serve --demo`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			read := func() (Config, error) { return p.serveConfig(cmd) }
@@ -53,9 +57,19 @@ All others need a restart. Settings with a fault change nothing, and the log say
 			if err != nil {
 				return err
 			}
+			if withDemo {
+				if err := demo.Check(c.Issuer, c.Listen, demoListen); err != nil {
+					return usageError{err}
+				}
+				c.demoListen = demoListen
+			}
 			return p.serve(cmd.Context(), c, read)
 		},
 	}
+	cmd.Flags().BoolVar(&withDemo, "demo", false,
+		"serve a page to play with, too, which shows the life of tokens; on this machine only")
+	cmd.Flags().StringVar(&demoListen, "demo-listen", "127.0.0.1:8081", "address of that page")
+	return cmd
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {
@@ -152,8 +166,13 @@ func (p *program) serve(ctx context.Context, c Config, read func() (Config, erro
 			face.show(running)
 		}
 	}
+	var playing *playground
+	if err == nil && c.demoListen != "" {
+		playing, err = startDemo(ctx, c, running.Service, log)
+		defer playing.close()
+	}
 	if err == nil {
-		p.announce(c)
+		p.announce(c, playing)
 		log.InfoContext(ctx, "ready", "issuer", c.Issuer, "listen", listener.Addr().String(), "version", version())
 		running.live(ctx, func() { reload(ctx, c, read, running.Service, shown, face, level, log) }, signals)
 	} else if ctx.Err() != nil {
@@ -303,7 +322,12 @@ func (c Config) withAddress(addr string) Config {
 }
 
 // announce tells a person where the service is and what to try next.
-func (p *program) announce(c Config) {
+func (p *program) announce(c Config, playing *playground) {
+	if playing != nil {
+		fmt.Fprintf(p.stdout, "Handstamp %s is ready at %s\n\nThe demo is at %s/ - open it, and press its buttons. Stop with Ctrl-C.\n",
+			version(), c.Issuer, playing.origin)
+		return
+	}
 	fmt.Fprintf(p.stdout, `Handstamp %s is ready at %s
 
 Try it, in a second terminal:
