@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/handstamp/handstamp/cmd/handstamp/service/servicetest"
 	"github.com/handstamp/handstamp/pkg/store/postgres/pgtest"
 )
 
@@ -104,6 +106,64 @@ func TestBackupPage(t *testing.T) {
 			sh("! handstamp session list ann@example.com | grep ^ses_")
 			stop()
 		})
+	}
+}
+
+// TestDocsRegister runs the commands of the pages that register clients.
+func TestDocsRegister(t *testing.T) {
+	for page, kind := range map[string]string{"which-way.md": "sh ways", "mobile.md": "sh mobile"} {
+		t.Run(page, func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := exec.CommandContext(t.Context(), "bash", "-euc", "handstamp migrate up\n"+blocks(t, page, kind))
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestMobilePage sends the refresh of docs/mobile.md twice, as an app does that lost the answer.
+func TestMobilePage(t *testing.T) {
+	s := servicetest.Start(t, servicetest.SQLite(t))
+	first := s.SignUp(t, "ann@example.com")
+	script := strings.ReplaceAll(blocks(t, "mobile.md", "sh mobile-refresh"), "http://127.0.0.1:8080", s.URL)
+	refresh := func() string {
+		cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
+		cmd.Env = append(os.Environ(), "key=written-down-before", "refresh="+first.RefreshToken)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			RefreshToken string `json:"refresh_token"`
+		}
+		if err := json.Unmarshal(out, &answer); err != nil || answer.RefreshToken == "" {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return answer.RefreshToken
+	}
+	if a, b := refresh(), refresh(); a != b {
+		t.Errorf("the repeat brought %s after %s", b, a)
+	}
+}
+
+// TestDocsLinks finds links of the guide to files that are not there.
+func TestDocsLinks(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../../README.md", "../../examples/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
 	}
 }
 

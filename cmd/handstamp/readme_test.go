@@ -28,6 +28,9 @@ func TestREADME(t *testing.T) {
 	if !strings.Contains(readme, "```sh\n"+first+"\n```") || !strings.Contains(readme, "```sh\nmake test\n```") {
 		t.Fatal("the README does not begin with its two commands")
 	}
+	if lines := strings.Count(readme, "\n"); lines > 150 {
+		t.Errorf("the README has %d lines: it is a front door of at most 150, and the rest is for docs", lines)
+	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -62,8 +65,7 @@ func TestREADME(t *testing.T) {
 		}
 	})
 	t.Run("github", func(t *testing.T) {
-		config, _ := walk(strings.ReplaceAll(readme, "\n   ", "\n"), "yaml github")
-		commands, _ := walk(strings.ReplaceAll(readme, "\n   ", "\n"), "sh github")
+		config, commands := blocks(t, "providers.md", "yaml github"), blocks(t, "providers.md", "sh github")
 		if err := os.WriteFile(filepath.Join(dir, "github.secret"), []byte("THE-SECRET"), 0o600); err != nil {
 			t.Fatal(err)
 		}
