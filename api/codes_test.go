@@ -440,7 +440,8 @@ func errorAnswer(path string, err error) *httptest.ResponseRecorder {
 // TestSentinels holds every exported error of the features to the table of what it becomes.
 func TestSentinels(t *testing.T) {
 	found := map[string]bool{}
-	for _, feature := range []string{"user", "factor", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal", "keyring",
+	for _, feature := range []string{"user", "factor", "session", "oauth", "password", "blocklist", "statuslist", "sharedsignal",
+		"keyring",
 		"token", "upstream", "verifier", "seal", "egress"} {
 		for _, f := range source(t, "../pkg/"+feature) {
 			for _, d := range f.Decls {

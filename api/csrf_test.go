@@ -155,7 +155,8 @@ func TestCK02_JSONOnly(t *testing.T) {
 					t.Errorf("%s %s with a browser's cookies, %s: %d", route.Method, route.Path, name, p.status)
 				}
 			}
-			if route.Method == http.MethodDelete || route.Path == "/v1/logout" || route.Path == "/v1/factors/recovery-codes" || // no body, and nobody without a token
+			// no body, and nobody without a token
+			if route.Method == http.MethodDelete || route.Path == "/v1/logout" || route.Path == "/v1/factors/recovery-codes" ||
 				route.Path == "/v1/sessions/fork" { // a form
 				continue
 			}

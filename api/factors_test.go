@@ -263,7 +263,8 @@ func TestMF05_Enrolment(t *testing.T) {
 		}
 		// Without a code it counts for nothing, and nobody sees the secret again.
 		w.LogIn(t, p.email)
-		if list := w.Get(t, "/v1/factors", p.AccessToken); strings.Contains(list.Body, begun.Secret) || strings.Contains(list.Body, begun.ID) {
+		if list := w.Get(t, "/v1/factors", p.AccessToken); strings.Contains(list.Body, begun.Secret) ||
+			strings.Contains(list.Body, begun.ID) {
 			t.Errorf("the list shows %s", list.Body)
 		}
 		confirm := "/v1/factors/totp/" + begun.ID + "/confirm"
@@ -343,7 +344,10 @@ func TestJWT14_PendingLoginIsNoToken(t *testing.T) {
 			t.Errorf("introspect: %d %s", r.Status, r.Body)
 		}
 		for name, wrong := range map[string]string{
-			"an access token": p.AccessToken, "a refresh token": p.RefreshToken, "nothing that we sealed": "AAAA", "changed": token[:40] + "A" + token[41:],
+			"an access token":        p.AccessToken,
+			"a refresh token":        p.RefreshToken,
+			"nothing that we sealed": "AAAA",
+			"changed":                token[:40] + "A" + token[41:],
 		} {
 			want(t, name, show(t, w.Service, wrong, "totp", a.code(t, 1)), http.StatusUnauthorized, "invalid_mfa_token")
 		}
@@ -409,7 +413,8 @@ func TestFactors_Page(t *testing.T) {
 			t.Fatalf("%d %s", mfa.status, mfa.body)
 		}
 		wrong := b.submit(mfa, "mfa", map[string]string{"code": "12345x"})
-		if wrong.status != http.StatusBadRequest && wrong.status != http.StatusUnauthorized || !wrong.has("error") || !wrong.has("mfa") {
+		if wrong.status != http.StatusBadRequest && wrong.status != http.StatusUnauthorized || !wrong.has("error") ||
+			!wrong.has("mfa") {
 			t.Errorf("a wrong code: %d %s", wrong.status, wrong.body)
 		}
 		done := b.submit(wrong, "mfa", map[string]string{"code": a.code(t, 1)})
@@ -594,7 +599,8 @@ func (c *checked) factors(s *servicetest.Service) func() {
 	}
 	third := c.browse(s)
 	consent := third.logIn(third.open(authorizeURL(s, map[string]string{"client_id": "other"})), p.email)
-	if consent = third.submit(consent, "mfa", map[string]string{"method": "recovery", "code": confirmed.Codes[2]}); !consent.has("consent") {
+	if consent = third.submit(consent, "mfa",
+		map[string]string{"method": "recovery", "code": confirmed.Codes[2]}); !consent.has("consent") {
 		t.Errorf("%d %s", consent.status, consent.body)
 	}
 	for range 6 { // two are told that it is wrong, and the last one to wait

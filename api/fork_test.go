@@ -147,7 +147,8 @@ func TestFork_EndsTogether(t *testing.T) {
 		// All but this one: the device is spared as a whole. Roles reach it as a whole.
 		p := signUp(t, w.Service)
 		child := fork(t, w.Service, p.RefreshToken).Tokens(t)
-		want(t, "all others", w.JSON(t, http.MethodDelete, "/v1/sessions?except=current", child.AccessToken, nil), http.StatusNoContent, "")
+		want(t, "all others", w.JSON(t, http.MethodDelete, "/v1/sessions?except=current", child.AccessToken, nil),
+			http.StatusNoContent, "")
 		if err := w.Sessions.SetRoles(t.Context(), p.id, []string{"editor"}, byOperator()); err != nil {
 			t.Fatal(err)
 		}

@@ -277,7 +277,8 @@ func strangePages(p *cookiePage, other string) map[string]struct {
 	}
 }
 
-// Nobody but a page of the client has the cookie read, set or cleared: forged refreshes, logouts and logins (RT-14, CK-02, CK-03).
+// Nobody but a page of the client has the cookie read, set or cleared: forged refreshes, logouts and logins (RT-14,
+// CK-02, CK-03).
 func TestCK03_RefreshCookie(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p, other := addPage(t, w.Service), addPage(t, w.Service)
@@ -341,7 +342,8 @@ func TestCK03_RefreshCookie(t *testing.T) {
 			for path, ask := range asks {
 				r := ask(row.pairs...)
 				refused := r.Status == http.StatusForbidden && r.Code() == row.code
-				if (path == "/v1/logout" || path == "/v1/session") && row.code == "client_header_required" { // it names no client, or one without a cookie
+				// it names no client, or one without a cookie
+				if (path == "/v1/logout" || path == "/v1/session") && row.code == "client_header_required" {
 					refused = r.Status >= 400
 				}
 				if !refused || setRefresh(t, r) != nil {
@@ -404,10 +406,12 @@ func TestRT14_OneTransport(t *testing.T) {
 				break
 			}
 		}
-		want(t, "cookie client, token in the form", p.FormWith(t, "/oauth2/token", p.header(), "grant_type", "refresh_token", "client_id",
-			p.client, "refresh_token", raw), http.StatusBadRequest, "invalid_request")
-		want(t, "cookie client, token to revoke in the form", p.FormWith(t, "/oauth2/revoke", p.header(), "client_id", p.client, "token",
-			raw), http.StatusBadRequest, "invalid_request")
+		want(t, "cookie client, token in the form",
+			p.FormWith(t, "/oauth2/token", p.header(), "grant_type", "refresh_token", "client_id",
+				p.client, "refresh_token", raw), http.StatusBadRequest, "invalid_request")
+		want(t, "cookie client, token to revoke in the form",
+			p.FormWith(t, "/oauth2/revoke", p.header(), "client_id", p.client, "token",
+				raw), http.StatusBadRequest, "invalid_request")
 		want(t, "cookie client, logout in JSON", p.json(t, "/v1/logout", `{"refresh_token":"`+raw+`"}`), http.StatusBadRequest,
 			"invalid_request")
 		want(t, "an access token can be revoked in the form", p.FormWith(t, "/oauth2/revoke", nil, "client_id", p.client, "token",
@@ -532,7 +536,8 @@ func TestRefreshCookie_Cleared(t *testing.T) {
 		p.cookies = map[string]string{}
 		p.logIn(t, email)
 		elsewhere := w.LogIn(t, email)
-		want(t, "log out everywhere", w.JSON(t, http.MethodDelete, "/v1/sessions", elsewhere.AccessToken, nil), http.StatusNoContent, "")
+		want(t, "log out everywhere", w.JSON(t, http.MethodDelete, "/v1/sessions", elsewhere.AccessToken, nil), http.StatusNoContent,
+			"")
 		cleared("after a logout everywhere", p.refresh(t), http.StatusBadRequest)
 	})
 }
@@ -543,8 +548,8 @@ func (p *cookiePage) logInAgain(t testing.TB, email string) servicetest.Response
 	return p.json(t, "/v1/login", p.body(email))
 }
 
-// Neither a failure of the service, before its work is done or after, nor a caller who leaves touches the cookie, and the token in it
-// goes on.
+// Neither a failure of the service, before its work is done or after, nor a caller who leaves touches the cookie, and
+// the token in it goes on.
 func TestRefreshCookie_Failures(t *testing.T) {
 	alone(t, func(t *testing.T, db servicetest.Database) {
 		var failing *storetest.Failing
@@ -627,14 +632,16 @@ func TestCK06_Credentials(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := addPage(t, w.Service)
 		ofAll := []string{"/oauth2/token", "/oauth2/revoke", "/v1/logout", "/v1/session", "/v1/sessions/fork"}
-		with := append([]string{"/v1/login", "/v1/login/mfa", "/v1/signup", "/v1/password/change", "/v1/password/set", "/v1/login/:provider/id-token"},
+		with := append([]string{"/v1/login", "/v1/login/mfa", "/v1/signup", "/v1/password/change", "/v1/password/set",
+			"/v1/login/:provider/id-token"},
 			ofAll...)
 		paths := map[string]bool{}
 		for _, r := range w.API.Answered() {
 			paths[r.Path] = true
 		}
 		for path := range paths {
-			for _, origin := range []string{p.origin, "https://app.example.com", "https://evil.example", "null", p.origin + ".evil.example",
+			for _, origin := range []string{p.origin, "https://app.example.com", "https://evil.example", "null",
+				p.origin + ".evil.example",
 				strings.ToUpper(p.origin)} {
 				r := w.Do(t, http.MethodOptions, filled(path, "x"), header("Origin", origin, "Access-Control-Request-Method", "POST",
 					"Access-Control-Request-Headers", "x-handstamp-client"), nil)
@@ -720,7 +727,8 @@ func TestSessionOfCookie(t *testing.T) {
 		email := newEmail()
 		none := func(what string, r servicetest.Response, cleared bool) {
 			t.Helper()
-			if c := setRefresh(t, r); r.Status != http.StatusNoContent || r.Body != "" || (c != nil) != cleared || c != nil && c.MaxAge >= 0 {
+			if c := setRefresh(t, r); r.Status != http.StatusNoContent || r.Body != "" || (c != nil) != cleared ||
+				c != nil && c.MaxAge >= 0 {
 				t.Errorf("%s: %d %s, cookie %v", what, r.Status, r.Body, c)
 			}
 		}
@@ -788,7 +796,8 @@ func TestSessionOfCookie(t *testing.T) {
 		want(t, "a client without cookie", p.session(t, "X-Handstamp-Client", "default"), http.StatusBadRequest, "invalid_request")
 		some("after all that")
 		elsewhere := s.LogIn(t, email)
-		want(t, "log out everywhere", s.JSON(t, http.MethodDelete, "/v1/sessions", elsewhere.AccessToken, nil), http.StatusNoContent, "")
+		want(t, "log out everywhere", s.JSON(t, http.MethodDelete, "/v1/sessions", elsewhere.AccessToken, nil), http.StatusNoContent,
+			"")
 		none("after a logout everywhere", p.session(t), true)
 	})
 }

@@ -16,10 +16,11 @@ func (d *Door) shared(route Route, next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// allowOrigin says which page may read the answer: every one for public documents, else a client's registered origins, compared
-// exactly. Credentials are allowed on the routes of the refresh cookie only, and for the origins of the clients that have it: nothing
-// else that is shared depends on a cookie. Those among them that are for every client allow all registered origins, because libraries
-// send credentials without need (keycloak-js: with each token request). FromPage keeps a cookie for the pages of its client.
+// allowOrigin says which page may read the answer: every one for public documents, else a client's registered origins,
+// compared exactly. Credentials are allowed on the routes of the refresh cookie only, and for the origins of the
+// clients that have it: nothing else that is shared depends on a cookie. Those among them that are for every client
+// allow all registered origins, because libraries send credentials without need (keycloak-js: with each token request).
+// FromPage keeps a cookie for the pages of its client.
 func (d *Door) allowOrigin(c echo.Context, route Route) bool {
 	h := c.Response().Header()
 	if route.Sharing == SharedAll {

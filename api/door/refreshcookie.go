@@ -38,8 +38,8 @@ func ValidHolder(name string) bool {
 	})
 }
 
-// refreshCookieName is the name of a client's cookie. Several clients share an issuer, and several holders a browser, so each has one
-// of its own.
+// refreshCookieName is the name of a client's cookie. Several clients share an issuer, and several holders a browser,
+// so each has one of its own.
 func (d *Door) refreshCookieName(clientID, holder string) string {
 	if holder != "" {
 		clientID += "\x00" + holder // which no client ID has
@@ -48,8 +48,8 @@ func (d *Door) refreshCookieName(clientID, holder string) string {
 	return d.CookieName("hs_rt_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10]))
 }
 
-// refreshCookie is the cookie as it is set and as it is cleared: a browser clears only what has the same name, path and domain, and
-// takes a cookie with the prefix __Host- only if it is Secure (RFC 6265bis, section 4.1.3.2).
+// refreshCookie is the cookie as it is set and as it is cleared: a browser clears only what has the same name, path and
+// domain, and takes a cookie with the prefix __Host- only if it is Secure (RFC 6265bis, section 4.1.3.2).
 func (d *Door) refreshCookie(c echo.Context, name, value string, maxAge int) {
 	c.SetCookie(&http.Cookie{ //nolint:gosec // Secure is left out for a loopback issuer without https only
 		Name:     name,
@@ -82,7 +82,8 @@ func (d *Door) FromPage(c echo.Context, client oauth.Client) error {
 			Status: http.StatusForbidden,
 			Code:   "cross_site",
 			Title:  titleRefused,
-			Detail: "the page is on another site than the issuer, and browsers keep its cookies from it: serve the issuer on a subdomain of " +
+			Detail: "the page is on another site than the issuer, and browsers keep its cookies from it: serve the issuer on a " +
+				"subdomain of " +
 				"the site of the application, or use a back end for the front end",
 		}
 	}
@@ -97,8 +98,8 @@ func (d *Door) FromPage(c echo.Context, client oauth.Client) error {
 
 const detailHolder = "must be 1 to 64 letters, digits, - and _"
 
-// Forks refuses a fork by a client with a cookie that does not name the second holder, whose cookie must be another one than that of the
-// first. Other clients pass.
+// Forks refuses a fork by a client with a cookie that does not name the second holder, whose cookie must be another one
+// than that of the first. Other clients pass.
 func (d *Door) Forks(client oauth.Client, holder string) error {
 	if client.UsesCookie() && !ValidHolder(holder) {
 		return InvalidRequest("holder", detailHolder)
@@ -116,8 +117,8 @@ func NoClientHeader() error {
 	}
 }
 
-// pageOrigin is the origin of the page that has sent a request; empty if the browser does not say. It leaves Origin out of a GET to
-// the page's own origin (Fetch standard, section 3.2), and says so in Sec-Fetch-Site.
+// pageOrigin is the origin of the page that has sent a request; empty if the browser does not say. It leaves Origin out
+// of a GET to the page's own origin (Fetch standard, section 3.2), and says so in Sec-Fetch-Site.
 func (d *Door) pageOrigin(r *http.Request) string {
 	origins, sites := r.Header.Values("Origin"), r.Header.Values("Sec-Fetch-Site")
 	switch {
@@ -152,8 +153,8 @@ func (p *Presented) Token(client oauth.Client, inBody string) (string, error) {
 	if inBody != "" {
 		return "", WrongTransport()
 	}
-	// A page of a subdomain may have planted one beside ours, where the prefix of the name does not keep it from that. Nobody can tell
-	// which is which, so two are none.
+	// A page of a subdomain may have planted one beside ours, where the prefix of the name does not keep it from that.
+	// Nobody can tell which is which, so two are none.
 	name := p.door.refreshCookieName(client.ID, p.c.Request().Header.Get(HeaderHolder))
 	cookies := p.c.Request().CookiesNamed(name)
 	if len(cookies) != 1 || cookies[0].Value == "" {
@@ -195,8 +196,8 @@ type tokenBody struct {
 	Scope        string `json:"scope"`
 }
 
-// WriteTokens is the one writer of token responses. The refresh token of a client with a cookie goes into the cookie, and to a page
-// of the client only.
+// WriteTokens is the one writer of token responses. The refresh token of a client with a cookie goes into the cookie,
+// and to a page of the client only.
 func (d *Door) WriteTokens(c echo.Context, status int, r *oauth.TokenResponse) error {
 	return d.writeTokens(c, status, r, c.Request().Header.Get(HeaderHolder))
 }

@@ -80,9 +80,9 @@ func (r *Factors) list(c echo.Context) error {
 	return door.WriteJSON(c, http.StatusOK, "application/json", body)
 }
 
-// strong returns the session of the request, in which a factor may be changed. If the user has factors, one of them must have been
-// shown in it: who has the password alone neither removes them nor adds one. It is the session's row that counts, since a token may be
-// older than the confirmation of the first factor.
+// strong returns the session of the request, in which a factor may be changed. If the user has factors, one of them
+// must have been shown in it: who has the password alone neither removes them nor adds one. It is the session's row
+// that counts, since a token may be older than the confirmation of the first factor.
 func (r *Factors) strong(c echo.Context) (session.Session, error) {
 	ctx, claims := c.Request().Context(), door.ClaimsOf(c)
 	id, err := session.ParseID(claims.SessionID)

@@ -7,8 +7,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/oauth"
 )
 
-// fork is POST /v1/sessions/fork: a child session for a second holder on the same device, with tokens as the token endpoint answers
-// them.
+// fork is POST /v1/sessions/fork: a child session for a second holder on the same device, with tokens as the token
+// endpoint answers them.
 func (r *Login) fork(c echo.Context) error {
 	request, err := door.ReadForm(c)
 	if err != nil {

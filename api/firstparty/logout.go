@@ -15,9 +15,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/verifier"
 )
 
-// logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh token in
-// the body or the cookie. Answered after the end is committed. Logging out twice is no error. A token may end its own session, for
-// any audience.
+// logout is POST /v1/logout: it ends the session of the access token in the Authorization header, or of the refresh
+// token in the body or the cookie. Answered after the end is committed. Logging out twice is no error. A token may end
+// its own session, for any audience.
 func (r *Login) logout(c echo.Context) error {
 	claims, err := door.Authenticate(c, r.AnyAudience)
 	if errors.Is(err, verifier.ErrNoToken) && c.Request().ContentLength != 0 {
@@ -105,7 +105,8 @@ func (r *Login) byCookie(c echo.Context) (oauth.Client, *door.Presented, error) 
 	}
 	door.EventOf(c).ClientID = client.ID
 	if !client.UsesCookie() {
-		return oauth.Client{}, nil, door.InvalidRequest("refresh_token", "the refresh token of this client is in the body, not in a cookie")
+		return oauth.Client{}, nil, door.InvalidRequest("refresh_token",
+			"the refresh token of this client is in the body, not in a cookie")
 	}
 	return client, r.Door.Presents(c), nil
 }

@@ -209,8 +209,8 @@ func (r *Account) changePassword(c echo.Context) error {
 	return r.Door.WriteTokens(c, http.StatusOK, response)
 }
 
-// renewed are the authentication methods of a session in place of another, in which the user has just shown the password. A second
-// factor that was shown in that one counts on.
+// renewed are the authentication methods of a session in place of another, in which the user has just shown the
+// password. A second factor that was shown in that one counts on.
 func renewed(amr []string) []string {
 	if oauth.ACROf(amr) != oauth.ACRFactors {
 		return oauth.AMRPassword()

@@ -11,8 +11,9 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// session is GET /v1/session: whether the browser has a session at the client of the page, by the refresh token in the cookie. It
-// answers what a refresh would find, and neither rotates nor ends anything: a start page asks it before it has a reason to refresh.
+// session is GET /v1/session: whether the browser has a session at the client of the page, by the refresh token in the
+// cookie. It answers what a refresh would find, and neither rotates nor ends anything: a start page asks it before it
+// has a reason to refresh.
 func (r *Login) session(c echo.Context) error {
 	door.NoStore(c.Response().Header())
 	client, presented, err := r.byCookie(c)

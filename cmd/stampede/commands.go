@@ -213,7 +213,8 @@ func newLoadCommand(name, short, examples string) *cobra.Command {
 	if name == "mix" || name == opRefresh || name == opCheck {
 		sessionFlags(cmd, &set, 64)
 		f.StringVar(&set.seedFile, "seed-file", "", "use the refresh tokens in this file, one a line, and write the latest back")
-		f.BoolVar(&set.cookie, "cookie", false, "present refresh tokens in the cookie of a page of the client, which has to have that transport")
+		f.BoolVar(&set.cookie, "cookie", false,
+			"present refresh tokens in the cookie of a page of the client, which has to have that transport")
 		f.BoolVar(&set.idempotent, "idempotency-key", true, "send an Idempotency-Key with each refresh, as good clients do")
 	}
 	if name == "mix" || name == opLogin || name == opBadLogin {

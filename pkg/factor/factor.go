@@ -1,9 +1,9 @@
 // Package factor holds what users show besides a password: authenticators, whose codes last half a minute (TOTP, RFC 6238), and
 // recovery codes for the day on which the authenticator is lost.
 //
-// A login that has shown one factor only, of a user who has a second one, is pending. It becomes a token of [Logins], which the
-// caller sends back together with a code, and which is worth nothing else. [Manager.Check] counts the try, evaluates the code, and
-// returns what the store uses up in the transaction in which the login succeeds:
+// A login that has shown one factor only, of a user who has a second one, is pending. It becomes a token of [Logins],
+// which the caller sends back together with a code, and which is worth nothing else. [Manager.Check] counts the try,
+// evaluates the code, and returns what the store uses up in the transaction in which the login succeeds:
 //
 //	pending, err := logins.Open(factor.ForAPI, token, now)
 //	use, err := manager.Check(ctx, pending, factor.MethodTOTP, code, origin)

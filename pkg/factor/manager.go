@@ -94,8 +94,8 @@ type Shown struct {
 	By        audit.By
 }
 
-// Confirm makes an authenticator count, once a code has shown that it has the secret. It returns a first set of recovery codes, if the
-// user has none. The code is used up. ErrCode, ErrNotFound.
+// Confirm makes an authenticator count, once a code has shown that it has the secret. It returns a first set of
+// recovery codes, if the user has none. The code is used up. ErrCode, ErrNotFound.
 func (m *Manager) Confirm(ctx context.Context, userID, factorID, code string, s Shown) ([]seal.Secret, error) {
 	list, _, err := m.store.Factors(ctx, userID)
 	if err != nil {
@@ -192,8 +192,8 @@ func (m *Manager) Remove(ctx context.Context, userID, factorID string, by audit.
 	})
 }
 
-// ReplaceRecoveryCodes makes a new set of recovery codes in place of any other. They are shown once. ErrNotFound if the user has no
-// factor that they could stand in for.
+// ReplaceRecoveryCodes makes a new set of recovery codes in place of any other. They are shown once. ErrNotFound if the
+// user has no factor that they could stand in for.
 func (m *Manager) ReplaceRecoveryCodes(ctx context.Context, userID string, by audit.By) ([]seal.Secret, error) {
 	codes, hashes := newRecoveryCodes(userID)
 	err := m.store.ReplaceRecoveryCodes(ctx, userID, hashes, audit.RecoveryCodesReplaced(m.config.Clock.Now(), userID, by))
@@ -206,8 +206,8 @@ func (m *Manager) ReplaceRecoveryCodes(ctx context.Context, userID string, by au
 // evaluationTimeout bounds what a try costs once it is counted.
 const evaluationTimeout = 10 * time.Second
 
-// Check evaluates the code of a pending login. The try is counted before, for the user, however many logins are pending and wherever
-// they come from. ErrMethod, ErrCode, *user.AttemptError; any other error is a storage failure.
+// Check evaluates the code of a pending login. The try is counted before, for the user, however many logins are pending
+// and wherever they come from. ErrMethod, ErrCode, *user.AttemptError; any other error is a storage failure.
 func (m *Manager) Check(ctx context.Context, l Login, method Method, code string, origin audit.Origin) (user.FactorUse, error) {
 	if method != MethodTOTP && method != MethodRecovery {
 		return user.FactorUse{}, ErrMethod

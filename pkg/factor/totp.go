@@ -14,7 +14,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/seal"
 )
 
-// What every authenticator can do: SHA-1, six digits, half a minute (RFC 6238). The secret is as long as the hash (RFC 4226, section 4).
+// What every authenticator can do: SHA-1, six digits, half a minute (RFC 6238). The secret is as long as the hash (RFC
+// 4226, section 4).
 const (
 	period      = 30 * time.Second
 	digits      = otp.DigitsSix
@@ -32,14 +33,13 @@ func newSecret() seal.Secret {
 // stepAt is the number of the half minute.
 func stepAt(at time.Time) int64 { return at.Unix() / int64(period/time.Second) }
 
-// match finds the step whose code this is, the newest first, among those that are near and were not used. [hotp.ValidateCustom] is asked
-// for each, because totp.Validate does not say which step has matched.
+// match finds the step whose code this is, the newest first, among those that are near and were not used.
+// [hotp.ValidateCustom] is asked for each, because totp.Validate does not say which step has matched.
 func match(secret seal.Secret, code string, at time.Time, last int64) (step int64, ok bool) {
 	for step = stepAt(at) + skew; step >= stepAt(at)-skew; step-- {
 		if step <= last || step < 0 {
 			return 0, false
 		}
-		//nolint:gosec // not negative
 		valid, err := hotp.ValidateCustom(code, uint64(step), string(secret), hotp.ValidateOpts{
 			Digits:    digits,
 			Algorithm: otp.AlgorithmSHA1,

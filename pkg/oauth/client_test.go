@@ -53,11 +53,15 @@ func TestClientRefreshTransport(t *testing.T) {
 		client oauth.Client
 		ok     bool
 	}{
-		"ok/none":                   {oauth.Client{Type: oauth.Public}, true},
-		"ok/body":                   {oauth.Client{Type: oauth.Public, RefreshTransport: oauth.TransportBody}, true},
-		"ok/cookie":                 {oauth.Client{Type: oauth.Public, RefreshTransport: oauth.TransportCookie}, true},
-		"fail/another":              {oauth.Client{Type: oauth.Public, RefreshTransport: "Cookie"}, false},
-		"fail/cookie of a back end": {oauth.Client{Type: oauth.Confidential, SecretHash: "x", RefreshTransport: oauth.TransportCookie}, false},
+		"ok/none":      {oauth.Client{Type: oauth.Public}, true},
+		"ok/body":      {oauth.Client{Type: oauth.Public, RefreshTransport: oauth.TransportBody}, true},
+		"ok/cookie":    {oauth.Client{Type: oauth.Public, RefreshTransport: oauth.TransportCookie}, true},
+		"fail/another": {oauth.Client{Type: oauth.Public, RefreshTransport: "Cookie"}, false},
+		"fail/cookie of a back end": {oauth.Client{
+			Type:             oauth.Confidential,
+			SecretHash:       "x",
+			RefreshTransport: oauth.TransportCookie,
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			row.client.ID = "app"

@@ -6,8 +6,8 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// Fork begins a child of the session whose refresh token a client presents, and answers as the token endpoint does. A client that may
-// refresh may fork. Every error is an *Error.
+// Fork begins a child of the session whose refresh token a client presents, and answers as the token endpoint does. A
+// client that may refresh may fork. Every error is an *Error.
 func (s *Server) Fork(ctx context.Context, r Request) (*TokenResponse, error) {
 	response, err := s.fork(ctx, r)
 	if err != nil {

@@ -11,10 +11,9 @@ import (
 // maxChildren is how many live children a session has at most.
 const maxChildren = 5
 
-// Fork begins a child of the session whose refresh token is presented: a chain of its own for a second holder on the same device,
-// so that two never hold one. The token is judged as in a refresh, and the parent does not move. A child has the parent's ends, and
-// whatever ends one ends both.
-// The errors are those of Refresh, and ErrChild.
+// Fork begins a child of the session whose refresh token is presented: a chain of its own for a second holder on the
+// same device, so that two never hold one. The token is judged as in a refresh, and the parent does not move. A child
+// has the parent's ends, and whatever ends one ends both. The errors are those of Refresh, and ErrChild.
 func (m *Manager) Fork(ctx context.Context, r Refresh) (Issued, error) {
 	p, err := m.codec.Parse(r.Raw)
 	if err != nil {

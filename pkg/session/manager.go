@@ -143,8 +143,8 @@ type Login struct {
 	Factor        user.FactorUse // was shown besides: start only if it can be used up
 }
 
-// Start begins a session and returns its first refresh token.
-// ErrUserDisabled, ErrUserChanged, ErrClientDisabled, user.ErrFactorNeeded, user.ErrFactorUsed; any other error is a storage failure.
+// Start begins a session and returns its first refresh token. ErrUserDisabled, ErrUserChanged, ErrClientDisabled,
+// user.ErrFactorNeeded, user.ErrFactorUsed; any other error is a storage failure.
 func (m *Manager) Start(ctx context.Context, l Login) (Issued, error) {
 	return m.StartWith(ctx, l, m.store.Start)
 }
@@ -355,9 +355,9 @@ func (m *Manager) Find(ctx context.Context, raw string) (s Session, current bool
 	return s, alive && p.Generation == s.Generation, nil
 }
 
-// Look says what a refresh with the same token would get at this moment, and changes nothing: the session goes on if the verdict is
-// Advance or Repeat. A token for which a refresh would end the session ends nothing here.
-// ErrMalformed, ErrWrongClient, ErrEnded, ErrClientDisabled, ErrLate and ErrReuse say why it would not go on; any other error is a
+// Look says what a refresh with the same token would get at this moment, and changes nothing: the session goes on if
+// the verdict is Advance or Repeat. A token for which a refresh would end the session ends nothing here. ErrMalformed,
+// ErrWrongClient, ErrEnded, ErrClientDisabled, ErrLate and ErrReuse say why it would not go on; any other error is a
 // storage failure.
 func (m *Manager) Look(ctx context.Context, r Refresh) (Session, error) {
 	p, err := m.codec.Parse(r.Raw)
@@ -370,7 +370,8 @@ func (m *Manager) Look(ctx context.Context, r Refresh) (Session, error) {
 }
 
 // judge reads the session of a token, and decides what the token gets.
-func (m *Manager) judge(ctx context.Context, p Presented, r Refresh, at time.Time, heldUp time.Duration) (Session, Verdict, error) {
+func (m *Manager) judge(ctx context.Context, p Presented, r Refresh, at time.Time, heldUp time.Duration) (Session, Verdict,
+	error) {
 	s, err := m.store.Session(ctx, p.ID)
 	m.heard(ctx, err)
 	if errors.Is(err, ErrNotFound) {

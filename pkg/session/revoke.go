@@ -61,8 +61,8 @@ func (n *Ender) EndBefore(ctx context.Context, before time.Time, reason Reason, 
 	}
 }
 
-// SetPassword stores a new password hash, ends all of the user's sessions, and tells the user by mail. user.ErrChanged if the hash
-// is no longer old.
+// SetPassword stores a new password hash, ends all of the user's sessions, and tells the user by mail. user.ErrChanged
+// if the hash is no longer old.
 func (n *Ender) SetPassword(ctx context.Context, userID, old, replacement string, by By) error {
 	event := audit.PasswordChanged(n.config.Clock.Now(), userID, string(ReasonPasswordChange), by)
 	e := n.ending(event, ReasonPasswordChange)

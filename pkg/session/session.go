@@ -217,8 +217,8 @@ type Rotation struct {
 	IdleExpiresAt time.Time // the store keeps it within ExpiresAt
 }
 
-// Fork asks the store to begin a child of a session, if its row is exactly as presented: same ID, nonce, client and generation, alive at
-// At, no child itself, its client enabled.
+// Fork asks the store to begin a child of a session, if its row is exactly as presented: same ID, nonce, client and
+// generation, alive at At, no child itself, its client enabled.
 type Fork struct {
 	Parent     ID
 	Nonce      Nonce
@@ -284,8 +284,8 @@ type EndingStore interface {
 	// EndDevice ends a user's session as EndSession does, and with it those of the same browser login at the same client. It says
 	// which; none and no event if the session is unknown, another user's, or already over.
 	EndDevice(ctx context.Context, userID string, id ID, e Ending) ([]ID, error)
-	// EndSessions ends all live sessions of a user but one with its parent and their children (zero: all of them), blocks their sids,
-	// and says which.
+	// EndSessions ends all live sessions of a user but one with its parent and their children (zero: all of them), blocks
+	// their sids, and says which.
 	EndSessions(ctx context.Context, userID string, except ID, e Ending) ([]ID, error)
 	// EndSessionsBefore ends and blocks at most limit live sessions that were created before a time and have an ID behind
 	// after (zero: the first ones), in the order of their IDs, and says which. It also deletes at most limit browser sessions,

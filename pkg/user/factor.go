@@ -13,8 +13,8 @@ var (
 	ErrFactorUsed = errors.New("the code was used before")
 )
 
-// FactorUse is a second factor whose code was right a moment ago. The store uses it up in the transaction in which the login succeeds,
-// so that one code gives one login. The zero FactorUse is none.
+// FactorUse is a second factor whose code was right a moment ago. The store uses it up in the transaction in which the
+// login succeeds, so that one code gives one login. The zero FactorUse is none.
 type FactorUse struct {
 	FactorID     string    // of an authenticator, whose last used step must still lie before Step
 	Step         int64     // becomes its last used step

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// cookie compares refreshes whose token is in a cookie with refreshes whose token is in the body, in turn: the same sessions of the same
-// client, which changes its transport in between.
+// cookie compares refreshes whose token is in a cookie with refreshes whose token is in the body, in turn: the same
+// sessions of the same client, which changes its transport in between.
 func (b *bench) cookie(ctx context.Context) ([]figure, error) {
 	if err := b.subjects(ctx); err != nil {
 		return nil, err

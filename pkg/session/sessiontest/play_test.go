@@ -518,10 +518,11 @@ func (h *history) forking(e *effort) *effort {
 	return e
 }
 
-// certain reports whether every child that somebody knows of lives for as long as its parent: none has made way for another, and none
-// has been left to its own idle end.
+// certain reports whether every child that somebody knows of lives for as long as its parent: none has made way for
+// another, and none has been left to its own idle end.
 func (h *history) certain(l *life) bool {
-	return h.exact && len(l.children) == 1 && l.states[0].IdleEnd == l.rules.Begin(l.clientID, "", l.begun).IdleEnd && h.links[0].faults.Load() == 0
+	return h.exact && len(l.children) == 1 && l.states[0].IdleEnd == l.rules.Begin(l.clientID, "", l.begun).IdleEnd &&
+		h.links[0].faults.Load() == 0
 }
 
 func ending(why string) func(l *life, at time.Duration) func(s State) []Outcome {

@@ -59,7 +59,8 @@ const (
 )
 
 func (v verb) String() string {
-	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "fork", "leave", "log out", "log out everywhere",
+	return [...]string{"refresh", "steal", "steal with key", "abuse", "dig up", "stray", "fork", "leave", "log out",
+		"log out everywhere",
 		"change roles", "rewind"}[v]
 }
 

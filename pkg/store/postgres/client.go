@@ -15,7 +15,8 @@ import (
 const clientColumns = `c.id, c.name, c.type, c.secret_hash,
 	c.redirect_uris, c.post_logout_redirect_uris, c.backchannel_logout_uri, c.origins,
 	c.grants, c.scopes, c.audiences, c.third_party, c.algorithm, c.id_token_algorithm, c.id_token_claims, c.groups_claim,
-	c.access_token_type, c.pkce_optional, c.no_account, c.refresh_transport, c.refresh_grace, c.created_at, c.updated_at, c.disabled_at`
+	c.access_token_type, c.pkce_optional, c.no_account, c.refresh_transport, c.refresh_grace, c.created_at, c.updated_at,
+	c.disabled_at`
 
 // CreateClient implements oauth.ClientStore.
 func (db *DB) CreateClient(ctx context.Context, c oauth.Client, e audit.Event) error {

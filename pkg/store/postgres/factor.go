@@ -18,8 +18,8 @@ const (
 	// useFactor uses a factor up and completes a pending login. A transaction that begins a session afterwards finds the completed
 	// login, if the factor could be used: of all who come with the same code, the row lets one pass.
 	//
-	// The parameters are: 1 the user, 2 the time, 3 the factor and 4 its step, 5 the hash of a recovery code, 6 the pending login and
-	// 7 its end, 8 the try.
+	// The parameters are: 1 the user, 2 the time, 3 the factor and 4 its step, 5 the hash of a recovery code, 6 the
+	// pending login and 7 its end, 8 the try.
 	useFactor = `WITH stepped AS (
 			UPDATE factors SET last_step = $4::bigint, last_used_at = $2::timestamptz
 			WHERE id = $3::text AND user_id = $1::text AND confirmed_at IS NOT NULL AND last_step < $4::bigint RETURNING 1
@@ -150,8 +150,8 @@ func (db *DB) RenameFactor(ctx context.Context, userID, id, name string) error {
 	return err
 }
 
-// RemoveFactor implements factor.Store. The letter comes first: it asks whether there is what the next statement removes, and both
-// hold the lock on the user's row.
+// RemoveFactor implements factor.Store. The letter comes first: it asks whether there is what the next statement
+// removes, and both hold the lock on the user's row.
 func (db *DB) RemoveFactor(ctx context.Context, r factor.Removal) error {
 	const (
 		there  = `EXISTS (SELECT FROM factors WHERE id = $9::text AND user_id = $1::text AND confirmed_at IS NOT NULL)`
@@ -196,7 +196,8 @@ func (db *DB) ReplaceRecoveryCodes(ctx context.Context, userID string, codes [][
 }
 
 // BeginFactorTry implements factor.Store. Tries of one user take turns at the user's row, and each counts those before it.
-func (db *DB) BeginFactorTry(ctx context.Context, userID string, at time.Time, limit int, window time.Duration) (factor.Try, error) {
+func (db *DB) BeginFactorTry(ctx context.Context, userID string, at time.Time, limit int, window time.Duration) (factor.Try,
+	error) {
 	const (
 		count = `WITH recent AS (
 				SELECT t.at FROM factor_tries t WHERE t.user_id = $1 AND t.at > $2::timestamptz - $4::interval
@@ -236,7 +237,8 @@ const (
 	sweepCompleted = sweepFirst + `completed_logins` + sweepWhich + `completed_logins` + sweepLast
 	sweepTries     = sweepFirst + `factor_tries` + sweepWhich + `factor_tries WHERE at < $1 ORDER BY at` + sweepEnd
 	// Few are never confirmed, and an index finds them.
-	sweepUnconfirmed = sweepFirst + `factors` + sweepWhich + `factors WHERE confirmed_at IS NULL AND created_at < $1 ORDER BY created_at` +
+	sweepUnconfirmed = sweepFirst + `factors` + sweepWhich +
+		`factors WHERE confirmed_at IS NULL AND created_at < $1 ORDER BY created_at` +
 		sweepEnd
 
 	sweepEnd = ` LIMIT $2::bigint FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM swept`

@@ -7,14 +7,15 @@ import (
 	"github.com/handstamp/handstamp/pkg/session"
 )
 
-// Fork implements session.Store. It locks the user's row first, as Start does: what ends the parent has ended it then, or waits and
-// finds the child. So forks of one parent take turns, too, and the limit holds among them.
+// Fork implements session.Store. It locks the user's row first, as Start does: what ends the parent has ended it then,
+// or waits and finds the child. So forks of one parent take turns, too, and the limit holds among them.
 func (db *DB) Fork(ctx context.Context, f session.Fork) (*session.Session, error) {
 	const (
 		read = `SELECT ` + sessionColumns + personColumn + ` FROM sessions s JOIN clients c ON c.id = s.client_id WHERE s.id = $1`
 		sql  = `WITH parent AS (
 			SELECT s.* FROM sessions s JOIN clients c ON c.id = s.client_id
-			WHERE s.id = $11::uuid AND s.nonce = $12::bytea AND s.client_id = $13::text AND s.generation = $14::bigint AND s.parent_id IS NULL
+			WHERE s.id = $11::uuid AND s.nonce = $12::bytea AND s.client_id = $13::text AND s.generation = $14::bigint
+				AND s.parent_id IS NULL
 				AND s.revoked_at IS NULL AND s.idle_expires_at > $15::timestamptz AND s.expires_at > $15::timestamptz
 				AND c.disabled_at IS NULL
 			FOR NO KEY UPDATE OF s
@@ -50,5 +51,6 @@ func (db *DB) Fork(ctx context.Context, f session.Fork) (*session.Session, error
 // insertForkLimitEvent is insertSurplusEvent for a fork.
 const insertForkLimitEvent = `INSERT INTO audit_events (at, kind, actor, user_id, session_id, client_id, reason, ip,
 	user_agent, request_id)
-	SELECT $1::timestamptz, '` + string(audit.KindSessionsEnded) + `', '` + audit.ActorSystem + `', $4::text, '', $6::text, $21::text, $8::text, $9::text, $10::text
+	SELECT $1::timestamptz, '` + string(audit.KindSessionsEnded) + `', '` + audit.ActorSystem +
+	`', $4::text, '', $6::text, $21::text, $8::text, $9::text, $10::text
 	WHERE EXISTS (SELECT FROM ended)`

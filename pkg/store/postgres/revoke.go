@@ -113,7 +113,8 @@ func (db *DB) EndDevice(ctx context.Context, userID string, id session.ID, e ses
 				OR COALESCE(o.parent_id, o.id) = COALESCE(s.parent_id, s.id))))` +
 		endThem + someEnded + endTold
 	var ended []pgtype.UUID
-	err := db.run(ctx, "end device", do(lockUser, userID), one(sql, to(&ended, nil), append(ending(userID, session.ID{}, e), uuid(id))...))
+	err := db.run(ctx, "end device", do(lockUser, userID),
+		one(sql, to(&ended, nil), append(ending(userID, session.ID{}, e), uuid(id))...))
 	return ids(ended), err
 }
 

@@ -31,7 +31,8 @@ const (
 		RETURNING ` + sessionColumns + personColumn
 
 	rotateMany = `UPDATE sessions s
-		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at, ` + parentsIdleEnd + `),
+		SET generation = r.successor, rotated_at = r.at, idle_expires_at = LEAST(r.idle_expires_at, s.expires_at, ` +
+		parentsIdleEnd + `),
 			iat_floor = GREATEST(s.iat_floor, r.iat), last_request_hash = r.request_hash,
 			earlier_requests = CASE WHEN r.successor = s.generation + 1 THEN ` + earlierRequests + ` END
 		FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],

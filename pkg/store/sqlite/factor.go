@@ -232,6 +232,8 @@ func (db *DB) BeginFactorTry(ctx context.Context, userID string, at time.Time, l
 func (db *DB) SweepFactors(ctx context.Context, before time.Time, limit int) (int, error) {
 	return db.sweep(ctx, "sweep factors", before, limit,
 		`DELETE FROM factor_tries WHERE id IN (SELECT id FROM factor_tries WHERE at < ? ORDER BY at LIMIT ?)`,
-		`DELETE FROM completed_logins WHERE hash IN (SELECT hash FROM completed_logins WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`,
-		`DELETE FROM factors WHERE id IN (SELECT id FROM factors WHERE confirmed_at IS NULL AND created_at < ? ORDER BY created_at LIMIT ?)`)
+		`DELETE FROM completed_logins WHERE hash IN (SELECT hash FROM completed_logins WHERE expires_at < ? ORDER BY expires_at `+
+			`LIMIT ?)`,
+		`DELETE FROM factors WHERE id IN (SELECT id FROM factors WHERE confirmed_at IS NULL AND created_at < ? ORDER BY created_at `+
+			`LIMIT ?)`)
 }

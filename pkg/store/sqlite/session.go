@@ -330,7 +330,8 @@ func (db *DB) EndSession(ctx context.Context, id session.ID, e session.Ending) (
 		if err != nil || !found {
 			return cmp.Or(err, errRollback)
 		}
-		ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE (id = ?3 OR parent_id = ?3) AND `+alive+
+		ids, err := sessionIDs(c, `UPDATE sessions SET revoked_at = ?1, revoke_reason = ?2 WHERE (id = ?3 OR parent_id = ?3) AND `+
+			alive+
 			` RETURNING id`, e.At, string(e.Reason), root[:])
 		if err != nil {
 			return err

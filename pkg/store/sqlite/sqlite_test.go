@@ -636,7 +636,15 @@ func exercise(t *testing.T, db *sqlite.DB, u user.User) {
 	}
 	_, err = db.Repeat(ctx, r)
 	check(t, err)
-	fork := session.Fork{Parent: row.ID, ClientID: "default", Generation: 3, At: now(), ID: session.NewID(now()), Limit: 5, Event: event}
+	fork := session.Fork{
+		Parent:     row.ID,
+		ClientID:   "default",
+		Generation: 3,
+		At:         now(),
+		ID:         session.NewID(now()),
+		Limit:      5,
+		Event:      event,
+	}
 	child, err := db.Fork(ctx, fork)
 	check(t, err)
 	if child == nil {

@@ -28,8 +28,14 @@ func (s *suite) newFactor(userID string) factor.Factor {
 // confirming asks to confirm a factor with a first code of a step.
 func (s *suite) confirming(f factor.Factor, step int64) factor.Confirmation {
 	return factor.Confirmation{
-		UserID: f.UserID, FactorID: f.ID, Step: step, At: now(), RecoveryCodes: newHashes(), AMR: []string{"pwd", "otp", "mfa"}, ACR: "2",
-		Event: s.event(audit.KindFactorAdded, f.UserID),
+		UserID:        f.UserID,
+		FactorID:      f.ID,
+		Step:          step,
+		At:            now(),
+		RecoveryCodes: newHashes(),
+		AMR:           []string{"pwd", "otp", "mfa"},
+		ACR:           "2",
+		Event:         s.event(audit.KindFactorAdded, f.UserID),
 	}
 }
 
@@ -360,7 +366,13 @@ func testFactorUses(s *suite) {
 	}
 	s.run("ok/a browser session from before says that a factor is needed", func(s *suite) {
 		u := s.user()
-		b := oauth.BrowserSession{UserID: u.ID, AMR: []string{"pwd"}, AuthTime: now(), CreatedAt: now(), ExpiresAt: now().Add(time.Hour)}
+		b := oauth.BrowserSession{
+			UserID:    u.ID,
+			AMR:       []string{"pwd"},
+			AuthTime:  now(),
+			CreatedAt: now(),
+			ExpiresAt: now().Add(time.Hour),
+		}
 		rand.Read(b.Hash[:])
 		s.must(s.first.SaveBrowserSession(ctx, b, oauth.Hash{}))
 		read, err := s.second.BrowserSession(ctx, b.Hash, now())

@@ -158,7 +158,13 @@ func testForks(s *suite) {
 		child := s.fork(parent, at)
 		turn := func(row session.Session, idle time.Time) session.Session {
 			rows, err := s.first.Rotate(s.Context(), []session.Rotation{{
-				ID: row.ID, Nonce: row.Nonce, ClientID: row.ClientID, From: row.Generation, To: row.Generation + 1, At: at, IdleExpiresAt: idle,
+				ID:            row.ID,
+				Nonce:         row.Nonce,
+				ClientID:      row.ClientID,
+				From:          row.Generation,
+				To:            row.Generation + 1,
+				At:            at,
+				IdleExpiresAt: idle,
 			}})
 			s.must(err)
 			if rows[0] == nil {
@@ -173,8 +179,15 @@ func testForks(s *suite) {
 		s.same("idle end of the child", child.IdleExpiresAt, stored(parent.IdleExpiresAt.Add(-time.Hour)))
 		other := s.session(parent.UserID)
 		rotation := func(row session.Session) session.Rotation {
-			return session.Rotation{ID: row.ID, Nonce: row.Nonce, ClientID: row.ClientID, From: row.Generation, To: row.Generation + 1, At: at,
-				IdleExpiresAt: parent.IdleExpiresAt.Add(time.Hour)}
+			return session.Rotation{
+				ID:            row.ID,
+				Nonce:         row.Nonce,
+				ClientID:      row.ClientID,
+				From:          row.Generation,
+				To:            row.Generation + 1,
+				At:            at,
+				IdleExpiresAt: parent.IdleExpiresAt.Add(time.Hour),
+			}
 		}
 		rows, err := s.first.Rotate(s.Context(), []session.Rotation{rotation(child), rotation(other)})
 		s.must(err)
