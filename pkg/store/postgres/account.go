@@ -104,7 +104,10 @@ func (db *DB) ResetPassword(ctx context.Context, f account.Found, replacement st
 				FROM used WHERE u.id = used.user_id AND u.email = $5 AND u.password_hash = $6 AND u.disabled_at IS NULL
 				RETURNING u.id
 			), unproven AS (
-				DELETE FROM identities i USING replaced r, users o WHERE i.user_id = r.id AND o.id = r.id AND o.email_verified_at IS NULL
+				SELECT r.id FROM replaced r JOIN users o ON o.id = r.id WHERE o.email_verified_at IS NULL
+			), unlinked AS (DELETE FROM identities i USING unproven u WHERE i.user_id = u.id
+			), codes AS (DELETE FROM recovery_codes c USING unproven u WHERE c.user_id = u.id
+			), unlocked AS (DELETE FROM factors f USING unproven u WHERE f.user_id = u.id
 			), forgotten AS (DELETE FROM login_attempts a USING replaced WHERE a.key = $8::bytea
 			) SELECT EXISTS (SELECT FROM replaced)`
 		end = endWhich + ` AND ` + userWritten + endThem + userWritten + endTold

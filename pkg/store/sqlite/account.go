@@ -102,9 +102,11 @@ func (db *DB) ResetPassword(ctx context.Context, f account.Found, replacement st
 		if err := useProof(c, f, e.At); err != nil {
 			return false, err
 		}
-		if _, err := c.exec(`DELETE FROM identities WHERE user_id = ?1
-				AND EXISTS (SELECT 1 FROM users WHERE id = ?1 AND email_verified_at IS NULL)`, f.User.ID); err != nil {
-			return false, err
+		for _, table := range []string{"identities", "factors", "recovery_codes"} {
+			if _, err := c.exec(`DELETE FROM `+table+` WHERE user_id = ?1
+					AND EXISTS (SELECT 1 FROM users WHERE id = ?1 AND email_verified_at IS NULL)`, f.User.ID); err != nil {
+				return false, err
+			}
 		}
 		if _, err := c.exec(`UPDATE users SET password_hash = ?2, email_verified_at = coalesce(email_verified_at, ?3), updated_at = ?3
 				WHERE id = ?1`, f.User.ID, replacement, e.At); err != nil {

@@ -245,7 +245,7 @@ func testProofs(s *suite) {
 		}
 	})
 
-	s.run("fail/TestEM08 the first proof of an address removes identities that somebody had linked before", func(s *suite) {
+	s.run("fail/TestEM08 the first proof of an address removes identities and factors that were added before", func(s *suite) {
 		for _, proven := range []bool{false, true} {
 			u := s.newUser()
 			if proven {
@@ -258,7 +258,13 @@ func testProofs(s *suite) {
 				At:       now(),
 				Event:    s.event(audit.KindIdentityLinked, u.ID),
 			}, ""))
+			f, codes := s.factor(u.ID)
 			s.must(reset(s, s.first, find(s, ask(s, u)), "new"))
+			if proven {
+				s.wantFactors(u.ID, len(codes), f)
+			} else {
+				s.wantFactors(u.ID, 0)
+			}
 			left, err := s.second.Identities(s.Context(), u.ID)
 			s.must(err)
 			s.same(fmt.Sprintf("identities of a user whose address was proven before: %t", proven), len(left) == 1, proven)
