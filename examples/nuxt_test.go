@@ -50,7 +50,8 @@ func TestNuxt(t *testing.T) {
 			"--grant", "refresh_token", "--scope", "openid profile email", "--output", "json"), &client); err != nil {
 			t.Fatal(err)
 		}
-		nuxt := command(t, "..", build(t, "./nuxt"), "-issuer", s.url, "-client-id", "shop", "-listen", listen, "-provider", "up=Provider",
+		nuxt := command(t, "..", build(t, "./nuxt"), "-issuer", s.url, "-client-id", "shop", "-listen", listen, "-provider",
+			"up=Provider",
 			"-data", t.TempDir())
 		nuxt.Env = append(nuxt.Env, "CLIENT_SECRET="+client.Secret)
 		startNuxt(t, nuxt)
@@ -70,7 +71,8 @@ func useNuxt(t *testing.T, argument map[string]any) {
 	t.Helper()
 	clients := filepath.Join("..", "api", "testdata", "clients")
 	install(t, clients, "package-lock.json", "node_modules", []string{"npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"})
-	argument["chromium"], argument["shots"] = findFirst(t, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), ""
+	argument["chromium"], argument["shots"] = findFirst(t, "chromium", "chromium-browser", "google-chrome",
+		"google-chrome-stable"), ""
 	if keep := flag.Lookup("test.artifacts"); keep != nil && keep.Value.String() == "true" {
 		argument["shots"] = t.ArtifactDir()
 	}
